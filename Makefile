@@ -1,0 +1,119 @@
+# What can be made here: see `make help`. Everything that is made lies in build/.
+
+SHELL := /bin/sh
+# sudo has a PATH of its own, without the usual place of Go.
+export PATH := $(PATH):/usr/local/go/bin
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false
+
+VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' packaging/debian/changelog)
+# Debian's name of the architecture to build for; amd64 and arm64 are tried.
+ARCH ?= $(shell dpkg --print-architecture)
+# Debian's and Go's names differ for some.
+GOARCH_armhf := arm
+GOARCH_i386 := 386
+GOARCH_ppc64el := ppc64le
+GOARCH_FOR = $(or $(GOARCH_$(ARCH)),$(ARCH))
+
+DEB := build/app-rollout_$(VERSION)_$(ARCH).deb
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 30s
+
+DEB_TOOLS := dpkg-dev debhelper fakeroot
+MACHINE_TOOLS := mmdebstrap systemd-container iproute2 util-linux
+
+.PHONY: help build deb lintian unit test stories demo lint fuzz clean deb-tools machine-tools
+
+help:
+	@echo 'make build       generator and helper, in build/bin/'
+	@echo 'make deb         the Debian package, in build/ (ARCH=arm64: for another architecture)'
+	@echo 'make unit        tests that need nothing'
+	@echo 'sudo make test   all tests: unit tests, then stories on throw-away Debians with their own systemd'
+	@echo 'sudo make demo   three rollouts under load on a throw-away Debian, step by step'
+	@echo 'make lint        gofmt, go vet, staticcheck'
+	@echo 'make lintian     lintian over the package'
+	@echo 'make fuzz        each fuzz target for FUZZTIME=$(FUZZTIME)'
+	@echo 'make clean       remove build/ (the built Debian images too)'
+
+# build/go.mod keeps `./...` out of the images in there.
+build/go.mod:
+	@mkdir -p build
+	@echo 'module build' > $@
+
+build: build/go.mod
+	GOOS=linux GOARCH=$(GOARCH_FOR) go build -ldflags='-s -w -buildid= -X main.version=$(VERSION)' -o build/bin/app-rollout-generator ./generator
+	GOOS=linux GOARCH=$(GOARCH_FOR) go build -ldflags='-s -w -buildid= -X main.version=$(VERSION)' -o build/bin/rollout-helper ./rollout-helper
+
+# The package is built in a copy of the tree, with packaging/debian as its
+# debian/. debhelper takes HOME away: Go is told where its caches are.
+deb: build/go.mod deb-tools
+	@rm -rf build/deb && mkdir -p build/deb/src
+	@git -c safe.directory='*' ls-files -z --cached --others --exclude-standard >build/deb/files 2>/dev/null || \
+	  find . \( -path ./build -o -path ./.git \) -prune -o -type f -print0 >build/deb/files
+	@tar -c --null --ignore-failed-read -T build/deb/files | tar -x -C build/deb/src
+	@cp -r packaging/debian build/deb/src/debian
+	cd build/deb/src && env GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" GOENV="$$(go env GOENV)" \
+	  dpkg-buildpackage --host-arch=$(ARCH) --build=binary --unsigned-source --unsigned-changes --no-check-builddeps >../log 2>&1 || { tail -50 ../log; exit 1; }
+	@rm -f build/app-rollout_*_$(ARCH).deb
+	@mv build/deb/app-rollout_$(VERSION)_$(ARCH).* build/
+	@echo $(DEB)
+
+lintian: deb
+	@$(call need,lintian)
+	lintian --fail-on error,warning --tag-display-limit 0 --info $(DEB)
+
+unit: build/go.mod
+	go test ./...
+
+# The stories boot throw-away Debians. Two at a time: they wait more than they compute.
+stories: deb machine-tools
+	go test -tags story -count=1 -timeout 40m -parallel 2 ./test/...
+
+ifeq ($(shell id -u),0)
+test: unit stories
+else
+test: unit
+	@echo
+	@echo 'Left out, since you are not root: the stories (install, boot, rollouts under load, on throw-away Debians).'
+	@echo 'All tests: sudo make test'
+endif
+
+demo: deb machine-tools
+	@go run ./test/demo
+
+lint: build/go.mod
+	@unformatted=$$(gofmt -l $$(find . -path ./build -prune -o -name '*.go' -print)); \
+	  [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }
+	go vet ./...
+	go vet -tags story ./test/...
+	go run $(STATICCHECK) ./...
+	go run $(STATICCHECK) -tags story ./test/...
+
+fuzz: build/go.mod
+	@for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+	    echo "$$package $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+	  done; \
+	done
+
+clean:
+	rm -rf build
+
+# need installs the Debian packages that are missing, or says which.
+need = missing=; for p in $(1); do \
+	  dpkg-query --show --showformat='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; \
+	done; \
+	[ -z "$$missing" ] || if [ $$(id -u) = 0 ]; then \
+	  echo "apt-get install$$missing"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  { apt-get -qq update && apt-get -qq install --no-install-recommends -o=Dpkg::Use-Pty=0 $$missing >build/apt.log 2>&1; } || \
+	    { cat build/apt.log; exit 1; }; \
+	else echo "missing; as root: apt-get install$$missing"; exit 1; fi
+
+deb-tools: build/go.mod
+	@$(call need,$(DEB_TOOLS))
+
+# The npm that is there will do, whoever installed it.
+machine-tools: build/go.mod
+	@$(call need,$(MACHINE_TOOLS) $(if $(shell command -v npm),,npm))

@@ -1,0 +1,52 @@
+// Command app-rollout-generator turns the apps of /etc/app-rollout into units
+// (systemd.generator(7)). PID 1 runs it early at boot and at every
+// daemon-reload, and waits for it: so it talks to nobody, waits for nothing,
+// and always ends by itself and soon.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"app-rollout/units"
+)
+
+// deadline is when it gives up, whatever the reason. What it has written by
+// then is whole, and counts. systemd's own time-out is far too long: from 253
+// on it stops the boot for good.
+const deadline = 1800 * time.Millisecond
+
+func main() {
+	units.ParserMain()
+	os.Exit(generate(units.Layout{}, os.Args[1:]))
+}
+
+// generate is the whole program; it returns the exit status.
+func generate(layout units.Layout, dirs []string) int {
+	if len(dirs) != 1 && len(dirs) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: app-rollout-generator NORMAL-DIR [EARLY-DIR LATE-DIR]")
+		return 2
+	}
+	// Set since systemd 251; the environment says where we are.
+	scope := os.Getenv("SYSTEMD_SCOPE")
+	if scope == "user" || os.Getenv("SYSTEMD_IN_INITRD") == "1" {
+		return 0
+	}
+	log := newLog(scope == "system")
+	out, err := filepath.Abs(dirs[0])
+	if err != nil {
+		log.say(failure, err)
+		return 1
+	}
+	g := &generation{layout: layout, out: out, say: log.say}
+	time.AfterFunc(deadline, func() {
+		log.say(failure, fmt.Errorf("gave up after %s at %s; it and what comes after it are not generated", deadline, g.at()))
+		os.Exit(1)
+	})
+	if !g.run() {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,90 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"app-rollout/units"
+)
+
+// Result is how the run of one app ended.
+type Result struct {
+	App string
+	Err error
+}
+
+// slot is how long an app counts as working. One that takes longer waits for
+// something, and another may begin beside it: a slow app delays none.
+const slot = 3 * time.Second
+
+// Apps are all apps there are to look after: those with an .env and those that
+// have been rolled out. Names that cannot be an app's are problems.
+func (m *Machine) Apps() (apps []string, problems []*units.Problem, err error) {
+	apps, problems, err = units.AppNames(m.Layout)
+	if err != nil {
+		return nil, nil, err
+	}
+	stored, err := m.Layout.Stored()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	for _, app := range stored {
+		if !slices.Contains(apps, app) {
+			apps = append(apps, app)
+		}
+	}
+	slices.Sort(apps)
+	return apps, problems, nil
+}
+
+// Each does the same for several apps, side by side: as many as there are CPUs
+// begin at once. The results are in the order of the apps.
+func (m *Machine) Each(ctx context.Context, apps []string, do func(context.Context, string) error) []Result {
+	results := make([]Result, len(apps))
+	slots := make(chan struct{}, runtime.NumCPU())
+	var all sync.WaitGroup
+	for i, app := range apps {
+		slots <- struct{}{}
+		give := sync.OnceFunc(func() { <-slots })
+		timer := time.AfterFunc(slot, give)
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			results[i] = Result{app, do(ctx, app)}
+			timer.Stop()
+			give()
+		}()
+	}
+	all.Wait()
+	return results
+}
+
+// Changed are the apps whose .env asks for something else than what runs, and
+// has not failed before. One that cannot be read has been reported.
+func (m *Machine) Changed() ([]string, error) {
+	apps, _, err := m.Apps()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(apps, func(app string) bool {
+		spec, err := m.Layout.Read(app)
+		if err != nil {
+			return true
+		}
+		current, err := m.Layout.Store(app).Current()
+		if err != nil {
+			return true
+		}
+		rejected, err := m.Layout.Store(app).Rejected()
+		if err != nil || rejected != nil && rejected.Digest == spec.Digest() {
+			return true
+		}
+		held, err := m.Layout.Store(app).Held(current)
+		return err != nil || held || current != nil && current.Digest == spec.Digest()
+	}), nil
+}

@@ -1,0 +1,129 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"app-rollout/units"
+)
+
+// generatorDir is where systemd lets generators write.
+const generatorDir = "/run/systemd/generator"
+
+// Boot takes over what the boot has started, and then rolls out what is asked:
+// the app is up on the generation that last worked, and goes to what its .env
+// says only if that is neither this generation nor one that failed already.
+func (m *Machine) Boot(ctx context.Context, app string) error {
+	release, err := m.lock(ctx, app, true)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := m.recover(ctx, app); err != nil {
+		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
+	}
+	current, ready, err := m.adopt(ctx, app)
+	if err != nil {
+		return err
+	}
+	spec, err := m.Layout.Read(app)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m.remove(ctx, app)
+	}
+	if err != nil {
+		return err
+	}
+	held, err := m.Layout.Store(app).Held(current)
+	if err != nil {
+		return err
+	}
+	if held {
+		m.Report(Event{App: app, Generation: current.Number, Step: "boot", Text: heldText(app, current)})
+		return ready
+	}
+	if ready != nil {
+		m.Report(Event{App: app, Step: "boot", Text: ready.Error(), Level: Warning})
+	} else if current != nil {
+		if stay := m.stay(app, current, spec); stay != "" {
+			m.Report(Event{App: app, Generation: current.Number, Step: "boot", Text: stay})
+			return nil
+		}
+	}
+	return m.swapTo(ctx, app, spec)
+}
+
+// stay says why an app is left on its current generation, "" if it is not.
+func (m *Machine) stay(app string, current *units.Generation, spec *units.Spec) string {
+	if current.Digest == spec.Digest() {
+		return fmt.Sprintf("generation %d is up", current.Number)
+	}
+	if rejected, err := m.Layout.Store(app).Rejected(); err == nil && rejected != nil && rejected.Digest == spec.Digest() {
+		return fmt.Sprintf("generation %d is up; what the .env asks for failed before (generation %d) and is not tried again by itself: app-rollout run %s tries it",
+			current.Number, rejected.Number, app)
+	}
+	return ""
+}
+
+// adopt waits until the instances that the boot has started are ready, and
+// records them if that was not done before. Without a recorded generation, and
+// with nothing booted, there is nothing to adopt.
+func (m *Machine) adopt(ctx context.Context, app string) (current *units.Generation, ready error, err error) {
+	store := m.Layout.Store(app)
+	if current, err = store.Current(); err != nil {
+		return nil, nil, err
+	}
+	g := current
+	if g == nil {
+		inside := generatorDir + "/" + app + ".generation"
+		dir := m.Layout.Path(inside)
+		if _, err := os.Stat(dir); err != nil {
+			return nil, nil, nil
+		}
+		if g, err = store.Adopt(dir, inside); err != nil {
+			return nil, nil, err
+		}
+	}
+	all, err := m.ours(ctx, app)
+	if err != nil {
+		return nil, nil, err
+	}
+	names := live(all)
+	if len(names) == 0 {
+		names = g.Instances(app, g.Booted())
+	}
+	r := &rollout{
+		Machine: m, app: app, store: store, new: g, fresh: names, began: time.Now(), patient: true,
+		record: &units.Record{Started: time.Now(), Rung: Steered},
+	}
+	if len(live(all)) == 0 {
+		// The generator found nothing, for /var was not there yet.
+		if err := m.Systemd.Reload(ctx); err != nil {
+			return nil, nil, err
+		}
+		if ready = r.start(ctx); ready != nil {
+			return current, ready, nil
+		}
+	}
+	ready = r.ready(ctx)
+	if err := m.Traffic.Release(app, all); err != nil {
+		return nil, nil, err
+	}
+	if err := m.remember(app, g, names); err != nil {
+		return nil, nil, err
+	}
+	if ready != nil || current != nil {
+		return current, ready, nil
+	}
+	r.record.Result = "ready"
+	g.Rollout = r.record
+	if err := store.Commit(g); err != nil {
+		return nil, nil, err
+	}
+	m.Report(Event{App: app, Generation: g.Number, Step: "boot", Text: fmt.Sprintf("generation %d is what the boot has started", g.Number)})
+	// From here on the generator emits the recorded one.
+	return g, nil, m.Systemd.Reload(ctx)
+}

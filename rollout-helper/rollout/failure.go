@@ -1,0 +1,72 @@
+package rollout
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"app-rollout/rollout-helper/systemd"
+)
+
+// Failure is what one instance did that ended a rollout.
+type Failure struct {
+	Unit string
+	How  string
+}
+
+func (f *Failure) Error() string {
+	return fmt.Sprintf("%s %s; see: journalctl -b -u %s", f.Unit, f.How, f.Unit)
+}
+
+// ended says how a unit ended that should run, in the words of
+// systemd.exec(5), "process exit codes".
+func ended(u systemd.Unit) string {
+	switch u.Result {
+	case "exit-code", "success", "":
+		if !u.Condition && u.MainPID == 0 && u.ExitCode == 0 {
+			return "was not started: a condition of its unit does not hold"
+		}
+		switch u.ExitStatus {
+		case 200:
+			return "could not enter its working directory (status 200/CHDIR)"
+		case 203:
+			return "could not be executed (status 203/EXEC)"
+		case 217:
+			return "could not run as its user (status 217/USER)"
+		case 226:
+			return "could not be set up in its sandbox (status 226/NAMESPACE)"
+		}
+		return fmt.Sprintf("exited with status %d", u.ExitStatus)
+	case "signal", "core-dump":
+		return "was ended by " + unix.SignalName(unix.Signal(u.ExitStatus))
+	case "oom-kill":
+		return "was killed for want of memory"
+	case "timeout":
+		return "did not report READY=1 in time"
+	case "protocol":
+		return "ended without reporting READY=1"
+	case "resources":
+		return "could not be set up by systemd (its environment file, its user or a limit)"
+	}
+	return "failed with result " + u.Result
+}
+
+// started reads the end of a start job, and then the unit, which alone tells
+// whether it runs: "done" does not, see the table in the tests.
+func started(result string, err error, u systemd.Unit) error {
+	switch {
+	case err != nil:
+		return &Failure{u.Name, "could not be started: " + err.Error()}
+	case result == "dependency":
+		return &Failure{u.Name, "was not started: a unit that it requires failed"}
+	case result == "assert":
+		return &Failure{u.Name, "was not started: an assertion of its unit does not hold"}
+	case result == "canceled":
+		return &Failure{u.Name, "was not started: its start was cancelled by another job"}
+	case u.Restarts > 0 || u.Sub == "auto-restart" || u.Sub == "auto-restart-queued":
+		return &Failure{u.Name, ended(u)}
+	case u.Up(), u.Active == "activating":
+		return nil
+	}
+	return &Failure{u.Name, ended(u)}
+}

@@ -1,0 +1,56 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// errBusy: another run has the app's lock.
+var errBusy = errors.New("another run is under way")
+
+// lock is held by whoever changes an app. The kernel lets go of it when the
+// holder dies, however it dies: see flock(2).
+func (m *Machine) lock(ctx context.Context, app string, wait bool) (release func(), err error) {
+	dir := m.Layout.Run(app)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		return func() { f.Close() }, nil
+	}
+	if !wait {
+		f.Close()
+		return nil, errBusy
+	}
+	// A blocking flock cannot be given up: leave it to a goroutine that closes
+	// the file if nobody waits for it any more.
+	got := make(chan error, 1)
+	go func() {
+		for {
+			err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+			if err != unix.EINTR {
+				got <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-got:
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		return func() { f.Close() }, nil
+	case <-ctx.Done():
+		go func() { <-got; f.Close() }()
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,118 @@
+// Package rollout replaces the running generation of an app by another one.
+// The steps stand in rollout.go, in their order; everything else here is what
+// one of them does.
+//
+// Invariants, at every moment and after every fault:
+//
+//  1. Once an app has been ready, a complete ready generation serves it until
+//     the app is stopped on purpose.
+//  2. A new instance gets no connection before it has proved itself, as long
+//     as another generation serves and the kernel can steer.
+//  3. An old instance is told to stop only when nothing new can reach it and
+//     what it has in hand is answered, or its drain time has passed.
+//  4. Before the commit everything goes back, after it everything goes forward.
+package rollout
+
+import (
+	"context"
+	"time"
+
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
+)
+
+// Systemd is PID 1, as far as a rollout needs it. See package systemd for what
+// its results mean.
+type Systemd interface {
+	Units(ctx context.Context, patterns ...string) ([]systemd.Unit, error)
+	Start(ctx context.Context, unit string) (result string, err error)
+	Stop(ctx context.Context, unit string) (result string, err error)
+	Restart(ctx context.Context, unit string) (result string, err error)
+	ResetFailed(ctx context.Context, unit string) error
+	Reload(ctx context.Context) error
+	Stopping(ctx context.Context) (bool, error)
+}
+
+// Traffic is the kernel's side of a rollout: who listens, whom a new
+// connection reaches, and what is still in hand.
+type Traffic interface {
+	// Listeners are the listening TCP sockets of the machine.
+	Listeners() ([]sockets.Listener, error)
+	// Cgroups are the ids that the sockets of a unit carry; none when it does
+	// not run.
+	Cgroups(u systemd.Unit) (map[uint64]bool, error)
+	// Owner names the unit that a cgroup id belongs to.
+	Owner(cgroup uint64) string
+
+	// Lead lets new connections reach the serving units only, in every group
+	// that they listen in; the asked ones can be reached by Ask. It is cheap
+	// when nothing has changed. A steering.Unavailable says that this
+	// machine, or these listeners, cannot be steered.
+	Lead(app string, serving, asked []systemd.Unit) error
+	// Ask makes one connection to one unit, which was among the asked ones of
+	// the last Lead, through the shared port (0: any that it listens on) and,
+	// with a path, an HTTP request that must be answered by 2xx or 3xx.
+	Ask(ctx context.Context, app string, u systemd.Unit, port int, path string) error
+	// Release ends all steering of the groups that the units listen in.
+	Release(app string, us []systemd.Unit) error
+	// Pending tells what the units still have in hand since they were cut off
+	// from new connections.
+	Pending(app string, us []systemd.Unit) (int, error)
+	// Migrates says whether the kernel moves queued connections by itself when
+	// a listener closes.
+	Migrates() bool
+	// Counters are the kernel's own, to be compared with later ones.
+	Counters() sockets.Counters
+}
+
+// Event is one line of the story of a rollout.
+type Event struct {
+	App        string
+	Generation int // 0: before there is one
+	Step       string
+	Text       string
+	Level      Level
+}
+
+// Level says how much an event matters.
+type Level int
+
+// The levels.
+const (
+	Info Level = iota
+	Warning
+	Failed
+)
+
+// Machine is what rollouts act on.
+type Machine struct {
+	Layout  units.Layout
+	Systemd Systemd
+	Traffic Traffic
+	Report  func(Event)
+}
+
+// How often things are looked at. Each look is a few D-Bus calls and one dump
+// of the listening sockets.
+const (
+	tick       = 50 * time.Millisecond
+	drainTick  = 20 * time.Millisecond
+	healthTick = time.Second
+	askTimeout = 2 * time.Second
+	// stopGrace is added to a unit's own stop time before its stop is given
+	// up: systemd ends it with SIGKILL first.
+	stopGrace = 15 * time.Second
+)
+
+// wait is a pause that a cancelled context ends early.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func seconds(n int) time.Duration { return time.Duration(n) * time.Second }

@@ -1,0 +1,242 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
+)
+
+// ready waits until every new instance has proved itself: it is active, it
+// listens, by its own cgroup, where it must, nobody else listens there, and it
+// answers by itself when asked. "The job is done" is never taken for that.
+func (r *rollout) ready(ctx context.Context) error {
+	if len(r.fresh) == 0 {
+		return nil
+	}
+	deadline := r.began.Add(seconds(r.new.ReadySec))
+	answered := make(map[string]bool)
+	for {
+		lacks, err := r.look(ctx, answered)
+		if err != nil {
+			return err
+		}
+		if lacks == nil {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			lacks.How = fmt.Sprintf("was not ready after %d s: it %s", r.new.ReadySec, lacks.How)
+			return lacks
+		}
+		wait(ctx, tick)
+	}
+}
+
+// look returns what a new instance still lacks, nil when none lacks anything;
+// an error when waiting longer would not help.
+func (r *rollout) look(ctx context.Context, answered map[string]bool) (*Failure, error) {
+	us, err := r.Systemd.Units(ctx, slices.Concat(r.was, r.fresh)...)
+	if err != nil {
+		return nil, err
+	}
+	serving, fresh := r.split(us)
+	for _, u := range fresh {
+		if err := started("done", nil, u); err != nil && !r.patient {
+			return nil, err
+		}
+	}
+	if len(fresh) < len(r.fresh) {
+		return &Failure{r.fresh[0], "is not loaded"}, nil
+	}
+	listeners, err := r.Traffic.Listeners()
+	if err != nil {
+		return nil, err
+	}
+	var lacks *Failure
+	for _, u := range fresh {
+		lack, err := r.listens(u, listeners)
+		if err != nil {
+			return nil, err
+		}
+		if lack != "" && lacks == nil {
+			lacks = &Failure{u.Name, lack}
+		}
+	}
+	if lacks != nil {
+		return lacks, nil
+	}
+	if err := r.alone(us, fresh, listeners); err != nil {
+		return nil, err
+	}
+	asked := fresh
+	if len(serving) == 0 {
+		// With no generation before it, the new one serves while it is asked.
+		serving, asked = fresh, nil
+	}
+	if err := r.lead(serving, asked); err != nil {
+		return nil, err
+	}
+	for _, u := range fresh {
+		if answered[u.Name] || !r.askable() {
+			continue
+		}
+		if err := r.ask(ctx, u); err != nil {
+			return &Failure{u.Name, err.Error()}, nil
+		}
+		answered[u.Name] = true
+	}
+	r.runs = make(map[string]string)
+	for _, u := range fresh {
+		r.runs[u.Name] = u.Invocation
+	}
+	return nil, nil
+}
+
+func (r *rollout) split(us []systemd.Unit) (serving, fresh []systemd.Unit) {
+	for _, u := range us {
+		if slices.Contains(r.fresh, u.Name) {
+			fresh = append(fresh, u)
+		} else {
+			serving = append(serving, u)
+		}
+	}
+	return serving, fresh
+}
+
+// askable: one instance among others can be asked only through steering, and
+// only if it is known to listen.
+func (r *rollout) askable() bool {
+	return r.record.Rung == Steered && (r.new.Port != 0 || len(r.groups) > 0)
+}
+
+func (r *rollout) ask(ctx context.Context, u systemd.Unit) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return r.Traffic.Ask(ctx, r.app, u, r.new.Port, r.new.HealthPath)
+}
+
+// listens tells what the unit lacks as a listener, "" for nothing: it must
+// listen in every group that the serving units share, and on the app's port.
+// A group beside theirs on one of their ports is an error at once: the kernel
+// picks the group before any program runs, so connections would go astray.
+func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack string, err error) {
+	if !u.Up() {
+		return "is still starting", nil
+	}
+	own, err := r.groupsOf(u, listeners)
+	if err != nil {
+		return "", err
+	}
+	for _, g := range own {
+		beside := slices.ContainsFunc(r.groups, func(o sockets.Group) bool { return o.Addr.Port() == g.Addr.Port() })
+		if beside && !slices.Contains(r.groups, g) {
+			return "", &Failure{u.Name, fmt.Sprintf("listens on %s, but the running generation on %s: to change the address, stop the app (systemctl stop %s), then run it (app-rollout run %s)",
+				g, addresses(r.groups), quotedPatterns(r.app), r.app)}
+		}
+	}
+	for _, g := range r.groups {
+		if !slices.Contains(own, g) {
+			return "does not listen on " + g.String() + " as the running instances do", nil
+		}
+	}
+	if r.new.Port != 0 && !slices.ContainsFunc(own, func(g sockets.Group) bool { return int(g.Addr.Port()) == r.new.Port }) {
+		return fmt.Sprintf("does not listen on its PORT %d%s", r.new.Port, elsewhere(own)), nil
+	}
+	return "", nil
+}
+
+// elsewhere helps whoever set one port and gave another to the app.
+func elsewhere(own []sockets.Group) string {
+	if len(own) == 0 {
+		return ""
+	}
+	return " but on " + addresses(own)
+}
+
+func addresses(groups []sockets.Group) string {
+	s := ""
+	for i, g := range groups {
+		if i > 0 {
+			s += " "
+		}
+		s += g.String()
+	}
+	return s
+}
+
+func quotedPatterns(app string) string { return "'" + app + ".service' '" + app + "@*.service'" }
+
+// alone holds that nobody but the app's own units listens in its groups: since
+// ports are shared, a stranger of the same user would get a part of the
+// connections, silently.
+func (r *rollout) alone(us, of []systemd.Unit, listeners []sockets.Listener) error {
+	mine := make(map[uint64]bool)
+	for _, u := range us {
+		ids, err := r.Traffic.Cgroups(u)
+		if err != nil {
+			return err
+		}
+		maps.Copy(mine, ids)
+	}
+	for _, u := range of {
+		groups, err := r.groupsOf(u, listeners)
+		if err != nil {
+			return err
+		}
+		for _, l := range listeners {
+			if slices.Contains(groups, l.Group) && !mine[l.Cgroup] {
+				return fmt.Errorf("%s listens on %s too; stop it or give one of them another port", r.Traffic.Owner(l.Cgroup), l.Group)
+			}
+		}
+	}
+	return nil
+}
+
+// groupsOf are the groups that a unit listens in, in a fixed order.
+func (r *rollout) groupsOf(u systemd.Unit, listeners []sockets.Listener) ([]sockets.Group, error) {
+	ids, err := r.Traffic.Cgroups(u)
+	if err != nil {
+		return nil, err
+	}
+	var groups []sockets.Group
+	for _, l := range listeners {
+		if ids[l.Cgroup] && !slices.Contains(groups, l.Group) {
+			groups = append(groups, l.Group)
+		}
+	}
+	slices.SortFunc(groups, sockets.Group.Compare)
+	return groups, nil
+}
+
+// shared are the groups that all the units listen in: what clients know the
+// app by. A port that each instance chose for itself is not among them.
+func (r *rollout) shared(us []systemd.Unit) ([]sockets.Group, error) {
+	listeners, err := r.Traffic.Listeners()
+	if err != nil {
+		return nil, err
+	}
+	var shared []sockets.Group
+	first := true
+	for _, u := range us {
+		if !u.Up() {
+			continue
+		}
+		own, err := r.groupsOf(u, listeners)
+		if err != nil {
+			return nil, err
+		}
+		if first {
+			shared, first = own, false
+			continue
+		}
+		shared = slices.DeleteFunc(shared, func(g sockets.Group) bool { return !slices.Contains(own, g) })
+	}
+	return shared, nil
+}

@@ -1,0 +1,332 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/steering"
+	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
+)
+
+// The rungs of traffic, best first.
+const (
+	Steered  = "steered"  // new connections go where the rollout says
+	Migrated = "migrated" // the kernel moves what is queued on a closing listener
+	Plain    = "plain"    // neither
+)
+
+// rollout is one pass from the generation that serves to a candidate.
+type rollout struct {
+	*Machine
+	app   string
+	store units.Store
+
+	old   *units.Generation // nil: nothing is recorded
+	new   *units.Generation
+	was   []string // the units that serve when it begins
+	kept  []string // those of them that the candidate keeps (scaling)
+	fresh []string // the units that are started for the candidate
+
+	groups   []sockets.Group   // those that all units of was listen in
+	runs     map[string]string // fresh unit → its invocation when it was ready
+	record   *units.Record
+	counters sockets.Counters
+	began    time.Time
+	shifted  bool // new connections have reached the candidate
+	patient  bool // an exit while getting ready is no failure yet: at boot, what an app needs may come up late
+}
+
+// run is the rollout, step by step, from frozen to forgotten.
+func (r *rollout) run(ctx context.Context) error {
+	r.began = time.Now()
+	r.record = &units.Record{Started: r.began, Rung: Steered}
+	r.new.Rollout = r.record
+	r.counters = r.Traffic.Counters()
+
+	err := r.steps(ctx,
+		step{"hold", r.hold},
+		step{"start", r.start},
+		step{"ready", r.ready},
+		step{"shift", r.shift},
+		step{"watch", r.watch},
+		step{"commit", r.commit},
+	)
+	if err != nil && !r.committed() {
+		return r.back(ctx, err)
+	}
+	// From here on everything goes forward: a cancelled run only hurries.
+	return r.steps(ctx,
+		step{"drain", r.drain},
+		step{"stop", r.stop},
+		step{"forget", r.forget},
+	)
+}
+
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (r *rollout) steps(ctx context.Context, steps ...step) error {
+	for _, s := range steps {
+		began := time.Now()
+		err := s.do(ctx)
+		r.record.Steps = append(r.record.Steps, units.Step{
+			Name:         s.name,
+			Milliseconds: float64(time.Since(began).Microseconds()) / 1000,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *rollout) say(level Level, step, format string, args ...any) {
+	e := Event{App: r.app, Step: step, Text: fmt.Sprintf(format, args...), Level: level}
+	if r.new != nil {
+		e.Generation = r.new.Number
+	}
+	r.Report(e)
+}
+
+// candidate are the units of the new generation.
+func (r *rollout) candidate() []string { return slices.Concat(r.kept, r.fresh) }
+
+// surplus are the units that go when the candidate is committed.
+func (r *rollout) surplus() []string { return without(r.was, r.kept) }
+
+// hold keeps new connections with the units that serve now, so that whatever
+// the new ones bind, they get none.
+func (r *rollout) hold(ctx context.Context) error {
+	if len(r.was) == 0 {
+		return nil
+	}
+	serving, err := r.Systemd.Units(ctx, r.was...)
+	if err != nil {
+		return err
+	}
+	if r.groups, err = r.shared(serving); err != nil {
+		return err
+	}
+	if err := r.lead(serving, nil); err != nil {
+		return err
+	}
+	if r.record.Rung == Steered && len(r.groups) > 0 {
+		r.say(Info, "hold", "%s keep all connections until the new ones are ready", list(r.was))
+	}
+	return nil
+}
+
+// rung is the one below steering.
+func (r *rollout) rung() string {
+	if r.Traffic.Migrates() {
+		return Migrated
+	}
+	return Plain
+}
+
+// lead steers as long as that is to be had. When it is not, the rollout goes
+// on a rung lower, and says why: it never fails for that.
+func (r *rollout) lead(serving, asked []systemd.Unit) error {
+	if r.record.Rung != Steered {
+		return nil
+	}
+	err := r.Traffic.Lead(r.app, serving, asked)
+	var not *steering.Unavailable
+	if errors.As(err, &not) {
+		r.record.Rung, r.record.RungWhy = r.rung(), not.Reason
+		r.say(Warning, "hold", "traffic is not steered, only %s: %s", r.record.Rung, r.record.RungWhy)
+		return r.Traffic.Release(r.app, slices.Concat(serving, asked))
+	}
+	return err
+}
+
+// start starts the new instances, all at once.
+func (r *rollout) start(ctx context.Context) error {
+	if len(r.fresh) == 0 {
+		return nil
+	}
+	r.say(Info, "start", "starting %s", list(r.fresh))
+	ctx, cancel := context.WithDeadline(ctx, r.began.Add(seconds(r.new.ReadySec)))
+	defer cancel()
+	type end struct {
+		unit, result string
+		err          error
+	}
+	ends := make(chan end, len(r.fresh))
+	for _, unit := range r.fresh {
+		go func() {
+			result, err := r.Systemd.Start(ctx, unit)
+			ends <- end{unit, result, err}
+		}()
+	}
+	for range r.fresh {
+		e := <-ends
+		if errors.Is(e.err, context.DeadlineExceeded) {
+			return &Failure{e.unit, fmt.Sprintf("was still starting after %d s", r.new.ReadySec)}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		u, err := r.unit(ctx, e.unit)
+		if err != nil {
+			return err
+		}
+		if err := started(e.result, e.err, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shift gives all new connections to the candidate, at once.
+func (r *rollout) shift(ctx context.Context) error {
+	units, err := r.Systemd.Units(ctx, r.candidate()...)
+	if err != nil {
+		return err
+	}
+	r.shifted = true
+	if err := r.lead(units, nil); err != nil {
+		return err
+	}
+	if r.record.Rung == Steered && len(r.was) > 0 {
+		r.say(Info, "shift", "all new connections go to %s", list(r.candidate()))
+	}
+	return nil
+}
+
+// commit makes the candidate the current generation. The old units get files
+// of their own first, so that a daemon-reload does not make them new.
+func (r *rollout) commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if r.old != nil {
+		if err := r.pin(r.old.Number, r.surplus()); err != nil {
+			return err
+		}
+	}
+	r.record.Result = "ready"
+	if err := r.store.Commit(r.new); err != nil {
+		return err
+	}
+	r.say(Info, "commit", "generation %d is the current one", r.new.Number)
+	return nil
+}
+
+// committed asks the store, since a failed commit may have come to pass.
+func (r *rollout) committed() bool {
+	current, err := r.store.Current()
+	return err == nil && current != nil && current.Number == r.new.Number
+}
+
+// drain waits until the old units have nothing in hand.
+func (r *rollout) drain(ctx context.Context) error {
+	return r.drained(ctx, r.surplus(), r.limit(r.old))
+}
+
+func (r *rollout) limit(g *units.Generation) time.Duration {
+	if g == nil {
+		g = r.new
+	}
+	return seconds(g.DrainSec)
+}
+
+// stop stops the old units.
+func (r *rollout) stop(ctx context.Context) error {
+	surplus := r.surplus()
+	if len(surplus) == 0 {
+		return nil
+	}
+	r.say(Info, "stop", "stopping %s", list(surplus))
+	if err := r.end(ctx, surplus, r.stopTime()); err != nil {
+		r.say(Warning, "stop", "%v", err)
+	}
+	return nil
+}
+
+// stopTime is how long the slower of both generations may take to stop.
+func (r *rollout) stopTime() time.Duration {
+	s := r.new.TimeoutStopSec
+	if r.old != nil {
+		s = max(s, r.old.TimeoutStopSec)
+	}
+	return seconds(s) + stopGrace
+}
+
+// forget removes all that only the rollout needed, and writes the receipt.
+func (r *rollout) forget(ctx context.Context) error {
+	err := r.tidy(ctx, r.new, r.candidate())
+	r.receipt()
+	if err := errors.Join(r.store.Save(r.new), r.store.Prune()); err != nil {
+		r.say(Warning, "forget", "the generations could not be tidied up: %v", err)
+	}
+	return err
+}
+
+// receipt says what the kernel counted and how long it all took.
+func (r *rollout) receipt() {
+	c := r.Traffic.Counters()
+	r.record.Seconds = time.Since(r.began).Seconds()
+	r.record.Migrated = c.MigrateSuccess - r.counters.MigrateSuccess
+	r.record.MigrateFailed = c.MigrateFailure - r.counters.MigrateFailure
+	r.record.ListenDrops = c.ListenDrops - r.counters.ListenDrops
+	r.record.ListenOverflow = c.ListenOverflows - r.counters.ListenOverflows
+}
+
+// back undoes a rollout that was not committed: the old generation gets all
+// new connections again, then the candidate goes without a trace but for its
+// frozen files, which say what was rejected.
+func (r *rollout) back(ctx context.Context, cause error) error {
+	// A cancelled context has ended the rollout, not the way back.
+	undo := context.WithoutCancel(ctx)
+	if stopping, err := r.Systemd.Stopping(undo); err == nil && stopping {
+		return cause
+	}
+	// All that can go wrong on the way back is told, and nothing stops it: the
+	// next run's recover takes up what is left.
+	var wrong []error
+	if len(r.was) > 0 {
+		serving, err := r.Systemd.Units(undo, r.was...)
+		if err == nil {
+			err = r.lead(serving, nil)
+		}
+		wrong = append(wrong, err)
+	}
+	if r.shifted {
+		wrong = append(wrong, r.drained(ctx, r.fresh, r.limit(r.new)))
+	}
+	wrong = append(wrong, r.end(undo, r.fresh, r.stopTime()))
+	wrong = append(wrong, r.tidy(undo, r.old, r.was))
+	r.receipt()
+	if ctx.Err() != nil {
+		// Nobody found it bad.
+		wrong = append(wrong, r.store.Remove(r.new.Number))
+		cause = fmt.Errorf("the rollout was interrupted; %s", r.serves())
+	} else {
+		r.record.Result, r.record.Reason = "failed", cause.Error()
+		wrong = append(wrong, r.store.Reject(r.new), r.store.Prune())
+		cause = fmt.Errorf("%w; %s", cause, r.serves())
+	}
+	if err := errors.Join(wrong...); err != nil {
+		r.say(Warning, "back", "%v", err)
+	}
+	return cause
+}
+
+// serves tells what a failed rollout has left.
+func (r *rollout) serves() string {
+	if len(r.was) == 0 {
+		return "nothing serves"
+	}
+	if r.old == nil {
+		return list(r.was) + " still serve"
+	}
+	return fmt.Sprintf("generation %d still serves", r.old.Number)
+}

@@ -1,0 +1,345 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"app-rollout/units"
+)
+
+func TestMain(m *testing.M) {
+	units.ParserMain()
+	os.Exit(m.Run())
+}
+
+// up brings up the first generation.
+func up(t *testing.T, lines ...string) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.env(lines...)
+	if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func current(t *testing.T, w *world) int {
+	t.Helper()
+	g, err := w.layout.Store("shop").Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g == nil {
+		return 0
+	}
+	return g.Number
+}
+
+func TestDeploys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		if got, want := w.running(), "shop@1/1 shop@2/1"; got != want {
+			t.Fatalf("after the first rollout %s run, want %s", got, want)
+		}
+		for i, want := range []string{"shop@3/2 shop@4/2", "shop@5/3 shop@6/3"} {
+			if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.running(); got != want {
+				t.Fatalf("after rollout %d %s run, want %s", i+2, got, want)
+			}
+			w.clean(t)
+		}
+	})
+}
+
+// clean holds that nothing is left but the current generation.
+func (w *world) clean(t *testing.T) {
+	t.Helper()
+	if w.led != nil {
+		t.Errorf("traffic is still steered to %v", w.led)
+	}
+	files, err := w.machine().unitFiles("shop")
+	if err != nil || len(files) > 0 {
+		t.Errorf("unit files are left: %v %v", files, err)
+	}
+	want := current(t, w)
+	for name, u := range w.units {
+		if u.Live() && u.generation != want {
+			t.Errorf("%s runs generation %d, current is %d", name, u.generation, want)
+		}
+		if u.Active == "failed" {
+			t.Errorf("%s is left failed", name)
+		}
+	}
+}
+
+// TestFailures: whatever a new generation does wrong, the old one is untouched
+// and the reason is told.
+func TestFailures(t *testing.T) {
+	for _, c := range []struct{ behave, why string }{
+		{"exits", " exited with status 3; see: journalctl -b -u shop@"},
+		{"deaf", "does not listen on 0.0.0.0:3000"},
+		{"elsewhere", "does not listen on 0.0.0.0:3000"},
+		{"beside", "listens on 127.0.0.1:3000, but the running generation on 0.0.0.0:3000"},
+		{"dies", "exited with status 3 while it was watched"},
+		{"mute", "answers GET / with status 500"},
+	} {
+		t.Run(c.behave, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := up(t)
+				w.env("BEHAVE=" + c.behave)
+				w.check = func() {
+					if !w.whole() || w.misled() {
+						t.Errorf("no whole generation serves at call %d (%s), or an unready one does", len(w.calls), w.calls[len(w.calls)-1])
+					}
+				}
+				err := w.machine().Swap(t.Context(), "shop")
+				w.check = nil
+				if err == nil || !strings.Contains(err.Error(), c.why) || !strings.Contains(err.Error(), "generation 1 still serves") {
+					t.Fatalf("Swap = %v, want %q", err, c.why)
+				}
+				if strings.Contains(err.Error(), "\n") {
+					t.Errorf("the reason takes more than a line: %q", err)
+				}
+				if got, want := w.running(), "shop@1/1 shop@2/1"; got != want {
+					t.Fatalf("%s run, want %s", got, want)
+				}
+				w.clean(t)
+				rejected, err := w.layout.Store("shop").Rejected()
+				if err != nil || rejected == nil || rejected.Number != 2 {
+					t.Errorf("rejected is %v, %v", rejected, err)
+				}
+				// The next number is a new one, and a good .env is rolled out.
+				w.env()
+				if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+					t.Fatal(err)
+				}
+				if got, want := w.running(), "shop@5/3 shop@6/3"; got != want {
+					t.Fatalf("%s run, want %s", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		w.strange = true
+		err := w.machine().Swap(t.Context(), "shop")
+		if err == nil || !strings.Contains(err.Error(), "stranger.service listens on 0.0.0.0:3000 too") {
+			t.Fatalf("Swap = %v", err)
+		}
+		w.clean(t)
+	})
+}
+
+func TestScaling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		for _, c := range []struct{ nodes, running string }{
+			{"4", "shop@1/1 shop@2/1 shop@3/2 shop@4/2"},
+			{"1", "shop@1/1"},
+			{"2", "shop@1/1 shop@5/4"},
+			{"2", "shop@6/5 shop@7/5"},
+		} {
+			w.env("SYSTEMD_CLUSTER_NODES=" + c.nodes)
+			if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.running(); got != c.running {
+				t.Fatalf("with %s nodes %s run, want %s", c.nodes, got, c.running)
+			}
+		}
+	})
+}
+
+func TestModes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		steps := []struct{ line, running string }{
+			{"SYSTEMD_CLUSTER_MODE=0", "shop/2"},
+			{"SYSTEMD_CLUSTER_MODE=0", "shop/3"},
+			{"SYSTEMD_CLUSTER_MODE=1", "shop@3/4 shop@4/4"},
+		}
+		for _, c := range steps {
+			w.env(c.line)
+			if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.running(); got != c.running {
+				t.Fatalf("with %s %s run, want %s", c.line, got, c.running)
+			}
+			w.clean(t)
+		}
+	})
+}
+
+// TestServiceComesBack: the one service of mode 0 is restarted on its old
+// generation when the new one fails.
+func TestServiceComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "SYSTEMD_CLUSTER_MODE=0")
+		w.env("SYSTEMD_CLUSTER_MODE=0", "BEHAVE=deaf")
+		err := w.machine().Swap(t.Context(), "shop")
+		if err == nil || !strings.Contains(err.Error(), "does not listen on its PORT 3000") {
+			t.Fatalf("Swap = %v", err)
+		}
+		if got, want := w.running(), "shop/1"; got != want {
+			t.Fatalf("%s run, want %s", got, want)
+		}
+		w.clean(t)
+	})
+}
+
+func TestGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		if err := os.Remove(w.layout.Env("shop")); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.running(); got != "" {
+			t.Fatalf("%s run", got)
+		}
+	})
+}
+
+// TestDanglingStopsNothing: a link that leads nowhere is an error, not an app
+// that is gone.
+func TestDanglingStopsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		env := w.layout.Env("shop")
+		if err := errors.Join(os.Remove(env), os.Symlink("/srv/shop/.env", env)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.machine().Swap(t.Context(), "shop"); err == nil {
+			t.Fatal("a dangling link is taken for an app that is gone")
+		}
+		if got, want := w.running(), "shop@1/1 shop@2/1"; got != want {
+			t.Fatalf("%s run, want %s", got, want)
+		}
+	})
+}
+
+// TestLookAgain: an edit during the rollout is rolled out too.
+func TestLookAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		edited := false
+		w.onCall = func(_ int, call string) error {
+			if strings.HasPrefix(call, "start") && !edited {
+				edited = true
+				w.env("NEW=1")
+			}
+			return nil
+		}
+		if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.running(), "shop@5/3 shop@6/3"; got != want {
+			t.Fatalf("%s run, want %s", got, want)
+		}
+	})
+}
+
+func TestUnsteered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		w.unsteer = "no BPF here"
+		if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		g, err := w.layout.Store("shop").Current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.Rollout.Rung != Migrated || g.Rollout.RungWhy != "no BPF here" {
+			t.Errorf("the record says %q (%q)", g.Rollout.Rung, g.Rollout.RungWhy)
+		}
+		if got, want := w.running(), "shop@3/2 shop@4/2"; got != want {
+			t.Fatalf("%s run, want %s", got, want)
+		}
+	})
+}
+
+func TestRefused(t *testing.T) {
+	for _, c := range []struct{ line, why string }{
+		{"SYSTEMD_USER=other", "two users cannot share a port"},
+		{"PORT=4000", "is to listen on port 4000, but listens on 3000"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t)
+			w.env(c.line)
+			err := w.machine().Swap(t.Context(), "shop")
+			if err == nil || !strings.Contains(err.Error(), c.why) || !strings.Contains(err.Error(), "systemctl stop 'shop.service' 'shop@*.service'") {
+				t.Fatalf("Swap = %v, want %q", err, c.why)
+			}
+			if got, want := w.running(), "shop@1/1 shop@2/1"; got != want {
+				t.Fatalf("%s run, want %s", got, want)
+			}
+		})
+	}
+}
+
+// TestCancelled: SIGTERM before the commit goes back, and leaves nothing, not
+// even a rejected generation.
+func TestCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		w.env("BEHAVE=late")
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		err := w.machine().Swap(ctx, "shop")
+		if err == nil || !strings.Contains(err.Error(), "interrupted") {
+			t.Fatalf("Swap = %v", err)
+		}
+		if got, want := w.running(), "shop@1/1 shop@2/1"; got != want {
+			t.Fatalf("%s run, want %s", got, want)
+		}
+		w.clean(t)
+		if rejected, _ := w.layout.Store("shop").Rejected(); rejected != nil {
+			t.Error("an interrupted rollout is remembered as a failed one")
+		}
+	})
+}
+
+func TestRollback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		w.env("NEW=1")
+		m := w.machine()
+		if err := m.Swap(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Rollback(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.running(), "shop@5/3 shop@6/3"; got != want {
+			t.Fatalf("%s run, want %s", got, want)
+		}
+		store := w.layout.Store("shop")
+		if text, err := store.Env(3); err != nil || strings.Contains(string(text), "NEW") {
+			t.Errorf("generation 3 is not what generation 1 was: %v", err)
+		}
+		// A run for all leaves it alone, naming it ends the hold.
+		if err := m.Deploy(t.Context(), "shop"); err != nil || current(t, w) != 3 {
+			t.Errorf("a run for all: %v, generation %d", err, current(t, w))
+		}
+		if err := m.Swap(t.Context(), "shop"); err != nil || current(t, w) != 4 {
+			t.Errorf("a named run: %v, generation %d", err, current(t, w))
+		}
+		if err := m.Deploy(t.Context(), "shop"); err != nil || current(t, w) != 5 {
+			t.Errorf("a run for all after it: %v, generation %d", err, current(t, w))
+		}
+	})
+}

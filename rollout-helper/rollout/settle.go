@@ -1,0 +1,138 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"app-rollout/units"
+)
+
+// drained waits until the units have nothing in hand any more: no connection
+// half-open or queued, and no request unanswered; or until the limit, or the
+// context, has passed. Only where traffic is steered are they cut off from new
+// connections, so that there is an end to wait for.
+func (r *rollout) drained(ctx context.Context, names []string, limit time.Duration) error {
+	if len(names) == 0 || r.record.Rung != Steered {
+		return nil
+	}
+	deadline := time.Now().Add(limit)
+	first, last := -1, 0
+	defer func() {
+		r.record.Cut += last
+		r.record.Drained += max(first-last, 0)
+	}()
+	for {
+		us, err := r.Systemd.Units(context.WithoutCancel(ctx), names...)
+		if err != nil {
+			return err
+		}
+		if last, err = r.Traffic.Pending(r.app, us); err != nil {
+			return err
+		}
+		if first < 0 {
+			first = last
+			if last > 0 {
+				r.say(Info, "drain", "waiting for %d connections of %s, for %.0f s at most", last, list(names), limit.Seconds())
+			}
+		}
+		if last == 0 {
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			r.say(Warning, "drain", "%d connections of %s are cut after %.0f s", last, list(names), limit.Seconds())
+			return nil
+		}
+		wait(ctx, drainTick)
+	}
+}
+
+// end stops units, all at once, and lets systemd forget that they failed. It
+// is not cut short by the context: a stop under way is systemd's own.
+func (m *Machine) end(ctx context.Context, names []string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	ends := make(chan error, len(names))
+	for _, name := range names {
+		go func() { ends <- m.endOne(ctx, name) }()
+	}
+	var errs []error
+	for range names {
+		errs = append(errs, <-ends)
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Machine) endOne(ctx context.Context, name string) error {
+	u, err := m.unit(ctx, name)
+	if err != nil {
+		return err
+	}
+	if u.Live() {
+		result, err := m.Systemd.Stop(ctx, name)
+		if err != nil {
+			return fmt.Errorf("%s could not be stopped: %w", name, err)
+		}
+		if u, err = m.unit(ctx, name); err != nil {
+			return err
+		}
+		if u.Live() {
+			return fmt.Errorf("%s was to be stopped (%s) but is %s; stop it: systemctl stop %s", name, result, u.Active, name)
+		}
+	}
+	return m.Systemd.ResetFailed(ctx, name)
+}
+
+// tidy leaves nothing behind but the units of a generation and what is
+// remembered of them: steering ends, and our unit files go, the files before
+// the daemon-reload, so that the units take the template. A unit that could
+// not be stopped keeps its file, for without one it would become new.
+func (m *Machine) tidy(ctx context.Context, app string, g *units.Generation, names []string) error {
+	ctx = context.WithoutCancel(ctx)
+	all, err := m.ours(ctx, app)
+	if err != nil {
+		return err
+	}
+	wrong := []error{m.Traffic.Release(app, all)}
+	if err := m.remember(app, g, names); err != nil {
+		return errors.Join(append(wrong, err)...)
+	}
+	files, err := m.unitFiles(app)
+	wrong = append(wrong, err)
+	removed := 0
+	for _, name := range without(files, without(live(all), names)) {
+		if err := os.Remove(m.Layout.UnitFile(name)); err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		removed++
+	}
+	if removed > 0 {
+		wrong = append(wrong, m.Systemd.Reload(ctx))
+	}
+	return errors.Join(wrong...)
+}
+
+func (r *rollout) tidy(ctx context.Context, g *units.Generation, names []string) error {
+	return r.Machine.tidy(ctx, r.app, g, names)
+}
+
+// remember writes down which instances make up the only generation there is.
+func (m *Machine) remember(app string, g *units.Generation, names []string) error {
+	i, err := m.Layout.Instances(app)
+	if err != nil {
+		return err
+	}
+	clear(i.Generations)
+	if g != nil {
+		for _, name := range names {
+			if n, ok := number(app, name); ok {
+				i.Generations[g.Number] = append(i.Generations[g.Number], n)
+				i.Next = max(i.Next, n+1)
+			}
+		}
+	}
+	return m.Layout.SaveInstances(app, i)
+}

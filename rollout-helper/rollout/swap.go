@@ -1,0 +1,209 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
+)
+
+// Swap rolls an app out as its .env asks, whether or not anything in it has
+// changed, since the code may have. An edit that is made meanwhile is rolled
+// out too. An app whose .env is gone is stopped. A hold ends, for it holds only
+// as long as its generation is the current one.
+func (m *Machine) Swap(ctx context.Context, app string) error {
+	release, err := m.lock(ctx, app, true)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return m.swap(ctx, app)
+}
+
+func (m *Machine) swap(ctx context.Context, app string) error {
+	if err := m.recover(ctx, app); err != nil {
+		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
+	}
+	spec, err := m.Layout.Read(app)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m.remove(ctx, app)
+	}
+	if err != nil {
+		return err
+	}
+	return m.swapTo(ctx, app, spec)
+}
+
+// swapTo rolls out what the .env asked for when it was read, and once more if
+// that has changed meanwhile: a start of the service while it runs is merged
+// into the run by systemd, so what was asked for by it is done here.
+func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) error {
+	for range 2 {
+		if err := m.rollout(ctx, app, spec); err != nil {
+			return err
+		}
+		again, err := m.Layout.Read(app)
+		if err != nil {
+			return fmt.Errorf("the .env was changed during the rollout: %w", err)
+		}
+		if again.Digest() == spec.Digest() {
+			return nil
+		}
+		m.Report(Event{App: app, Step: "again", Text: "the .env was changed during the rollout"})
+		spec = again
+	}
+	return nil
+}
+
+// rollout freezes what the .env asks for and replaces by it what runs.
+func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	store := m.Layout.Store(app)
+	old, err := store.Current()
+	if err != nil {
+		return err
+	}
+	all, err := m.ours(ctx, app)
+	if err != nil {
+		return err
+	}
+	r := &rollout{Machine: m, app: app, store: store, old: old, was: live(all)}
+	if err := r.agree(spec); err != nil {
+		return err
+	}
+	if r.new, err = store.Freeze(spec, time.Now()); err != nil {
+		return err
+	}
+	return r.begin(ctx, all)
+}
+
+// begin starts the rollout of a generation that is frozen.
+func (r *rollout) begin(ctx context.Context, all []systemd.Unit) error {
+	if r.inPlace() {
+		return r.restart(ctx)
+	}
+	err := r.number(ctx, all)
+	if err == nil {
+		return r.run(ctx)
+	}
+	// Nothing was touched but files of our own.
+	return errors.Join(err, r.tidy(ctx, r.old, r.was), r.store.Remove(r.new.Number))
+}
+
+// agree refuses what cannot share the port with the generation that runs,
+// before anything is touched.
+func (r *rollout) agree(spec *units.Spec) error {
+	if r.old == nil || len(r.was) == 0 || (r.old.Mode == 0 && spec.Plan.Mode == 0) {
+		return nil
+	}
+	what := ""
+	switch {
+	case r.old.User != spec.Plan.User:
+		what = fmt.Sprintf("is to run as user %s, but runs as %s, and two users cannot share a port", spec.Plan.User, r.old.User)
+	case r.old.Port != 0 && spec.Plan.Port != 0 && r.old.Port != spec.Plan.Port:
+		what = fmt.Sprintf("is to listen on port %d, but listens on %d, where its clients are", spec.Plan.Port, r.old.Port)
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s: the app %s; stop it (systemctl stop %s), then run it (app-rollout run %s)",
+		spec.Source.Path, what, quotedPatterns(r.app), r.app)
+}
+
+// inPlace: in mode 0 there is but one unit name, so the new one can start only
+// when the old one has stopped.
+func (r *rollout) inPlace() bool {
+	return r.new.Mode == 0 && len(r.was) == 1 && r.was[0] == units.Instance(r.app, 0)
+}
+
+// number gives the new generation its instances, and these their unit files.
+// Only if the number of nodes is all that changed, instances are kept.
+func (r *rollout) number(ctx context.Context, all []systemd.Unit) error {
+	i, err := r.Layout.Instances(r.app)
+	if err != nil {
+		return err
+	}
+	// Systemd may have any number loaded that it was ever asked about. At the
+	// very first start the loaded ones are those that the boot would start: they
+	// were never run, so they are taken, and systemd reads them anew.
+	first := len(r.was) == 0 && i.Next == 1
+	if !first {
+		for _, u := range all {
+			n, _ := number(r.app, u.Name)
+			i.Next = max(i.Next, n+1)
+		}
+	}
+	if r.new.Mode == 0 {
+		i.Generations[r.new.Number] = []int{0}
+		r.fresh = []string{units.Instance(r.app, 0)}
+	} else {
+		r.kept = r.keep()
+		for _, name := range r.kept {
+			n, _ := number(r.app, name)
+			i.Generations[r.new.Number] = append(i.Generations[r.new.Number], n)
+		}
+		numbers := i.Take(r.new.Number, r.new.Nodes-len(r.kept))
+		r.fresh = r.new.Instances(r.app, numbers[len(r.kept):])
+	}
+	if err := r.Layout.SaveInstances(r.app, i); err != nil {
+		return err
+	}
+	if err := r.pin(r.new.Number, r.fresh); err != nil {
+		return err
+	}
+	r.say(Info, "freeze", "generation %d is frozen", r.new.Number)
+	if first || r.new.Mode == 0 {
+		return r.Systemd.Reload(ctx)
+	}
+	return nil
+}
+
+// keep are the running instances that a generation of another size goes on
+// with.
+func (r *rollout) keep() []string {
+	if r.old == nil || r.old.Mode != 1 || r.old.Nodes == r.new.Nodes || r.old.Unsized != r.new.Unsized || len(r.was) != r.old.Nodes {
+		return nil
+	}
+	return r.was[:min(r.old.Nodes, r.new.Nodes)]
+}
+
+// remove stops an app whose .env is gone, with the care that it had.
+func (m *Machine) remove(ctx context.Context, app string) error {
+	store := m.Layout.Store(app)
+	old, err := store.Current()
+	if err != nil {
+		return err
+	}
+	all, err := m.ours(ctx, app)
+	if err != nil {
+		return err
+	}
+	// Units of that name which were never rolled out by us are not ours.
+	i, err := m.Layout.Instances(app)
+	if err != nil {
+		return err
+	}
+	if old == nil && len(i.Generations) == 0 {
+		return nil
+	}
+	names := live(all)
+	if len(names) > 0 {
+		m.Report(Event{App: app, Step: "stop", Text: "its .env is gone: stopping " + list(names)})
+		limit := stopGrace
+		if old != nil {
+			limit += seconds(old.TimeoutStopSec)
+		}
+		if err := m.end(ctx, names, limit); err != nil {
+			return err
+		}
+	}
+	if err := m.tidy(ctx, app, nil, nil); err != nil {
+		return err
+	}
+	return m.Systemd.Reload(context.WithoutCancel(ctx))
+}

@@ -1,0 +1,69 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// watch keeps the old units warm while the new ones are under real traffic:
+// any exit, restart or failed health check ends the rollout.
+func (r *rollout) watch(ctx context.Context) error {
+	if len(r.fresh) == 0 || r.new.WatchSec == 0 {
+		return nil
+	}
+	r.say(Info, "watch", "watching %s for %d s", list(r.fresh), r.new.WatchSec)
+	end := time.Now().Add(seconds(r.new.WatchSec))
+	health := time.Now()
+	for {
+		us, err := r.Systemd.Units(ctx, r.candidate()...)
+		if err != nil {
+			return err
+		}
+		_, fresh := r.split(us)
+		for _, u := range fresh {
+			if !u.Up() || u.Restarts > 0 {
+				return &Failure{u.Name, ended(u) + " while it was watched"}
+			}
+			if u.Invocation != r.runs[u.Name] {
+				return &Failure{u.Name, "was restarted while it was watched"}
+			}
+		}
+		if len(fresh) < len(r.fresh) {
+			return &Failure{list(r.fresh), "is gone while it was watched"}
+		}
+		// A listener that was opened meanwhile, by a worker that was replaced,
+		// gets its share.
+		if err := r.lead(us, nil); err != nil {
+			return err
+		}
+		listeners, err := r.Traffic.Listeners()
+		if err != nil {
+			return err
+		}
+		for _, u := range fresh {
+			lack, err := r.listens(u, listeners)
+			if err != nil {
+				return err
+			}
+			if lack != "" {
+				return &Failure{u.Name, lack + " any more, while it was watched"}
+			}
+		}
+		if r.new.HealthPath != "" && r.askable() && time.Since(health) >= healthTick {
+			for _, u := range fresh {
+				if err := r.ask(ctx, u); err != nil {
+					return &Failure{u.Name, fmt.Sprintf("%v while it was watched", err)}
+				}
+			}
+			health = time.Now()
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if time.Now().After(end) {
+			return nil
+		}
+		wait(ctx, tick)
+	}
+}

@@ -1,0 +1,453 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/steering"
+	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
+)
+
+// world is a machine that a rollout can be tried on: a scripted systemd and a
+// scripted kernel over real files below a directory. What an instance does is
+// said by BEHAVE in its .env.
+type world struct {
+	t      *testing.T
+	layout units.Layout
+
+	mu       sync.Mutex
+	units    map[string]*fakeUnit
+	led      []string // the units that get new connections; nil: all that listen
+	stopping bool
+	unsteer  string   // why traffic cannot be steered
+	strange  bool     // a stranger listens on the app's port
+	events   []Event
+	calls    []string
+	onCall   func(n int, call string) error // what a call is answered with instead
+	check    func()                          // looks at the world at every call
+}
+
+type fakeUnit struct {
+	systemd.Unit
+	text       string // as systemd has it loaded
+	generation int
+	behave     string
+	started    time.Time
+	pending    time.Time // until then it has a connection in hand
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, layout: units.Layout{Root: t.TempDir()}, units: map[string]*fakeUnit{}}
+	for _, dir := range []string{units.EtcDir, units.StateDir, units.RunDir, units.UnitDir, generatorDir, "/srv/shop", "/usr/bin"} {
+		if err := os.MkdirAll(w.layout.Path(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(w.layout.Path("/usr/bin/shop"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// copy is a world of its own in the same state: what a killed helper leaves.
+func (w *world) copy() *world {
+	w2 := newWorld(w.t)
+	if err := os.RemoveAll(w2.layout.Root); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := copyTree(w.layout.Root, w2.layout.Root); err != nil {
+		w.t.Fatal(err)
+	}
+	for name, u := range w.units {
+		c := *u
+		w2.units[name] = &c
+	}
+	w2.led, w2.unsteer = slices.Clone(w.led), w.unsteer
+	return w2
+}
+
+func copyTree(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, strings.TrimPrefix(path, from))
+		switch {
+		case d.IsDir():
+			return os.MkdirAll(target, 0o755)
+		case d.Type()&os.ModeSymlink != 0:
+			link, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			return os.Symlink(link, target)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, data, 0o600)
+	})
+}
+
+func (w *world) machine() *Machine {
+	return &Machine{Layout: w.layout, Systemd: w, Traffic: w, Report: func(e Event) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.events = append(w.events, e)
+	}}
+}
+
+// env writes the .env of the app shop.
+func (w *world) env(lines ...string) {
+	w.t.Helper()
+	text := "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=3000\nSYSTEMD_USER=shop\n" + strings.Join(lines, "\n") + "\n"
+	if err := os.WriteFile(w.layout.Env("shop"), []byte(text), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// call notes a call and lets the test answer it instead.
+func (w *world) call(format string, args ...any) error {
+	w.age()
+	call := fmt.Sprintf(format, args...)
+	w.calls = append(w.calls, call)
+	if w.check != nil {
+		w.check()
+	}
+	if w.onCall != nil {
+		return w.onCall(len(w.calls)-1, call)
+	}
+	return nil
+}
+
+// age lets time do to the units what their behaviour says.
+func (w *world) age() {
+	for _, u := range w.units {
+		if u.Active != "active" {
+			if u.behave == "late" && u.Active == "activating" && time.Since(u.started) > 5*time.Second {
+				u.Active, u.Sub = "active", "running"
+			}
+			continue
+		}
+		if u.behave == "dies" && time.Since(u.started) > time.Second {
+			u.Active, u.Sub, u.Result, u.ExitCode, u.ExitStatus, u.Restarts = "activating", "auto-restart", "exit-code", 1, 3, 1
+		}
+	}
+}
+
+func (w *world) Units(_ context.Context, patterns ...string) ([]systemd.Unit, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("units"); err != nil {
+		return nil, err
+	}
+	var us []systemd.Unit
+	for _, name := range slices.Sorted(maps.Keys(w.units)) {
+		for _, p := range patterns {
+			if ok, _ := filepath.Match(p, name); ok {
+				us = append(us, w.units[name].Unit)
+				break
+			}
+		}
+	}
+	return us, nil
+}
+
+var generationOf = regexp.MustCompile(`EnvironmentFile=.*/generations/(\d+)/environment`)
+var behaviourOf = regexp.MustCompile(`BEHAVE="([a-z-]*)"`)
+
+// text is what systemd finds for a unit: our file, or what the generator emits
+// for the current generation.
+func (w *world) text(name string) string {
+	if data, err := os.ReadFile(w.layout.UnitFile(name)); err == nil {
+		return string(data)
+	}
+	store := w.layout.Store("shop")
+	if current, err := store.Current(); err == nil && current != nil {
+		if (current.Mode == 0) == (name == "shop.service") {
+			text, _ := store.Unit(current.Number)
+			return string(text)
+		}
+	}
+	return ""
+}
+
+func (w *world) Start(_ context.Context, name string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("start %s", name); err != nil {
+		return "", err
+	}
+	return w.begin(name)
+}
+
+func (w *world) begin(name string) (string, error) {
+	u := w.units[name]
+	if u == nil {
+		u = &fakeUnit{Unit: systemd.Unit{Name: name, Load: "loaded"}, text: w.text(name)}
+		if u.text == "" {
+			return "", errors.New("Unit " + name + " not found.")
+		}
+		w.units[name] = u
+	}
+	m := generationOf.FindStringSubmatch(u.text)
+	if m == nil {
+		w.t.Errorf("the unit %s names no environment file of a generation:\n%s", name, u.text)
+		return "failed", nil
+	}
+	u.generation, _ = strconv.Atoi(m[1])
+	environment, err := os.ReadFile(filepath.Join(w.layout.Store("shop").Dir(u.generation), "environment"))
+	if err != nil {
+		w.t.Errorf("%s is started without its environment: %v", name, err)
+		return "failed", nil
+	}
+	u.behave = "ok"
+	if b := behaviourOf.FindSubmatch(environment); b != nil {
+		u.behave = string(b[1])
+	}
+	u.started = time.Now()
+	u.Invocation = fmt.Sprint(len(w.calls))
+	u.Restarts, u.Result, u.ControlGroup, u.Condition = 0, "success", "/system.slice/"+name, true
+	switch u.behave {
+	case "exits":
+		u.Active, u.Sub, u.Result, u.ExitCode, u.ExitStatus = "activating", "auto-restart", "exit-code", 1, 3
+		u.Restarts = 1
+		return "failed", nil
+	case "late":
+		u.Active, u.Sub = "activating", "start"
+		return "done", nil
+	}
+	u.Active, u.Sub = "active", "running"
+	return "done", nil
+}
+
+func (w *world) Stop(_ context.Context, name string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("stop %s", name); err != nil {
+		return "", err
+	}
+	u := w.units[name]
+	if u == nil {
+		return "", errors.New("Unit " + name + " not loaded.")
+	}
+	if u.pending.After(time.Now()) {
+		w.t.Errorf("%s was stopped with a connection in hand", name)
+	}
+	u.Active, u.Sub, u.ControlGroup, u.MainPID = "inactive", "dead", "", 0
+	if u.behave == "exits" || u.behave == "dies" {
+		u.Active = "failed"
+	}
+	w.led = without(w.led, []string{name})
+	return "done", nil
+}
+
+func (w *world) Restart(ctx context.Context, name string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("restart %s", name); err != nil {
+		return "", err
+	}
+	return w.begin(name)
+}
+
+func (w *world) ResetFailed(_ context.Context, name string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("reset-failed %s", name); err != nil {
+		return err
+	}
+	if u := w.units[name]; u != nil && !u.Live() {
+		delete(w.units, name)
+	}
+	return nil
+}
+
+func (w *world) Reload(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("reload"); err != nil {
+		return err
+	}
+	for name, u := range w.units {
+		if u.text = w.text(name); u.text == "" && !u.Live() {
+			delete(w.units, name)
+		}
+	}
+	return nil
+}
+
+func (w *world) Stopping(context.Context) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stopping, w.call("stopping")
+}
+
+func id(name string) uint64 {
+	n := uint64(7)
+	for _, c := range []byte(name) {
+		n = n*31 + uint64(c)
+	}
+	return n
+}
+
+func (w *world) Listeners() ([]sockets.Listener, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("listeners"); err != nil {
+		return nil, err
+	}
+	var ls []sockets.Listener
+	for name, u := range w.units {
+		if u.Active != "active" || u.behave == "deaf" {
+			continue
+		}
+		address := "0.0.0.0:3000"
+		switch u.behave {
+		case "beside":
+			address = "127.0.0.1:3000"
+		case "elsewhere":
+			address = "0.0.0.0:4000"
+		}
+		ls = append(ls, sockets.Listener{Group: sockets.Group{Addr: netip.MustParseAddrPort(address)}, Cgroup: id(name)})
+	}
+	if w.strange {
+		ls = append(ls, sockets.Listener{Group: sockets.Group{Addr: netip.MustParseAddrPort("0.0.0.0:3000")}, Cgroup: 1})
+	}
+	return ls, nil
+}
+
+func (w *world) Cgroups(u systemd.Unit) (map[uint64]bool, error) {
+	if u.ControlGroup == "" {
+		return nil, nil
+	}
+	return map[uint64]bool{id(u.Name): true}, nil
+}
+
+func (w *world) Owner(uint64) string { return "stranger.service" }
+
+func (w *world) Lead(_ string, serving, asked []systemd.Unit) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var names []string
+	for _, u := range serving {
+		names = append(names, u.Name)
+	}
+	if err := w.call("lead %s", list(names)); err != nil {
+		return err
+	}
+	if w.unsteer != "" {
+		return &steering.Unavailable{Reason: w.unsteer}
+	}
+	if !slices.Equal(w.led, names) {
+		for _, u := range w.units {
+			if u.Active == "active" && !slices.Contains(names, u.Name) && slices.Contains(w.led, u.Name) && u.behave != "dies" {
+				u.pending = time.Now().Add(300 * time.Millisecond)
+			}
+		}
+	}
+	w.led = names
+	return nil
+}
+
+func (w *world) Ask(_ context.Context, _ string, u systemd.Unit, _ int, _ string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("ask %s", u.Name); err != nil {
+		return err
+	}
+	if w.units[u.Name].behave == "mute" {
+		return errors.New("answers GET / with status 500")
+	}
+	return nil
+}
+
+func (w *world) Release(string, []systemd.Unit) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("release"); err != nil {
+		return err
+	}
+	w.led = nil
+	return nil
+}
+
+func (w *world) Pending(_ string, us []systemd.Unit) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("pending"); err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, u := range us {
+		if f := w.units[u.Name]; f != nil && f.pending.After(time.Now()) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func (w *world) Migrates() bool { return true }
+
+func (w *world) Counters() sockets.Counters { return sockets.Counters{} }
+
+// running are the live units, each with its generation: "shop@3/2".
+func (w *world) running() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var s []string
+	for _, name := range slices.Sorted(maps.Keys(w.units)) {
+		if u := w.units[name]; u.Live() {
+			s = append(s, fmt.Sprintf("%s/%d", strings.TrimSuffix(name, ".service"), u.generation))
+		}
+	}
+	return strings.Join(s, " ")
+}
+
+// whole says whether all instances of a generation that has been ready, or is
+// current, are up: invariant 1.
+func (w *world) whole() bool {
+	store := w.layout.Store("shop")
+	up := map[int]int{}
+	for _, u := range w.units {
+		if u.Active == "active" {
+			up[u.generation]++
+		}
+	}
+	for g, n := range up {
+		if record, err := store.Generation(g); err == nil && record.Ready && n >= record.Nodes {
+			return true
+		}
+	}
+	return false
+}
+
+// misled says whether a unit gets connections that has not been found ready,
+// while a ready generation is there: invariant 2.
+func (w *world) misled() bool {
+	if w.led != nil || w.unsteer != "" {
+		return false
+	}
+	generations := map[int]bool{}
+	for _, u := range w.units {
+		if u.Active == "active" && u.behave != "deaf" && u.behave != "elsewhere" {
+			generations[u.generation] = true
+		}
+	}
+	return len(generations) > 1
+}

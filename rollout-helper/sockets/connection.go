@@ -1,0 +1,134 @@
+package sockets
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Connection is one TCP connection at the server's side, with what tcp_info
+// (linux/tcp.h) tells of it.
+type Connection struct {
+	Local, Remote netip.AddrPort
+	// Cgroup is the control group of the listener that took it; 0 while half
+	// open, when the kernel does not say.
+	Cgroup uint64
+	// HalfOpen is true while the handshake is not done (SYN_RECV). Such a
+	// connection has an Age, give or take a retransmission, and nothing else.
+	HalfOpen bool
+	Age      time.Duration
+	// ReadQueue is what the app has not read yet, WriteQueue what the client has
+	// not acknowledged yet, in bytes.
+	ReadQueue, WriteQueue uint32
+	// BytesSent and BytesReceived count the data of the connection's life.
+	BytesSent, BytesReceived uint64
+	// LastSent and LastReceived are how long ago data went and came; both begin
+	// to count when the connection is made.
+	LastSent, LastReceived time.Duration
+}
+
+// Connections returns the connections to the local ports, half-open ones
+// included, but not those that the app itself has closed: they need no app any
+// more.
+func Connections(ports ...uint16) ([]Connection, error) {
+	var connections []Connection
+	for _, port := range ports {
+		rows, err := dump(query{
+			states: 1<<stateEstablished | 1<<stateCloseWait | 1<<stateSynRecv,
+			local:  port,
+			info:   true,
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			connections = append(connections, connection(r))
+		}
+	}
+	return connections, nil
+}
+
+func connection(r row) Connection {
+	c := Connection{Local: r.local, Remote: r.remote, Cgroup: r.cgroup}
+	if r.state == stateSynRecv {
+		c.HalfOpen = true
+		c.Age = age(r)
+		return c
+	}
+	c.ReadQueue, c.WriteQueue = r.rqueue, r.wqueue
+	c.BytesSent = r.infoUint64(infoBytesSent)
+	c.BytesReceived = r.infoUint64(infoBytesReceived)
+	c.LastSent = time.Duration(r.infoUint32(infoLastSent)) * time.Millisecond
+	c.LastReceived = time.Duration(r.infoUint32(infoLastReceived)) * time.Millisecond
+	if r.state == stateCloseWait {
+		// The client's FIN takes one number of the sequence and is counted as
+		// a byte received and, until the app reads the end, as one to read.
+		c.BytesReceived -= min(c.BytesReceived, 1)
+		c.ReadQueue -= min(c.ReadQueue, 1)
+	}
+	return c
+}
+
+// age is how long ago the SYN of a half-open connection came. Its timer is
+// first set to one second (TCP_TIMEOUT_INIT) and doubled each time it expires.
+func age(r row) time.Duration {
+	total := time.Second<<(min(r.retransmits, 16)+1) - time.Second
+	return max(0, total-r.expires)
+}
+
+// quiet is how long nothing must have moved for an ambiguous connection to be
+// taken as idle.
+const quiet = time.Second
+
+// Owed says whether an answer is owed on the connection: closing it now would
+// lose a request. The kernel does not know requests, so it is told by who had
+// the last word:
+//
+//   - there is data that the app has not read or the client has not
+//     acknowledged, or
+//   - something was received, and nothing ever sent, or
+//   - something was received after the last that was sent, or
+//   - both happened within one tick of the kernel's clock, less than a second
+//     ago, or
+//   - the connection is younger than a second and nothing was said: a fresh
+//     client is about to ask.
+//
+// A half-open connection owes nothing yet.
+func (c Connection) Owed() bool {
+	switch {
+	case c.HalfOpen:
+		return false
+	case c.ReadQueue > 0 || c.WriteQueue > 0:
+		return true
+	case c.BytesReceived == 0:
+		return c.BytesSent == 0 && c.LastReceived < quiet
+	case c.BytesSent == 0:
+		return true
+	case c.LastReceived == c.LastSent:
+		return c.LastReceived < quiet
+	}
+	return c.LastReceived < c.LastSent
+}
+
+// Owner returns the control group of the listener that took the connection, as
+// the server's side names its ends. It is false if there is no such connection,
+// or none that is made yet.
+func Owner(local, remote netip.AddrPort) (cgroup uint64, found bool, err error) {
+	rows, err := dump(query{
+		states: 1<<stateEstablished | 1<<stateCloseWait | 1<<stateFinWait1 | 1<<stateFinWait2,
+		local:  local.Port(),
+		remote: remote.Port(),
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	unmap := func(a netip.AddrPort) netip.AddrPort {
+		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	}
+	for _, r := range rows {
+		// A dual-stack listener's IPv4 connections are IPv6 sockets.
+		if unmap(r.local) == unmap(local) && unmap(r.remote) == unmap(remote) && r.cgroup != 0 {
+			return r.cgroup, true, nil
+		}
+	}
+	return 0, false, nil
+}

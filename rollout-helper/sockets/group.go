@@ -1,0 +1,50 @@
+package sockets
+
+import (
+	"net/netip"
+	"strconv"
+)
+
+// Group is what the kernel looks up to find a listener, and so what one
+// steering program serves: a family and address, a port and, seldom, more. All
+// sockets of a group share its port; 0.0.0.0 and [::] are groups of their own,
+// whichever clients reach them.
+//
+// The fields are those that inet_reuseport_add_sock (net/ipv4/inet_hashtables.c)
+// compares, but the user: sockets of another user cannot be bound in the group.
+type Group struct {
+	// Addr is where the listener is bound. An IPv4 address in IPv6 form
+	// (::ffff:127.0.0.1) is left in that form: it is an IPv6 socket.
+	Addr netip.AddrPort
+	// V6Only is true for an IPv6 listener that takes no IPv4 client.
+	V6Only bool
+	// Device is the index of the interface that the listener is tied to
+	// (SO_BINDTODEVICE, or a link-local address), 0 for none.
+	Device uint32
+}
+
+// String returns the group as a person would write it: [::]:8080.
+func (g Group) String() string {
+	s := g.Addr.String()
+	if g.V6Only && g.Addr.Addr().IsUnspecified() {
+		s += " (IPv6 only)"
+	}
+	if g.Device != 0 {
+		s += " (interface " + strconv.FormatUint(uint64(g.Device), 10) + ")"
+	}
+	return s
+}
+
+// Compare orders groups by address and port, for lists that people read.
+func (g Group) Compare(other Group) int {
+	if c := g.Addr.Compare(other.Addr); c != 0 {
+		return c
+	}
+	if g.V6Only != other.V6Only {
+		if g.V6Only {
+			return 1
+		}
+		return -1
+	}
+	return int(g.Device) - int(other.Device)
+}

@@ -1,0 +1,374 @@
+package steering
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"app-rollout/rollout-helper/sockets"
+
+	"github.com/cilium/ebpf"
+)
+
+// Steering steers the connections of one app. Instances are named by their
+// control groups, as systemd's ControlGroup= gives them
+// (/system.slice/system-shop.slice/shop@3.service). The zero value is ready to
+// use, from any goroutine.
+type Steering struct {
+	mu     sync.Mutex
+	groups map[sockets.Group]*group
+	paths  map[string]bool // every instance there ever was
+}
+
+// instances are some of the app's instances with their listeners.
+type instances struct {
+	paths     []string
+	listeners map[string][]sockets.Listener
+}
+
+// Steer sends every new connection to the serving instances: in each group that
+// one of them listens in, to their sockets only. The candidates' sockets there
+// are made ready to be asked (Dial) and to serve later.
+//
+// All groups are prepared before the first is switched. Sockets are read anew at
+// each call; call it again at every tick while something is steered, so that the
+// sockets of an instance that restarts come in. That costs little as long as
+// nothing has changed.
+//
+// A group that no serving instance listens in is left as it is. If Steer fails,
+// what was steered before still is; every error is an *Unavailable.
+func (s *Steering) Steer(serving, candidates []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	// Sockets come and go while we look. Look again, but not for ever.
+	for range 5 {
+		if err = s.steer(serving, candidates); !errors.Is(err, errMoved) {
+			break
+		}
+	}
+	if err != nil {
+		return unavailable("steering", err)
+	}
+	return nil
+}
+
+// errMoved is wrapped by errors that another look may mend.
+var errMoved = errors.New("it may have closed just now")
+
+func (s *Steering) steer(serving, candidates []string) error {
+	all, err := sockets.Listeners()
+	if err != nil {
+		return unavailable("listing the listeners", err)
+	}
+	listening := make(map[uint64]bool, len(all))
+	for _, l := range all {
+		listening[l.Cookie] = true
+	}
+	for _, g := range s.groups {
+		g.forget(listening)
+	}
+
+	servers, err := find(serving, all)
+	if err != nil {
+		return err
+	}
+	others, err := find(candidates, all)
+	if err != nil {
+		return err
+	}
+	if err := s.steerable(servers); err != nil {
+		return err
+	}
+
+	changes, err := s.changes(servers, others)
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	defer func() {
+		for _, c := range changes {
+			c.close(s.groups[c.group.id] == c.group)
+		}
+	}()
+	if s.paths == nil {
+		s.paths = make(map[string]bool)
+	}
+	for _, path := range slices.Concat(serving, candidates) {
+		s.paths[path] = true
+	}
+	for _, c := range changes {
+		if err := c.prepare(); err != nil {
+			return err
+		}
+	}
+	return s.apply(changes)
+}
+
+// find attributes listeners to the instances at paths.
+func find(paths []string, all []sockets.Listener) (instances, error) {
+	found := instances{paths: paths, listeners: make(map[string][]sockets.Listener)}
+	for _, path := range paths {
+		in, err := sockets.In(path, all)
+		if err != nil {
+			return found, unavailable("reading the control groups", err)
+		}
+		found.listeners[path] = in
+	}
+	return found, nil
+}
+
+// steerable says why these instances cannot be steered.
+func (s *Steering) steerable(servers instances) error {
+	some := false
+	for _, path := range servers.paths {
+		for _, l := range servers.listeners[path] {
+			some = true
+			if l.MPTCP {
+				return &Unavailable{Reason: fmt.Sprintf("the listener on %s uses Multipath TCP", l.Group)}
+			}
+		}
+		if len(servers.listeners[path]) > 0 {
+			continue
+		}
+		elsewhere, err := sockets.Elsewhere(path)
+		if err != nil {
+			return unavailable("reading a process's network namespace", err)
+		}
+		if elsewhere {
+			return &Unavailable{Reason: "listener in another network namespace"}
+		}
+	}
+	if !some && len(s.groups) == 0 {
+		return &Unavailable{Reason: "no instance listens on a TCP port"}
+	}
+	return nil
+}
+
+// change is what one group needs.
+type change struct {
+	group    *group
+	serving  []uint64                      // cookies
+	wanted   map[string][]sockets.Listener // to open, by instance
+	switches bool                          // the serving set changes
+
+	opened  []*sockets.Socket
+	program *ebpf.Program // the new one
+}
+
+// changes compares what is steered with what should be. New groups are made,
+// but not yet noted.
+func (s *Steering) changes(servers, others instances) ([]*change, error) {
+	byGroup := make(map[sockets.Group]*change)
+	for _, path := range servers.paths {
+		for _, l := range servers.listeners[path] {
+			c := byGroup[l.Group]
+			if c == nil {
+				c = &change{group: s.groups[l.Group], wanted: make(map[string][]sockets.Listener)}
+				byGroup[l.Group] = c
+			}
+			c.serving = append(c.serving, l.Cookie)
+			c.want(path, l)
+		}
+	}
+	for _, path := range others.paths {
+		for _, l := range others.listeners[path] {
+			if c := byGroup[l.Group]; c != nil && !l.MPTCP {
+				c.want(path, l)
+			}
+		}
+	}
+
+	var changes []*change
+	for _, id := range slices.SortedFunc(maps.Keys(byGroup), sockets.Group.Compare) {
+		c := byGroup[id]
+		slices.Sort(c.serving)
+		c.switches = c.group == nil || !slices.Equal(c.serving, c.group.serving)
+		if !c.switches && len(c.wanted) == 0 {
+			continue
+		}
+		if len(c.wanted) == 0 {
+			// Any socket of the group will do to attach the program through.
+			path, l := anyOf(servers, id)
+			c.wanted[path] = []sockets.Listener{l}
+		}
+		if c.group == nil {
+			group, err := newGroup(id)
+			if err != nil {
+				for _, made := range changes {
+					made.close(s.groups[made.group.id] == made.group)
+				}
+				return nil, err
+			}
+			c.group = group
+		}
+		changes = append(changes, c)
+	}
+	return changes, nil
+}
+
+// want notes a socket that has no slot yet.
+func (c *change) want(path string, l sockets.Listener) {
+	if c.group != nil {
+		if _, in := c.group.slots[l.Cookie]; in {
+			return
+		}
+	}
+	c.wanted[path] = append(c.wanted[path], l)
+}
+
+// anyOf returns a socket in the group, and whose it is.
+func anyOf(servers instances, id sockets.Group) (string, sockets.Listener) {
+	for _, path := range servers.paths {
+		for _, l := range servers.listeners[path] {
+			if l.Group == id {
+				return path, l
+			}
+		}
+	}
+	return "", sockets.Listener{}
+}
+
+// prepare opens the sockets, puts them into the array and loads the program.
+func (c *change) prepare() error {
+	for path, wanted := range c.wanted {
+		opened, err := sockets.Open(path, wanted)
+		c.opened = append(c.opened, opened...)
+		if err != nil {
+			return unavailable("taking a listener's file descriptor", err)
+		}
+		if len(opened) < len(wanted) {
+			return fmt.Errorf("a listener on %s is held by no process of %s: %w", c.group.id, path, errMoved)
+		}
+	}
+	for _, socket := range c.opened {
+		if _, in := c.group.slots[socket.Cookie]; in {
+			continue
+		}
+		if err := c.group.insert(socket); err != nil {
+			return err
+		}
+	}
+	if !c.switches {
+		return nil
+	}
+	var err error
+	c.program, err = c.group.load(c.serving)
+	return err
+}
+
+// apply switches the groups over, one right after the other. If one refuses,
+// those before are put back.
+func (s *Steering) apply(changes []*change) error {
+	for i, c := range changes {
+		if !c.switches {
+			continue
+		}
+		if err := attach(c.opened[0].FD(), c.program, c.group.id); err != nil {
+			for _, done := range changes[:i] {
+				done.undo()
+			}
+			return err
+		}
+	}
+	for _, c := range changes {
+		if !c.switches {
+			continue
+		}
+		if c.group.program != nil {
+			c.group.program.Close()
+		}
+		c.group.program, c.program = c.program, nil
+		c.group.serving = c.serving
+		if s.groups == nil {
+			s.groups = make(map[sockets.Group]*group)
+		}
+		s.groups[c.group.id] = c.group
+	}
+	return nil
+}
+
+// undo puts back what was attached before.
+func (c *change) undo() {
+	switch {
+	case !c.switches:
+	case c.group.program == nil:
+		detach(c.opened[0].FD())
+	default:
+		attach(c.opened[0].FD(), c.group.program, c.group.id)
+	}
+}
+
+// close lets go what is needed no more; the group too, if it is not kept.
+func (c *change) close(kept bool) {
+	sockets.Close(c.opened)
+	if c.program != nil {
+		c.program.Close()
+	}
+	if !kept {
+		c.group.close()
+	}
+}
+
+// Groups returns the groups that are steered, in order.
+func (s *Steering) Groups() []sockets.Group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(s.groups), sockets.Group.Compare)
+}
+
+// Detach ends the steering: from now on the kernel spreads connections over all
+// sockets again. The Steering can be used again.
+func (s *Steering) Detach() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := Detach(slices.Sorted(maps.Keys(s.paths))...)
+	for _, g := range s.groups {
+		// So that the sockets can go into another array at once.
+		for _, slot := range g.slots {
+			_ = g.sockets.Delete(slot.index)
+		}
+		g.close()
+	}
+	s.groups, s.paths = nil, nil
+	return err
+}
+
+// Detach takes any steering program off the groups that the instances in the
+// control groups at paths listen in, whoever left it there. A group that has none
+// is no error; nor is an instance that is gone: if it was the last, the program
+// went with its sockets.
+func Detach(paths ...string) error {
+	all, err := sockets.Listeners()
+	if err != nil {
+		return fmt.Errorf("listing the listeners: %w", err)
+	}
+	done := make(map[sockets.Group]bool)
+	var failed []error
+	for _, path := range paths {
+		listeners, err := sockets.In(path, all)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		listeners = slices.DeleteFunc(listeners, func(l sockets.Listener) bool { return done[l.Group] })
+		opened, err := sockets.Open(path, listeners)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("taking a listener's file descriptor: %w", err))
+			continue
+		}
+		for _, socket := range opened {
+			if done[socket.Group] {
+				continue
+			}
+			if err := detach(socket.FD()); err != nil {
+				failed = append(failed, fmt.Errorf("detaching the steering program of %s: %w", socket.Group, err))
+				continue
+			}
+			done[socket.Group] = true
+		}
+		sockets.Close(opened)
+	}
+	return errors.Join(failed...)
+}

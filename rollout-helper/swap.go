@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"app-rollout/rollout-helper/rollout"
+)
+
+func swapCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "swap",
+		Category:  "For the services",
+		Usage:     "replace what runs by what the .env files ask for",
+		ArgsUsage: "[APP]",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "boot", Usage: "take over what the boot has started, then converge"},
+		},
+		Action: func(c *cli.Context) error {
+			names, err := appNames(c, 0, 1)
+			if err != nil {
+				return err
+			}
+			m, done, err := machine()
+			if err != nil {
+				return err
+			}
+			defer done()
+			if stopping, err := m.Systemd.Stopping(c.Context); err != nil || stopping {
+				return err
+			}
+			switch {
+			case c.Bool("boot"):
+				return forAll(c.Context, m, names, m.Boot)
+			case len(names) == 1:
+				return forAll(c.Context, m, names, m.Swap)
+			}
+			return deployAll(c.Context, m)
+		},
+	}
+}
+
+// deployAll rolls out every app, and once more those that have been changed, or
+// have come, while the run for all was under way.
+func deployAll(ctx context.Context, m *rollout.Machine) error {
+	err := forAll(ctx, m, nil, m.Deploy)
+	changed, e := m.Changed()
+	if e != nil || len(changed) == 0 || ctx.Err() != nil {
+		return firstOf(err, e)
+	}
+	return firstOf(forAll(ctx, m, changed, m.Deploy), err)
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forAll does the same for the named apps, or for all there are, and reports
+// in the order of their names. One that fails stops no other.
+func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(context.Context, string) error) error {
+	failed := 0
+	say := func(e rollout.Event) {
+		failed++
+		e.Level = rollout.Failed
+		m.Report(e)
+	}
+	if len(names) == 0 {
+		apps, problems, err := m.Apps()
+		if err != nil {
+			return err
+		}
+		for _, p := range problems {
+			say(rollout.Event{Text: p.Error()})
+		}
+		names = apps
+	} else if err := known(m, names); err != nil {
+		return err
+	}
+	for _, r := range m.Each(ctx, names, do) {
+		if r.Err != nil {
+			say(rollout.Event{App: r.App, Step: "failed", Text: r.Err.Error()})
+		}
+	}
+	if failed == 0 {
+		return nil
+	}
+	if len(names) > 1 {
+		m.Report(rollout.Event{Step: "end", Text: fmt.Sprintf("%d of %d apps failed", failed, len(names)), Level: rollout.Failed})
+	}
+	return errReported
+}

@@ -1,0 +1,245 @@
+// Package systemd is PID 1 as a rollout needs it: the state of a few services,
+// and jobs that have ended when they are said to have ended, whatever happens
+// to the connection in between.
+package systemd
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+)
+
+// Manager speaks with PID 1. It dials again when PID 1 has re-executed itself.
+type Manager struct {
+	mu   sync.Mutex
+	conn *dbus.Conn
+
+	reloads reloads
+}
+
+// Lost is the result of a job whose end was not seen, because PID 1 executed
+// itself anew meanwhile. The unit has no job any more; its state says the rest.
+const Lost = "lost"
+
+// lookAgain is how long a job may be silent before the connection is doubted.
+const lookAgain = 500 * time.Millisecond
+
+// Dial connects to PID 1: to its own socket as root, which needs no bus
+// daemon, else over the system bus.
+func Dial() (*Manager, error) {
+	m := new(Manager)
+	_, err := m.connection()
+	return m, err
+}
+
+// Close ends the connection.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil {
+		m.conn.Close()
+	}
+}
+
+// connection is the live one. It belongs to no context: a rollback still needs
+// it when the run has been cancelled.
+func (m *Manager) connection() (*dbus.Conn, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil && m.conn.Connected() {
+		return m.conn, nil
+	}
+	if m.conn != nil {
+		m.conn.Close()
+		m.conn = nil
+	}
+	dial := dbus.NewSystemConnectionContext
+	if os.Geteuid() == 0 {
+		dial = dbus.NewSystemdConnectionContext
+	}
+	conn, err := dial(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	m.conn = conn
+	return conn, nil
+}
+
+// call asks once more, for up to ten seconds, when the connection was lost
+// under the question: while PID 1 re-executes itself it does not listen.
+func (m *Manager) call(ctx context.Context, f func(*dbus.Conn) error) error {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		conn, err := m.connection()
+		if err == nil {
+			if err = f(conn); err == nil || conn.Connected() {
+				return err
+			}
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return errors.Join(err, ctx.Err())
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Units are the services that match the names or patterns, as far as PID 1 has
+// them loaded, sorted as PID 1 gives them.
+func (m *Manager) Units(ctx context.Context, patterns ...string) ([]Unit, error) {
+	var list []dbus.UnitStatus
+	err := m.call(ctx, func(c *dbus.Conn) (err error) {
+		list, err = c.ListUnitsByPatternsContext(ctx, nil, patterns)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	units := make([]Unit, 0, len(list))
+	for _, s := range list {
+		u := Unit{Name: s.Name, Load: s.LoadState, Active: s.ActiveState, Sub: s.SubState, Job: s.JobId}
+		if err := m.fill(ctx, &u); err != nil {
+			return nil, err
+		}
+		units = append(units, u)
+	}
+	return units, nil
+}
+
+func (m *Manager) fill(ctx context.Context, u *Unit) error {
+	var service, unit map[string]any
+	err := m.call(ctx, func(c *dbus.Conn) (err error) {
+		if service, err = c.GetUnitTypePropertiesContext(ctx, u.Name, "Service"); err != nil {
+			return err
+		}
+		unit, err = c.GetUnitPropertiesContext(ctx, u.Name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	u.Result, _ = service["Result"].(string)
+	u.ExitCode, _ = service["ExecMainCode"].(int32)
+	u.ExitStatus, _ = service["ExecMainStatus"].(int32)
+	u.MainPID, _ = service["MainPID"].(uint32)
+	u.Restarts, _ = service["NRestarts"].(uint32)
+	u.ControlGroup, _ = service["ControlGroup"].(string)
+	if memory, _ := service["MemoryCurrent"].(uint64); memory != ^uint64(0) {
+		u.Memory = memory
+	}
+	u.Active, _ = unit["ActiveState"].(string)
+	u.Sub, _ = unit["SubState"].(string)
+	u.Condition, _ = unit["ConditionResult"].(bool)
+	if id, _ := unit["InvocationID"].([]byte); len(id) > 0 {
+		u.Invocation = hex.EncodeToString(id)
+	}
+	if us, _ := unit["StateChangeTimestamp"].(uint64); us > 0 {
+		u.Since = time.UnixMicro(int64(us))
+	}
+	return nil
+}
+
+// Start, Stop and Restart queue a job for a unit and wait for its end. The
+// result is the one of systemd's JobRemoved signal ("done", "failed",
+// "canceled", "dependency", "assert", …) or Lost. "done" alone proves nothing:
+// read the unit's state. An error means that there was no job, or that the
+// context ended first.
+func (m *Manager) Start(ctx context.Context, name string) (string, error) {
+	return m.job(ctx, name, (*dbus.Conn).StartUnitContext)
+}
+
+// Stop waits until the unit's processes have ended; see Start.
+func (m *Manager) Stop(ctx context.Context, name string) (string, error) {
+	return m.job(ctx, name, (*dbus.Conn).StopUnitContext)
+}
+
+// Restart stops and starts; see Start.
+func (m *Manager) Restart(ctx context.Context, name string) (string, error) {
+	return m.job(ctx, name, (*dbus.Conn).RestartUnitContext)
+}
+
+type jobCall func(c *dbus.Conn, ctx context.Context, name, mode string, ch chan<- string) (int, error)
+
+func (m *Manager) job(ctx context.Context, name string, queue jobCall) (string, error) {
+	// A channel of its own for each job, with room, or an unread one would
+	// block all later signals.
+	ended := make(chan string, 1)
+	var used *dbus.Conn
+	err := m.call(ctx, func(c *dbus.Conn) error {
+		used = c
+		_, err := queue(c, ctx, name, "replace", ended)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		select {
+		case result := <-ended:
+			return result, nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-tick.C:
+			if used.Connected() {
+				continue
+			}
+			// The signal will never come. A job that goes on is seen at the unit.
+			pending, err := m.pending(ctx, name)
+			if err != nil {
+				return "", err
+			}
+			if !pending {
+				return Lost, nil
+			}
+		}
+	}
+}
+
+func (m *Manager) pending(ctx context.Context, name string) (bool, error) {
+	units, err := m.Units(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	return len(units) > 0 && units[0].Job != 0, nil
+}
+
+// ResetFailed lets systemd forget that a unit failed. A unit that is not
+// loaded has nothing to forget.
+func (m *Manager) ResetFailed(ctx context.Context, name string) error {
+	err := m.call(ctx, func(c *dbus.Conn) error { return c.ResetFailedUnitContext(ctx, name) })
+	if err != nil && strings.Contains(err.Error(), "not loaded") {
+		return nil
+	}
+	return err
+}
+
+// Reload is `systemctl daemon-reload`. Callers at the same time share one, as
+// far as it began after each of them asked.
+func (m *Manager) Reload(ctx context.Context) error {
+	return m.reloads.do(func() error {
+		return m.call(ctx, func(c *dbus.Conn) error { return c.ReloadContext(ctx) })
+	})
+}
+
+// Stopping says whether the machine is going down.
+func (m *Manager) Stopping(ctx context.Context) (bool, error) {
+	var state string
+	err := m.call(ctx, func(c *dbus.Conn) error {
+		p, err := c.SystemStateContext(ctx)
+		if err == nil {
+			state, _ = p.Value.Value().(string)
+		}
+		return err
+	})
+	return state == "stopping", err
+}

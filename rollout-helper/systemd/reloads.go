@@ -1,0 +1,36 @@
+package systemd
+
+import "sync"
+
+// reloads lets those who want a daemon-reload at the same time share one. A
+// caller is served only by a reload that began after it asked, for only that
+// one has seen the caller's files.
+type reloads struct {
+	mu   sync.Mutex
+	next *reload // not begun yet
+	busy sync.Mutex
+}
+
+type reload struct {
+	once sync.Once
+	err  error
+}
+
+func (r *reloads) do(f func() error) error {
+	r.mu.Lock()
+	if r.next == nil {
+		r.next = new(reload)
+	}
+	mine := r.next
+	r.mu.Unlock()
+
+	r.busy.Lock()
+	defer r.busy.Unlock()
+	mine.once.Do(func() {
+		r.mu.Lock()
+		r.next = nil // who comes from here on needs another one
+		r.mu.Unlock()
+		mine.err = f()
+	})
+	return mine.err
+}

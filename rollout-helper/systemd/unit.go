@@ -1,0 +1,36 @@
+package systemd
+
+import "time"
+
+// Unit is a service as PID 1 sees it at one moment.
+type Unit struct {
+	Name   string
+	Load   string // "loaded", "not-found", "bad-setting", …
+	Active string // "active", "activating", "deactivating", "failed", "inactive", …
+	Sub    string // "running", "auto-restart", "start", …
+	Job    uint32 // the job queued or running for it; 0 for none
+
+	Result       string // why it failed: "success", "exit-code", "signal", "timeout", "oom-kill", …
+	ExitCode     int32  // si_code of the main process's end, see waitid(2); 0 while it runs
+	ExitStatus   int32  // its exit status, or the signal that ended it
+	MainPID      uint32
+	Restarts     uint32 // automatic restarts since it was started
+	ControlGroup string // below the cgroup file system's root; "" when it has none
+	Condition    bool   // its conditions held when it was last started
+	Invocation   string // of this start, in hex
+	Since        time.Time
+	Memory       uint64 // bytes; 0 when not accounted
+}
+
+// Live says that the unit has processes, or will have again without being
+// asked, so that it has to be stopped to be gone.
+func (u Unit) Live() bool {
+	switch u.Active {
+	case "active", "activating", "deactivating", "reloading", "refreshing", "maintenance":
+		return true
+	}
+	return u.Job != 0
+}
+
+// Up says that the unit runs as it should: nothing is restarting it.
+func (u Unit) Up() bool { return u.Active == "active" || u.Active == "reloading" }

@@ -1,0 +1,192 @@
+// Package traffic is what a rollout asks of the kernel, made of sockets, which
+// only reads, and steering, which decides whom a new connection reaches.
+package traffic
+
+import (
+	"context"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/steering"
+	"app-rollout/rollout-helper/systemd"
+)
+
+// Kernel is this machine's kernel. The apps are steered apart from each other.
+type Kernel struct {
+	mu   sync.Mutex
+	apps map[string]*lanes
+}
+
+// lanes are one app's connections.
+type lanes struct {
+	steering steering.Steering
+	serving  string    // the units that serve since
+	since    time.Time // when they began to
+	draining string    // the units that drain is about
+	drain    *sockets.Drain
+}
+
+// New is the kernel, with nothing steered by us yet.
+func New() *Kernel { return &Kernel{apps: make(map[string]*lanes)} }
+
+func (k *Kernel) app(name string) *lanes {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.apps[name]
+	if l == nil {
+		l = new(lanes)
+		k.apps[name] = l
+	}
+	return l
+}
+
+// Listeners are the listening TCP sockets of this network namespace.
+func (k *Kernel) Listeners() ([]sockets.Listener, error) { return sockets.Listeners() }
+
+// Cgroups are the ids that the sockets of a unit carry: its control group's,
+// and those of any below it.
+func (k *Kernel) Cgroups(u systemd.Unit) (map[uint64]bool, error) {
+	if u.ControlGroup == "" {
+		return nil, nil
+	}
+	return sockets.Tree(u.ControlGroup)
+}
+
+// Owner names the unit, or else the control group, that an id belongs to.
+func (k *Kernel) Owner(cgroup uint64) string {
+	group, ok := sockets.CgroupPath(cgroup)
+	if !ok {
+		return "a process without a unit"
+	}
+	unit := path.Base(group)
+	for _, kind := range []string{".service", ".scope", ".socket"} {
+		if strings.HasSuffix(unit, kind) {
+			return unit
+		}
+	}
+	return "a process in the control group " + group
+}
+
+// Lead sends new connections to the serving units only; see steering.Steer.
+// Where none of them listens there is nothing to lead.
+func (k *Kernel) Lead(app string, serving, asked []systemd.Unit) error {
+	l := k.app(app)
+	listeners, err := sockets.Listeners()
+	if err != nil {
+		return &steering.Unavailable{Reason: err.Error(), Err: err}
+	}
+	some := false
+	for _, path := range paths(serving) {
+		in, err := sockets.In(path, listeners)
+		if err != nil {
+			return err
+		}
+		elsewhere := false
+		if len(in) == 0 {
+			if elsewhere, err = sockets.Elsewhere(path); err != nil {
+				return err
+			}
+		}
+		some = some || len(in) > 0 || elsewhere
+	}
+	if !some {
+		return nil
+	}
+	if err := l.steering.Steer(paths(serving), paths(asked)); err != nil {
+		return err
+	}
+	if names := names(serving); names != l.serving {
+		l.serving, l.since = names, time.Now()
+	}
+	return nil
+}
+
+// Release ends the steering of the groups that the units listen in, whoever
+// began it.
+func (k *Kernel) Release(app string, us []systemd.Unit) error {
+	l := k.app(app)
+	l.serving, l.draining, l.drain = "", "", nil
+	if err := l.steering.Detach(); err != nil {
+		return err
+	}
+	return steering.Detach(paths(us)...)
+}
+
+// Pending counts the connections that the units still have in hand, since Lead
+// began to send new ones elsewhere.
+func (k *Kernel) Pending(app string, us []systemd.Unit) (int, error) {
+	l := k.app(app)
+	if names := names(us); l.drain == nil || names != l.draining {
+		groups, err := groups(us)
+		if err != nil {
+			return 0, err
+		}
+		l.draining, l.drain = names, sockets.NewDrain(paths(us), groups, l.since)
+	}
+	work, err := l.drain.Look()
+	return work.HalfOpen + work.Queued + work.Owed, err
+}
+
+func groups(us []systemd.Unit) ([]sockets.Group, error) {
+	listeners, err := sockets.Listeners()
+	if err != nil {
+		return nil, err
+	}
+	var all []sockets.Group
+	for _, path := range paths(us) {
+		in, err := sockets.In(path, listeners)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range in {
+			all = append(all, l.Group)
+		}
+	}
+	return all, nil
+}
+
+// Migrates says whether the kernel moves queued connections to another listener
+// of the group when one closes: net.ipv4.tcp_migrate_req, since Linux 5.14.
+func (k *Kernel) Migrates() bool {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_migrate_req")
+	return err == nil && strings.TrimSpace(string(text)) == "1"
+}
+
+// Counters are the kernel's, or zero where it has none.
+func (k *Kernel) Counters() sockets.Counters {
+	c, _ := sockets.ReadCounters()
+	return c
+}
+
+// Ask makes one connection to one unit, on each shared group of the port (0: of
+// any port), and one HTTP request there if there is a path.
+func (k *Kernel) Ask(ctx context.Context, app string, u systemd.Unit, port int, path string) error {
+	own, err := groups([]systemd.Unit{u})
+	if err != nil {
+		return err
+	}
+	return ask(ctx, &k.app(app).steering, u.ControlGroup, own, port, path)
+}
+
+// paths are the control groups of those units that have one.
+func paths(us []systemd.Unit) []string {
+	var paths []string
+	for _, u := range us {
+		if u.ControlGroup != "" {
+			paths = append(paths, u.ControlGroup)
+		}
+	}
+	return paths
+}
+
+func names(us []systemd.Unit) string {
+	var names []string
+	for _, u := range us {
+		names = append(names, u.Name)
+	}
+	return strings.Join(names, " ")
+}

@@ -1,0 +1,227 @@
+// Command server is the stories' sample app: an HTTP server that answers with
+// one line, "<GENERATION> <SYSTEMD_INSTANCE> <pid>", and misbehaves as its
+// environment asks. It knows nothing of app-rollout.
+//
+//	PORT            the port to listen on
+//	LISTEN          addresses to listen on instead, separated by commas: host:port,
+//	                ":PORT" standing for the variable's value (default 127.0.0.1:PORT)
+//	REUSEPORT=1     set SO_REUSEPORT itself
+//	GENERATION      the answer's first word (default "-")
+//	DELAY           before every answer, a duration ("20ms")
+//	STATUS          of every answer (default 200)
+//	HANG=1          never answer
+//	EXIT_ON=N       exit 1 on the N-th request, without an answer
+//	EXIT_AT_START=N exit with status N before listening
+//	EXIT_AFTER      exit 1 so long after the start, a duration
+//	START_DELAY     before listening, a duration
+//	NO_LISTEN=1     listen on nothing, but run
+//	NOTIFY=1        send READY=1 once listening (without, never)
+//	STOP            on SIGTERM: "graceful" (default: close the listeners, finish
+//	                what is under way, exit 0), "die" (exit at once, cutting
+//	                everything), "ignore"
+//	MEMORY          bytes to use up before listening, as a number of MiB
+//
+// GET /?delay=5s delays that one answer. GET /env?NAME answers with the value
+// of a variable. GET /health answers with HEALTH (a status, default STATUS).
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	start := time.Now()
+	if code := number("EXIT_AT_START", -1); code >= 0 {
+		fmt.Fprintln(os.Stderr, "exiting, as asked")
+		os.Exit(code)
+	}
+	if after := duration("EXIT_AFTER"); after > 0 {
+		go func() {
+			time.Sleep(after - time.Since(start))
+			fmt.Fprintln(os.Stderr, "exiting after a while, as asked")
+			os.Exit(1)
+		}()
+	}
+	hog := use(number("MEMORY", 0))
+	time.Sleep(duration("START_DELAY"))
+
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	server := &http.Server{Handler: handler()}
+	served := make(chan error)
+	if os.Getenv("NO_LISTEN") != "1" {
+		for _, address := range addresses() {
+			l, err := listen(address)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			go func() { served <- server.Serve(l) }()
+		}
+	}
+	if os.Getenv("NOTIFY") == "1" {
+		if err := notify("READY=1"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	for {
+		select {
+		case err := <-served:
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		case <-terminated:
+		}
+		switch os.Getenv("STOP") {
+		case "ignore":
+			continue
+		case "die":
+			os.Exit(0)
+		}
+		// Serve returns as soon as Shutdown begins: nobody must take that for an error.
+		go func() {
+			for range served {
+			}
+		}()
+		if err := server.Shutdown(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		_ = hog
+		return
+	}
+}
+
+func handler() http.Handler {
+	var (
+		requests atomic.Int64
+		exitOn   = int64(number("EXIT_ON", 0))
+		status   = number("STATUS", http.StatusOK)
+		health   = number("HEALTH", status)
+		delay    = duration("DELAY")
+		hang     = os.Getenv("HANG") == "1"
+		answer   = fmt.Sprintf("%s %s %d\n", or(os.Getenv("GENERATION"), "-"), or(os.Getenv("SYSTEMD_INSTANCE"), "-"), os.Getpid())
+	)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(health)
+		fmt.Fprint(w, answer)
+	})
+	mux.HandleFunc("/env", func(w http.ResponseWriter, r *http.Request) {
+		name, err := url.QueryUnescape(r.URL.RawQuery)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintln(w, os.Getenv(name))
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if n := requests.Add(1); exitOn > 0 && n >= exitOn {
+			fmt.Fprintln(os.Stderr, "exiting on a request, as asked")
+			os.Exit(1)
+		}
+		if hang {
+			select {}
+		}
+		wait := delay
+		if d, err := time.ParseDuration(r.URL.Query().Get("delay")); err == nil {
+			wait = d
+		}
+		time.Sleep(wait)
+		w.WriteHeader(status)
+		fmt.Fprint(w, answer)
+	})
+	return mux
+}
+
+// addresses are what LISTEN asks for.
+func addresses() []string {
+	port := os.Getenv("PORT")
+	list := strings.Split(or(os.Getenv("LISTEN"), "127.0.0.1:PORT"), ",")
+	for i, a := range list {
+		list[i] = strings.ReplaceAll(strings.TrimSpace(a), "PORT", port)
+	}
+	return list
+}
+
+func listen(address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	if os.Getenv("REUSEPORT") == "1" {
+		lc.SetMultipathTCP(false)
+		lc.Control = func(_, _ string, c syscall.RawConn) (err error) {
+			ctlErr := c.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			})
+			if ctlErr != nil {
+				return ctlErr
+			}
+			return err
+		}
+	}
+	return lc.Listen(context.Background(), "tcp", address)
+}
+
+// notify is sd_notify(3).
+func notify(state string) error {
+	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.Write([]byte(state))
+	return err
+}
+
+// use allocates memory and writes to all of it.
+func use(mib int) []byte {
+	hog := make([]byte, mib<<20)
+	for i := 0; i < len(hog); i += 4096 {
+		hog[i] = 1
+	}
+	return hog
+}
+
+func duration(name string) time.Duration {
+	text := os.Getenv(name)
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(2)
+	}
+	return d
+}
+
+func number(name string, otherwise int) int {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(2)
+	}
+	return n
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}

@@ -1,0 +1,83 @@
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ask makes one attempt on a connection of its own.
+func ask(o Options, deadline time.Time) (label string, kind Kind, detail string) {
+	d := net.Dialer{Deadline: deadline}
+	conn, err := d.Dial("tcp", o.Addr)
+	if err != nil {
+		kind, detail = classify(err)
+		return "", kind, detail
+	}
+	defer conn.Close()
+	conn.SetDeadline(deadline)
+	host, _, _ := net.SplitHostPort(o.Addr)
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nConnection: close\r\n\r\n", o.Path, host); err != nil {
+		kind, detail = classify(err)
+		return "", kind, detail
+	}
+	// To the end of the stream, not of the answer: a server that answers and
+	// then resets has not closed well.
+	raw, err := io.ReadAll(conn)
+	if err != nil {
+		kind, detail = classify(err)
+		return "", kind, fmt.Sprintf("%s, after %d bytes", detail, len(raw))
+	}
+	return judge(raw, o.Want)
+}
+
+// judge classifies what came on a connection that was closed without error.
+func judge(raw []byte, want string) (label string, kind Kind, detail string) {
+	if len(raw) == 0 {
+		return "", EOF, "closed without an answer"
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), nil)
+	if err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			return "", EOF, fmt.Sprintf("closed within the header, after %d bytes", len(raw))
+		}
+		return "", Wrong, "not HTTP: " + err.Error()
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", EOF, fmt.Sprintf("closed within the body, after %d bytes", len(body))
+	}
+	label, _, _ = strings.Cut(string(body), "\n")
+	label = strings.TrimSpace(label)
+	if resp.StatusCode != http.StatusOK {
+		return "", Wrong, resp.Status + ": " + label
+	}
+	if len(body) == 0 || !strings.Contains(string(body), want) {
+		return "", Wrong, "another body: " + label
+	}
+	return label, OK, ""
+}
+
+func classify(err error) (Kind, string) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+		return Timeout, err.Error()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return Refused, err.Error()
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return Reset, err.Error()
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return Timeout, err.Error()
+	}
+	return Local, err.Error()
+}

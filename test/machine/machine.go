@@ -1,0 +1,306 @@
+// Package machine boots throw-away Debians with their own systemd as PID 1,
+// for the stories and the demo: containers of systemd-nspawn, each on an
+// overlay over an image that is built once.
+//
+// It needs root, cgroup v2 (beside v1 will do) and overlayfs. The host needs
+// no systemd of its own. Nothing outlives the process that booted a machine.
+package machine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// T is what a machine needs of a *testing.T; the demo brings its own.
+// Fatalf and Skipf do not return.
+type T interface {
+	Helper()
+	Name() string
+	Logf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+	Failed() bool
+	Cleanup(func())
+}
+
+// Options say what kind of machine to boot.
+type Options struct {
+	Release  string   // "bookworm" (which "" means too) or "trixie"
+	Packages []string // of Debian, beyond Base; see Servers
+	Layers   []string // directories laid over the image's root, see Apps, Node, Bun
+	Install  bool     // install the built .deb before Boot returns
+
+	// Files are laid into the root before the first boot, by absolute path,
+	// as root's, with mode 0644.
+	Files map[string]string
+}
+
+// Machine is one booted Debian. Its methods are for one goroutine, but for
+// Run, Try, Wait, Load and Read, which any number may use.
+type Machine struct {
+	Name string
+
+	t    T
+	opts Options
+	dir  string // of this machine: overlay, console log, lock
+	root string // where the overlay is mounted
+	lock *os.File
+
+	boots  int
+	mu     sync.Mutex
+	nspawn *nspawn // nil while the power is off
+}
+
+// bootDeadline is how long a boot may take; it takes half a second.
+const bootDeadline = 90 * time.Second
+
+// Boot builds the image if need be, boots a machine from it, and returns when
+// its systemd says that it is up. The machine goes when the test ends; if the
+// test failed, the end of its journal is logged first.
+func Boot(t T, o Options) *Machine {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skipf("a machine needs root: sudo make test")
+	}
+	if o.Release == "" {
+		o.Release = "bookworm"
+	}
+	image, err := buildImage(o.Release, o.Packages, t.Logf)
+	if err != nil {
+		t.Fatalf("image %s: %v", o.Release, err)
+	}
+	m := &Machine{t: t, opts: o}
+	t.Cleanup(m.destroy)
+	if err := m.create(image); err != nil {
+		t.Fatalf("machine: %v", err)
+	}
+	for path, text := range o.Files {
+		m.Write(path, text, 0o644)
+	}
+	m.PowerOn()
+	if o.Install {
+		m.Install(Deb(t))
+	}
+	return m
+}
+
+// PowerOn boots the machine: the first time, or after PowerOff or Kill.
+func (m *Machine) PowerOn() {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), bootDeadline)
+	defer cancel()
+	m.boots++
+	n, err := startNspawn(fmt.Sprintf("%s.%d", m.Name, m.boots), m.root, filepath.Join(m.dir, "console.log"))
+	if err != nil {
+		m.t.Fatalf("machine: systemd-nspawn: %v", err)
+	}
+	m.set(n)
+	if err := n.waitLeader(ctx); err != nil {
+		m.t.Fatalf("machine: %v\n%s", err, m.console())
+	}
+	m.waitUp(ctx)
+}
+
+// waitUp returns when systemd has finished booting, whether or not some unit failed.
+func (m *Machine) waitUp(ctx context.Context) {
+	m.t.Helper()
+	var last Result
+	for {
+		last = m.Run(ctx, "systemctl", "is-system-running")
+		switch last.Out {
+		case "running", "degraded":
+			return
+		}
+		select {
+		case <-ctx.Done():
+			m.t.Fatalf("machine: not up after %v: %s %s\n%s", bootDeadline, last.Out, last.Err, m.console())
+		case <-m.get().exited:
+			m.t.Fatalf("machine: went down while booting\n%s", m.console())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Reboot has systemd reboot the machine in an orderly way, and returns when it
+// is up again. It says how long the going down took.
+func (m *Machine) Reboot() (down time.Duration) {
+	m.t.Helper()
+	down = m.shutDown("reboot")
+	m.PowerOn()
+	return down
+}
+
+// PowerOff has systemd power the machine off in an orderly way, and returns
+// when it is off. It says how long that took.
+func (m *Machine) PowerOff() time.Duration {
+	m.t.Helper()
+	return m.shutDown("poweroff")
+}
+
+// shutDown gives the orderly command and waits until systemd-nspawn has
+// exited; on a reboot it does that too (status 133, because of --keep-unit).
+func (m *Machine) shutDown(how string) time.Duration {
+	m.t.Helper()
+	n := m.get()
+	if n == nil {
+		m.t.Fatalf("machine: %s: the power is off", how)
+	}
+	start := time.Now()
+	// systemctl may die with the machine: its exit status says nothing.
+	ctx, cancel := context.WithTimeout(context.Background(), bootDeadline)
+	defer cancel()
+	m.Run(ctx, "systemctl", "--no-block", how)
+	select {
+	case <-n.exited:
+	case <-ctx.Done():
+		m.t.Fatalf("machine: %s: still up after %v\n%s", how, bootDeadline, m.console())
+	}
+	m.set(nil)
+	n.removeCgroup()
+	return time.Since(start)
+}
+
+// Kill cuts the power: every process of the machine is killed at once. What it
+// had written to its disk is there at the next PowerOn.
+func (m *Machine) Kill() {
+	m.t.Helper()
+	n := m.get()
+	if n == nil {
+		return
+	}
+	m.set(nil)
+	if err := n.kill(); err != nil {
+		m.t.Fatalf("machine: power cut: %v", err)
+	}
+}
+
+// Up says whether the machine's power is on.
+func (m *Machine) Up() bool {
+	n := m.get()
+	if n == nil {
+		return false
+	}
+	select {
+	case <-n.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+func (m *Machine) get() *nspawn {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nspawn
+}
+
+func (m *Machine) set(n *nspawn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.nspawn = n
+}
+
+// create makes the machine's directory and mounts its overlay.
+func (m *Machine) create(image string) error {
+	machines := filepath.Join(Root(), "build", "machines")
+	if err := os.MkdirAll(machines, 0o755); err != nil {
+		return err
+	}
+	all, err := lockFile(filepath.Join(machines, ".lock"), true)
+	if err != nil {
+		return err
+	}
+	defer all.Close()
+	sweep(machines)
+
+	if m.dir, err = os.MkdirTemp(machines, "m"); err != nil {
+		return err
+	}
+	m.Name = filepath.Base(m.dir)
+	if m.lock, err = lockFile(filepath.Join(m.dir, "lock"), true); err != nil {
+		return err
+	}
+	// The overlay's root is a directory of the upper layer: its mode is "/"'s.
+	if err := os.Chmod(m.dir, 0o755); err != nil {
+		return err
+	}
+	m.root = filepath.Join(m.dir, "root")
+	upper, work := filepath.Join(m.dir, "upper"), filepath.Join(m.dir, "work")
+	for _, dir := range []string{m.root, upper, work} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	lower := image
+	for _, layer := range m.opts.Layers {
+		lower = layer + ":" + lower
+	}
+	err = syscall.Mount("overlay", m.root, "overlay", 0,
+		fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, work))
+	if err != nil {
+		return fmt.Errorf("mount the overlay over %s: %w", lower, err)
+	}
+	id, err := machineID()
+	if err != nil {
+		return err
+	}
+	m.Write("/etc/machine-id", id, 0o444)
+	m.Write("/etc/hostname", m.Name+"\n", 0o644)
+	return nil
+}
+
+func (m *Machine) destroy() {
+	if m.t.Failed() {
+		m.t.Logf("%s", m.Journal(300))
+	}
+	if n := m.get(); n != nil {
+		m.set(nil)
+		if err := n.end(); err != nil {
+			m.t.Logf("machine %s: %v", m.Name, err)
+		}
+	}
+	if m.dir != "" {
+		if err := remove(m.dir); err != nil {
+			m.t.Logf("machine %s: %v", m.Name, err)
+		}
+	}
+	if m.lock != nil {
+		m.lock.Close()
+	}
+}
+
+// sweep removes what machines of processes that were killed left behind: the
+// processes are gone (they get SIGKILL with their parent), the directories not.
+func sweep(machines string) {
+	dirs, _ := filepath.Glob(filepath.Join(machines, "m*"))
+	for _, dir := range dirs {
+		lock, err := lockFile(filepath.Join(dir, "lock"), false)
+		if err != nil {
+			continue
+		}
+		remove(dir)
+		lock.Close()
+	}
+}
+
+// remove unmounts the overlay and removes a machine's directory and cgroups.
+func remove(dir string) error {
+	root := filepath.Join(dir, "root")
+	if err := syscall.Unmount(root, 0); err == syscall.EBUSY {
+		// A process that has just been killed may hold it a moment longer.
+		syscall.Unmount(root, syscall.MNT_DETACH)
+	}
+	if left, _ := os.ReadDir(root); len(left) > 0 {
+		return fmt.Errorf("%s is still mounted", root)
+	}
+	groups, _ := filepath.Glob(filepath.Join(cgroupRoot(), cgroupPrefix+filepath.Base(dir)+".*"))
+	for _, group := range groups {
+		removeCgroup(group)
+	}
+	return os.RemoveAll(dir)
+}

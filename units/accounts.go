@@ -1,0 +1,93 @@
+package units
+
+import (
+	"os"
+	"strconv"
+	"strings"
+)
+
+// accounts are /etc/passwd and /etc/group, read without NSS: the generator
+// runs when NSS may wait for PID 1, which waits for the generator.
+type accounts struct {
+	users  []account
+	groups []group
+}
+
+type account struct {
+	name     string
+	uid, gid uint32
+}
+
+type group struct {
+	name    string
+	gid     uint32
+	members []string
+}
+
+// accounts reads both files; what is missing or malformed is not there.
+func (l Layout) accounts() accounts {
+	var a accounts
+	each := func(path string, fields int, do func(f []string)) {
+		data, err := os.ReadFile(l.Path(path))
+		if err != nil {
+			return
+		}
+		for line := range strings.Lines(string(data)) {
+			if f := strings.Split(strings.TrimRight(line, "\n"), ":"); len(f) >= fields {
+				do(f)
+			}
+		}
+	}
+	each("/etc/passwd", 4, func(f []string) {
+		uid, err1 := strconv.ParseUint(f[2], 10, 32)
+		gid, err2 := strconv.ParseUint(f[3], 10, 32)
+		if err1 == nil && err2 == nil {
+			a.users = append(a.users, account{f[0], uint32(uid), uint32(gid)})
+		}
+	})
+	each("/etc/group", 4, func(f []string) {
+		if gid, err := strconv.ParseUint(f[2], 10, 32); err == nil {
+			a.groups = append(a.groups, group{f[0], uint32(gid), strings.FieldsFunc(f[3], func(r rune) bool { return r == ',' })})
+		}
+	})
+	return a
+}
+
+// name is the first name of a user id, "" if it has none.
+func (a accounts) name(uid uint32) string {
+	for _, u := range a.users {
+		if u.uid == uid {
+			return u.name
+		}
+	}
+	return ""
+}
+
+// private says whether gid is the private group of uid: the user's primary
+// group, of the user's name, with nobody else in it.
+func (a accounts) private(gid, uid uint32) bool {
+	owner := a.name(uid)
+	if owner == "" {
+		return false
+	}
+	mine := false
+	for _, u := range a.users {
+		if u.gid == gid && u.uid != uid {
+			return false
+		}
+		mine = mine || u.gid == gid && u.name == owner
+	}
+	named := false
+	for _, g := range a.groups {
+		if g.gid != gid {
+			continue
+		}
+		named = named || g.name == owner
+		for _, m := range g.members {
+			if m != owner {
+				return false
+			}
+		}
+	}
+	return mine && named
+}

@@ -1,0 +1,304 @@
+package units
+
+import (
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The checks of the settings table. Each enters a good value in the spec and
+// says of a bad one what it must be; none repeats the value.
+
+// cpus is the number of CPUs that "auto" means.
+var cpus = runtime.NumCPU
+
+const maxNodes = 256
+
+func mode(s *Spec, _, v string) string {
+	if v != "0" && v != "1" {
+		return "0 or 1"
+	}
+	s.Plan.Mode = int(v[0] - '0')
+	return ""
+}
+
+func nodes(s *Spec, _, v string) string {
+	if v == "auto" {
+		s.Plan.Nodes = min(cpus(), maxNodes)
+		return ""
+	}
+	n, ok := number(v, 1, maxNodes)
+	if !ok {
+		return "a number from 1 to 256, or auto"
+	}
+	s.Plan.Nodes = n
+	return ""
+}
+
+func port(s *Spec, _, v string) string {
+	n, ok := number(v, 1, 65535)
+	switch {
+	case !ok:
+		return "a number from 1 to 65535"
+	case n < 1024 && s.Source.UID != 0:
+		return "1024 or more, since the .env is not root's"
+	}
+	s.Plan.Port = n
+	return ""
+}
+
+func reusePort(s *Spec, _, v string) string {
+	if v != "0" && v != "1" {
+		return "0 or 1"
+	}
+	s.Plan.ReusePort = v == "1"
+	return ""
+}
+
+func healthPath(s *Spec, _, v string) string {
+	if !strings.HasPrefix(v, "/") || len(v) > 1024 || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' || r == '#' }) {
+		return "an HTTP path: a / and printable ASCII without spaces, 1024 characters at most"
+	}
+	s.Plan.HealthPath = v
+	return ""
+}
+
+func readySec(s *Spec, _, v string) string { return seconds(&s.Plan.ReadySec, v, 1, 600) }
+func watchSec(s *Spec, _, v string) string { return seconds(&s.Plan.WatchSec, v, 0, 600) }
+func drainSec(s *Spec, _, v string) string { return seconds(&s.Plan.DrainSec, v, 0, 3600) }
+
+func seconds(into *int, v string, least, most int) string {
+	n, ok := number(strings.TrimSuffix(v, "s"), least, most)
+	if !ok {
+		return "a number of seconds from " + strconv.Itoa(least) + " to " + strconv.Itoa(most)
+	}
+	*into = n
+	return ""
+}
+
+func description(s *Spec, d, v string) string {
+	// A backslash at the end of a line would join the next one to it.
+	if len(v) > 200 || strings.TrimSpace(v) != v || strings.HasSuffix(v, `\`) {
+		return "at most 200 bytes, without a space at either end or a backslash at the end"
+	}
+	s.set(d, strings.ReplaceAll(v, "%", "%%"))
+	return ""
+}
+
+func serviceType(s *Spec, d, v string) string {
+	s.Plan.Type = v
+	return oneOf("exec", "simple", "notify")(s, d, v)
+}
+
+// oneOf takes a few words.
+func oneOf(words ...string) func(*Spec, string, string) string {
+	return func(s *Spec, d, v string) string {
+		for _, w := range words {
+			if v == w {
+				s.set(d, v)
+				return ""
+			}
+		}
+		return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+	}
+}
+
+func restartSec(s *Spec, d, v string) string {
+	t, ok := span(v)
+	if !ok || t < 100*time.Millisecond || t > 10*time.Minute {
+		return "a time from 100ms to 10min, as 5s"
+	}
+	s.set(d, strconv.FormatInt(t.Milliseconds(), 10)+"ms")
+	return ""
+}
+
+func timeoutStopSec(s *Spec, d, v string) string {
+	t, ok := span(v)
+	if !ok || t < time.Second || t > time.Hour {
+		return "a time from 1s to 1h, as 30s"
+	}
+	s.Plan.TimeoutStopSec = int((t + time.Second - 1) / time.Second)
+	s.set(d, strconv.FormatInt(t.Milliseconds(), 10)+"ms")
+	return ""
+}
+
+// span reads the usual ones of systemd's time spans: a number of seconds, or
+// numbers with a unit, as "1min 30s" (systemd.time(7)).
+func span(v string) (time.Duration, bool) {
+	if n, ok := number(v, 0, 1<<20); ok {
+		return time.Duration(n) * time.Second, true
+	}
+	var sum time.Duration
+	for v = strings.TrimSpace(v); v != ""; v = strings.TrimLeft(v, " ") {
+		digits := len(v) - len(strings.TrimLeft(v, "0123456789"))
+		n, ok := number(v[:digits], 0, 1<<20)
+		if !ok {
+			return 0, false
+		}
+		v = strings.TrimLeft(v[digits:], " ")
+		letters := len(v) - len(strings.TrimLeft(v, "abcdefghijklmnopqrstuvwxyz"))
+		unit, ok := map[string]time.Duration{
+			"ms": time.Millisecond, "msec": time.Millisecond,
+			"s": time.Second, "sec": time.Second, "second": time.Second, "seconds": time.Second,
+			"m": time.Minute, "min": time.Minute, "minute": time.Minute, "minutes": time.Minute,
+			"h": time.Hour, "hr": time.Hour, "hour": time.Hour, "hours": time.Hour,
+		}[v[:letters]]
+		if !ok {
+			return 0, false
+		}
+		sum += time.Duration(n) * unit
+		v = v[letters:]
+	}
+	return sum, sum > 0
+}
+
+func groupName(s *Spec, d, v string) string {
+	if !accountName(v) {
+		return "the name or number of a group"
+	}
+	s.set(d, v)
+	return ""
+}
+
+func groupNames(s *Spec, d, v string) string {
+	groups := strings.Fields(v)
+	for _, g := range groups {
+		if !accountName(g) {
+			return "names or numbers of groups, separated by spaces"
+		}
+	}
+	s.set(d, strings.Join(groups, " "))
+	return ""
+}
+
+// accountName says whether systemd takes v as a user or group, by name or by
+// number (valid_user_group_name, user-util.c).
+func accountName(v string) bool {
+	if _, err := strconv.ParseUint(v, 10, 32); err == nil {
+		return v == "0" || v[0] != '0'
+	}
+	if v == "" || len(v) > 31 {
+		return false
+	}
+	for i, c := range []byte(v) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
+		case (c >= '0' && c <= '9' || c == '-' || c == '.') && i > 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func unitNames(s *Spec, d, v string) string {
+	names := strings.Fields(v)
+	for _, n := range names {
+		if !orderable(n) {
+			return "names of services, sockets or mounts, separated by spaces; this package's own are not among them"
+		}
+	}
+	s.set(d, strings.Join(names, " "))
+	return ""
+}
+
+// orderable says whether an instance may be ordered after a unit. Targets and
+// the rollout's own services are not: the rollout waits for the instance.
+func orderable(unit string) bool {
+	base, ok := "", false
+	for _, suffix := range []string{".service", ".socket", ".mount"} {
+		if base, ok = strings.CutSuffix(unit, suffix); ok {
+			break
+		}
+	}
+	if !ok || base == "" || len(unit) > maxUnitName || strings.HasPrefix(base, "app-rollout") || strings.HasSuffix(base, "@") {
+		return false
+	}
+	for _, c := range []byte(base) {
+		if !strings.ContainsRune(plainWord, rune(c)) && c != '\\' || c == '/' || c == '=' || c == ',' || c == '+' {
+			return false
+		}
+	}
+	return true
+}
+
+func limitNoFile(s *Spec, d, v string) string {
+	soft, hard, two := strings.Cut(v, ":")
+	low, ok := number(soft, 1, 1<<30)
+	high := low
+	if ok && two {
+		high, ok = number(hard, 1, 1<<30)
+	}
+	if !ok || low > high {
+		return "a number of files, or SOFT:HARD with SOFT no more than HARD"
+	}
+	s.set(d, v)
+	return ""
+}
+
+func memoryMax(s *Spec, d, v string) string {
+	n := strings.TrimRight(v, "KMGT")
+	_, bytes := number(n, 1, 1<<50)
+	if v != "infinity" && !percent(v, 100) && (!bytes || len(v)-len(n) > 1) {
+		return "a number of bytes, with K, M, G or T if you like, or a percentage, or infinity"
+	}
+	s.set(d, v)
+	return ""
+}
+
+func cpuQuota(s *Spec, d, v string) string {
+	if !percent(v, 100000) {
+		return "a percentage of one CPU, as 150%"
+	}
+	s.set(d, v)
+	return ""
+}
+
+func cpuWeight(s *Spec, d, v string) string {
+	if _, ok := number(v, 1, 10000); !ok {
+		return "a number from 1 to 10000"
+	}
+	s.set(d, v)
+	return ""
+}
+
+func tasksMax(s *Spec, d, v string) string {
+	if _, ok := number(v, 1, 1<<30); !ok && v != "infinity" && !percent(v, 100) {
+		return "a number, a percentage, or infinity"
+	}
+	s.set(d, v)
+	return ""
+}
+
+func umask(s *Spec, d, v string) string {
+	if n, err := strconv.ParseUint(v, 8, 16); err != nil || n > 0o777 || len(v) > 4 {
+		return "an octal number, as 0027"
+	}
+	s.set(d, v)
+	return ""
+}
+
+func addressFamilies(s *Spec, d, v string) string {
+	families := strings.Fields(v)
+	for _, f := range families {
+		if !strings.HasPrefix(f, "AF_") || strings.Trim(f[3:], "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
+			return "names as AF_INET, separated by spaces"
+		}
+	}
+	s.set(d, strings.Join(families, " "))
+	return ""
+}
+
+// number reads a plain decimal number within bounds: no sign, no space, no
+// zero in front.
+func number(v string, least, most int) (int, bool) {
+	n, err := strconv.Atoi(v)
+	return n, err == nil && n >= least && n <= most && strconv.Itoa(n) == v
+}
+
+func percent(v string, most int) bool {
+	n, isPercent := strings.CutSuffix(v, "%")
+	_, ok := number(n, 1, most)
+	return isPercent && ok
+}

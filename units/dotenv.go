@@ -1,0 +1,185 @@
+package units
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/joho/godotenv"
+)
+
+// What systemd and the kernel can take of an environment.
+const (
+	maxVariables  = 1000    // more are quadratic inside PID 1
+	maxAssignment = 131071  // NAME=VALUE, MAX_ARG_STRLEN less the NUL
+	maxSum        = 1 << 20 // all values and names; exec fails at about 2 MB
+)
+
+// trustedDollars is how many $ a text may hold to be parsed in this process:
+// with so few, values cannot grow to more than some 360 times the text.
+const trustedDollars = 16
+
+// parsed is an .env: its variables, exactly as godotenv v1.5.1 reads them, and
+// where and how each was written.
+type parsed struct {
+	values  map[string]string
+	written map[string]statement // the assignment that counts: the last one
+}
+
+// parse reads an .env's text. Everything that systemd could not take is
+// refused as a whole, never dropped in part. Messages hold no value, and a
+// name only if it is a valid one: what looks like a name may be a piece of a
+// key. The errors are *Problems of path, joined.
+func parse(path string, text []byte) (*parsed, error) {
+	refuse := func(line int, why string) error { return &Problem{Path: path, Line: line, Text: why} }
+	if len(text) > maxText {
+		return nil, refuse(0, fmt.Sprintf("is larger than %d KiB; keep large values in files of their own", maxText>>10))
+	}
+	if at := bytes.IndexByte(text, 0); at >= 0 {
+		return nil, refuse(lineOf(text, at), "holds a NUL byte; save the file as plain text in UTF-8")
+	}
+	if at := invalidUTF8(text); at >= 0 {
+		return nil, refuse(lineOf(text, at), "is not UTF-8; save the file as UTF-8")
+	}
+	text = withoutBOM(text)
+
+	statements, bad, why := scan(text)
+	if bad != 0 {
+		return nil, refuse(bad, why+"; use single quotes around a value with spaces, quotes or several lines")
+	}
+	if grown(statements, 4*maxSum) > 4*maxSum {
+		return nil, refuse(0, "has variables that grow too large when they are replaced in one another; use single quotes around values with a $")
+	}
+	values, err := values(text)
+	if err != nil {
+		return nil, refuse(0, err.Error())
+	}
+	p := &parsed{values: values, written: make(map[string]statement, len(values))}
+	for _, st := range statements {
+		p.written[st.name] = st
+	}
+	return p, p.check(path)
+}
+
+// Costly says whether parsing the text may take noticeably long: one of the
+// larger ones can be made to take half a second.
+func (s *Source) Costly() bool {
+	return len(s.Text) > 8<<10 || bytes.Count(s.Text, []byte("$")) > trustedDollars
+}
+
+// values parses text with godotenv, in a process of its own if it might grow.
+func values(text []byte) (map[string]string, error) {
+	if bytes.Count(text, []byte("$")) > trustedDollars {
+		return parseApart(text)
+	}
+	return parseHere(text)
+}
+
+var errSyntax = errors.New("cannot be parsed; use single quotes around a value with spaces, quotes or several lines")
+
+// parseHere runs godotenv. Its error is never passed on: it quotes the file.
+func parseHere(text []byte) (values map[string]string, err error) {
+	defer func() {
+		if recover() != nil {
+			values, err = nil, errSyntax
+		}
+	}()
+	values, err = godotenv.UnmarshalBytes(text)
+	if err != nil {
+		return nil, errSyntax
+	}
+	return values, nil
+}
+
+// check holds the variables to what systemd can take.
+func (p *parsed) check(path string) error {
+	var all []error
+	refuse := func(line int, why string) { all = append(all, &Problem{Path: path, Line: line, Text: why}) }
+	if len(p.values) > maxVariables {
+		refuse(0, fmt.Sprintf("has more than %d variables", maxVariables))
+		return errors.Join(all...)
+	}
+	sum := 0
+	for _, name := range p.inOrder() {
+		value, line := p.values[name], p.written[name].line
+		sum += len(name) + len(value) + 2
+		switch {
+		case !validVariable(name):
+			refuse(line, "has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit")
+		case reserved(name):
+			refuse(line, name+" is set by systemd for the app itself; remove it")
+		case strings.ContainsRune(value, 0) || hasNoncharacter(value):
+			refuse(line, name+" holds a character that systemd takes for invalid UTF-8; remove it")
+		case len(name)+1+len(value) > maxAssignment:
+			refuse(line, fmt.Sprintf("%s is longer than %d bytes; keep it in a file of its own", name, maxAssignment))
+		}
+	}
+	if sum > maxSum {
+		refuse(0, "has variables of more than 1 MiB in all; keep large values in files of their own")
+	}
+	return errors.Join(all...)
+}
+
+// inOrder are the names in the order of their lines.
+func (p *parsed) inOrder() []string {
+	names := slices.Collect(maps.Keys(p.values))
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(p.written[a].line, p.written[b].line), strings.Compare(a, b))
+	})
+	return names
+}
+
+// validVariable says whether systemd takes name as a variable's name
+// (env_name_is_valid, env-util.c).
+func validVariable(name string) bool {
+	for i, c := range []byte(name) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
+		case c >= '0' && c <= '9' && i > 0:
+		default:
+			return false
+		}
+	}
+	return name != ""
+}
+
+// reserved says whether systemd sets the variable for a service itself
+// (systemd.exec(5), "Environment Variables Set or Propagated"): a variable in
+// the file would win over it.
+func reserved(name string) bool {
+	switch name {
+	case "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
+		"INVOCATION_ID", "JOURNAL_STREAM", "MAINPID", "MANAGERPID", "MANAGERPIDFDID", "SYSTEMD_EXEC_PID",
+		"CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY",
+		"CONFIGURATION_DIRECTORY", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "FDSTORE":
+		return true
+	}
+	return false
+}
+
+// hasNoncharacter looks for the code points that systemd refuses and Go does
+// not (utf8_is_valid, unichar_is_valid in utf8.c).
+func hasNoncharacter(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool {
+		return r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe
+	})
+}
+
+// invalidUTF8 is where text stops being UTF-8, -1 if it does not.
+func invalidUTF8(text []byte) int {
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
+
+func lineOf(text []byte, at int) int { return 1 + bytes.Count(text[:at], []byte("\n")) }

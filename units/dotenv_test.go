@@ -1,0 +1,166 @@
+package units
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bomb is an .env whose values grow tenfold with each variable.
+func bomb(levels int) string {
+	var b strings.Builder
+	b.WriteString("A0=xxxxxxxxxx\n")
+	for i := 1; i <= levels; i++ {
+		fmt.Fprintf(&b, "A%d=%s\n", i, strings.Repeat(fmt.Sprintf("$A%d-", i-1), 10))
+	}
+	return b.String()
+}
+
+func TestParseRefuses(t *testing.T) {
+	many := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "V%d=\n", i)
+		}
+		return b.String()
+	}
+	long := strings.Repeat("x", 60000)
+	for _, c := range []struct{ name, text, want string }{
+		{"NUL", "A=1\nB=\x00\n", "x.env:2: holds a NUL byte; save the file as plain text in UTF-8"},
+		{"NUL in a comment", "# \x00\n", "x.env:1: holds a NUL byte; save the file as plain text in UTF-8"},
+		{"Latin-1", "A=1\nB=caf\xe9\n", "x.env:2: is not UTF-8; save the file as UTF-8"},
+		{"noncharacter", "A=\ufdd0\n", "x.env:1: A holds a character that systemd takes for invalid UTF-8; remove it"},
+		{"too large", "A=" + strings.Repeat("x", maxText), "x.env: is larger than 64 KiB; keep large values in files of their own"},
+		{"empty name", "A=1\n=" + canary + "\n", "x.env:2: has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit"},
+		{"odd name", "A=1\n\n1" + canary + "=x\n", "x.env:3: has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit"},
+		{"no assignment", "A=1\n" + canary + "\nB=2\n", "x.env:2: is not NAME=value; use single quotes around a value with spaces, quotes or several lines"},
+		{"open quote", "A=1\nB=\"" + canary + "\nC=2\n", "x.env:2: has a quote that is never closed; use single quotes around a value with spaces, quotes or several lines"},
+		{"line after a quoted value of several", "A='1\n2\n3'\nB-C=" + canary + "\n", "x.env:4: is not NAME=value; use single quotes around a value with spaces, quotes or several lines"},
+		{"CRLF keeps the lines", "A=1\r\n\r\nNOTIFY_SOCKET=" + canary + "\r\n", "x.env:3: NOTIFY_SOCKET is set by systemd for the app itself; remove it"},
+		{"reserved", "LISTEN_FDS=3\n", "x.env:1: LISTEN_FDS is set by systemd for the app itself; remove it"},
+		{"too many", many(maxVariables + 1), "x.env: has more than 1000 variables"},
+		{"too long", "A='" + long + "'\nB=$A$A$A\n", "x.env:2: B is longer than 131071 bytes; keep it in a file of its own"},
+		{"too much in sum", "A='" + long + "'\n" + strings.Repeat("", 0) + sums(), "x.env: has variables of more than 1 MiB in all; keep large values in files of their own"},
+		{"bomb", bomb(6), "x.env: has variables that grow too large when they are replaced in one another; use single quotes around values with a $"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := parse("x.env", []byte(c.text))
+			got := strings.Join(lines(err), "\n")
+			if got != c.want {
+				t.Errorf("error is\n%s\nwant\n%s", got, c.want)
+			}
+			if strings.Contains(got, canary) {
+				t.Error("a value stands in the message")
+			}
+		})
+	}
+}
+
+// sums are 20 variables of 60,000 bytes each, made with 20 dollars.
+func sums() string {
+	var b strings.Builder
+	for i := range 20 {
+		fmt.Fprintf(&b, "S%d=$A\n", i)
+	}
+	return b.String()
+}
+
+func TestParseTakes(t *testing.T) {
+	var exactly strings.Builder
+	for i := range maxVariables {
+		fmt.Fprintf(&exactly, "V%d=\n", i)
+	}
+	var many strings.Builder
+	many.WriteString("A=" + strings.Repeat("x", 100) + "\n")
+	for i := range 100 {
+		fmt.Fprintf(&many, "URL%d=http://$A/%d\n", i, i)
+	}
+	for _, c := range []struct {
+		name, text string
+		variables  int
+	}{
+		{"as many as may be", exactly.String(), maxVariables},
+		{"a BOM", "\ufeffA=1\n", 1},
+		{"only comments", strings.Repeat("#\n", maxText/2), 0},
+		{"more $ than this process parses", many.String(), 101},
+		{"a name that systemd does not reserve", "UPLOAD_DIRECTORY=/x\nLISTEN_ADDR=::\n", 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, err := parse("x.env", []byte(c.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(p.values) != c.variables {
+				t.Errorf("%d variables, want %d", len(p.values), c.variables)
+			}
+		})
+	}
+}
+
+// The child gives the very same as this process, and what takes too much of it
+// costs no more than a second and a bounded amount of memory.
+func TestParseApart(t *testing.T) {
+	for _, v := range load[[]vector](t, "dotenv.json") {
+		text := v.text(t)
+		if len(text) > maxText {
+			continue // never gets that far
+		}
+		here, errHere := parseHere(text)
+		apart, errApart := parseApart(text)
+		if (errHere == nil) != (errApart == nil) || errHere == nil && fmt.Sprint(here) != fmt.Sprint(apart) {
+			t.Errorf("%s: %q, %v apart; %q, %v here", v.Name, apart, errApart, here, errHere)
+		}
+	}
+	began := time.Now()
+	_, err := parseApart([]byte(bomb(9)))
+	if err == nil || strings.Contains(err.Error(), "xxx") {
+		t.Errorf("error is %v", err)
+	}
+	if took := time.Since(began); took > 3*parserTime {
+		t.Errorf("took %s", took)
+	}
+}
+
+// Files made to be slow end soon, by themselves.
+func TestHostileTexts(t *testing.T) {
+	for name, text := range map[string][]byte{
+		"comments":          bytes.Repeat([]byte("#\n"), 10<<20),
+		"quadratic":         bytes.Repeat([]byte("export_1=x\n"), maxText/11),
+		"bomb of 322 bytes": []byte(bomb(7)),
+		"dollars":           append([]byte("A=x\nB="), bytes.Repeat([]byte("$A"), maxText/2-10)...),
+		"spaces":            append([]byte("A="), bytes.Repeat([]byte(" #"), maxText/2-10)...),
+		"backslashes":       append([]byte(`A="`), bytes.Repeat([]byte(`\"`), maxText/2-10)...),
+		"quotes":            bytes.Repeat([]byte("A='"), maxText/3),
+		"a long name":       bytes.Repeat([]byte("A"), maxText),
+	} {
+		began := time.Now()
+		parse("x.env", text)
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%s: took %s", name, took)
+		} else {
+			t.Logf("%s: %s", name, took)
+		}
+	}
+}
+
+func TestSurprises(t *testing.T) {
+	for text, want := range map[string]string{
+		`A=pa$sword`:       "has a $ that may be replaced",
+		`A="x$B"`:          "has a $ that may be replaced",
+		`A='x$B'`:          "",
+		`A=#abc`:           "begins with #",
+		`A=a # b # c`:      "has two #",
+		`A=a # b`:          "",
+		`A="say \"hi\""`:   `has a \" right before its closing quote`,
+		`A="say \"hi\" x"`: "",
+		`A=plain`:          "",
+	} {
+		all, _, _ := scan([]byte(text))
+		got := strings.Join(surprises(all[0]), "; ")
+		if want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package units
+
+import (
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// splitWords cuts a command into words as a shell would, without expanding
+// anything: '…' is taken as it is; in "…" a backslash quotes \ " $ and the
+// backtick; outside it quotes any character. why says what is wrong with it.
+func splitWords(s string) (words []string, why string) {
+	var word []byte
+	in, inWord := byte(0), false
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case in == '\'' && c != '\'', in == '"' && c != '"' && c != '\\':
+			word = append(word, c)
+		case in != 0 && c == in:
+			in = 0
+		case c == '\\':
+			if i+1 == len(s) {
+				return nil, "must not end in a backslash"
+			}
+			inWord = true
+			if in == '"' && !strings.ContainsRune("\\\"$`", rune(s[i+1])) {
+				word = append(word, c)
+				continue
+			}
+			i++
+			word = append(word, s[i])
+		case c == '"' || c == '\'':
+			in, inWord = c, true
+		case c == ' ' || c == '\t':
+			if inWord {
+				words = append(words, string(word))
+				word, inWord = nil, false
+			}
+		default:
+			word, inWord = append(word, c), true
+		}
+	}
+	if in != 0 {
+		return nil, "has a quote that is never closed"
+	}
+	if inWord {
+		words = append(words, string(word))
+	}
+	return words, ""
+}
+
+// execWord writes a word so that systemd hands it on as it is: past its own
+// quoting and C escapes, specifiers and variables (systemd.service(5),
+// "Command lines").
+func execWord(word string) string {
+	if word != "" && strings.Trim(word, plainWord) == "" {
+		return word
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(word) + `"`
+}
+
+// command checks SYSTEMD_EXEC_START and freezes it: links in the directory
+// part of its first word are resolved, its last component never is, since a
+// venv's python is a link that must be called by its own name.
+func (s *Spec) command(l Layout, value string) (why string) {
+	words, why := splitWords(value)
+	switch {
+	case why != "":
+		return why
+	case len(words) == 0 || words[0] == "":
+		return "must name a program"
+	}
+	first := words[0]
+	switch {
+	case strings.ContainsRune("@-:+!|", rune(first[0])):
+		return "must not begin with one of systemd's special prefixes @ - : + ! |; begin with the path"
+	case strings.Contains(first, "$"):
+		return "must not have a $ in the path of its program"
+	case strings.HasPrefix(first, "./"):
+		if s.Plan.WorkingDirectory == "" {
+			return "" // that it is wrong has been said
+		}
+		first = s.Plan.WorkingDirectory + "/" + first[2:]
+	case first[0] != '/':
+		return "must begin with an absolute path, or with ./ for a program in the working directory"
+	}
+	base := filepath.Base(first)
+	if strings.HasSuffix(first, "/") || base == "." || base == ".." {
+		return "must name a program, not a directory"
+	}
+	dir, err := l.walk(first[:strings.LastIndexByte(first, '/')])
+	if err != nil || !dir.isDir() {
+		return "must name a program that is there; its directory is not"
+	}
+	defer dir.close()
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
+		return "must name a program that is there"
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+	case unix.S_IFREG:
+		if st.Mode&0o111 == 0 {
+			return "must name a program that can be executed; chmod +x it"
+		}
+	default:
+		return "must name a program, not " + kindName(st.Mode&unix.S_IFMT)
+	}
+	if !unitPath(dir.path) {
+		return "lies in a directory whose name systemd could not be given; rename it"
+	}
+	words[0] = strings.TrimSuffix(dir.path, "/") + "/" + base
+	s.exec, s.execDir = words, dir.path
+	for _, w := range words[1:] {
+		if strings.HasPrefix(w, "/") && len(w) < unix.PathMax {
+			s.linkedWord = s.linkedWord || l.leadsThroughLink(filepath.Dir(w))
+		}
+	}
+	return ""
+}
+
+// leadsThroughLink says whether a directory has another name than path.
+func (l Layout) leadsThroughLink(path string) bool {
+	w, err := l.walk(path)
+	if err != nil {
+		return false
+	}
+	defer w.close()
+	return w.links > 0
+}

@@ -1,0 +1,166 @@
+package units
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// The files of a generation's directory.
+const (
+	envFile         = "env"             // the .env's text, as it was
+	unitFile        = "unit"            // the unit that runs it
+	environmentFile = "environment"     // what its EnvironmentFile= names
+	recordFile      = "generation.json" // this Generation
+)
+
+// Generation is what a set of instances was started from, and how that went.
+// Everything above Ready is fixed when it is frozen.
+type Generation struct {
+	App     string    `json:"app"`
+	Number  int       `json:"generation"`
+	Digest  string    `json:"digest"`  // equal digests: nothing differs but the number
+	Unsized string    `json:"unsized"` // the same, of all but the number of nodes
+	Created time.Time `json:"created"`
+	Source  string    `json:"source"` // the real .env
+	Plan
+
+	// Ready: it has been ready once, and so may be booted.
+	Ready bool `json:"ready"`
+	// Rollout is the record of the rollout that brought it, or failed to.
+	Rollout *Record `json:"rollout,omitempty"`
+}
+
+// Record says how a rollout went: its receipt.
+type Record struct {
+	Started time.Time `json:"started"`
+	Seconds float64   `json:"seconds"`
+	Result  string    `json:"result"` // "ready" or "failed"
+	Reason  string    `json:"reason,omitempty"`
+	Rung    string    `json:"traffic"` // "steered", "migrated" or "plain"
+	RungWhy string    `json:"traffic_reason,omitempty"`
+	Drained int       `json:"drained"` // connections that ended within the drain time
+	Cut     int       `json:"cut"`     // connections still busy when it had passed
+	// The kernel's own counters, whole machine, by how much they grew.
+	Migrated       uint64 `json:"migrated"`
+	MigrateFailed  uint64 `json:"migrate_failed"`
+	ListenDrops    uint64 `json:"listen_drops"`
+	ListenOverflow uint64 `json:"listen_overflows"`
+	Steps          []Step `json:"steps"`
+}
+
+// Step is one step of a rollout and how long it took.
+type Step struct {
+	Name         string  `json:"step"`
+	Milliseconds float64 `json:"ms"`
+}
+
+// Freeze writes the four files of a generation into dir, which must not exist,
+// and syncs them; inside is dir as the units will name it. The directory is
+// 0700 and every file 0600 from the moment it exists, for they hold secrets.
+func Freeze(dir, inside string, s *Spec, number int, now time.Time) (*Generation, error) {
+	g := &Generation{
+		App:     s.App,
+		Number:  number,
+		Digest:  s.Digest(),
+		Unsized: s.Unsized(),
+		Created: now,
+		Source:  s.Source.Path,
+		Plan:    s.Plan,
+	}
+	record, err := g.encode()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{
+		{envFile, s.Source.Text},
+		{unitFile, []byte(s.Unit(inside))},
+		{environmentFile, s.Environment()},
+		{recordFile, record},
+	} {
+		if err := writeNew(filepath.Join(dir, f.name), f.data); err != nil {
+			return nil, err
+		}
+	}
+	return g, syncDir(dir)
+}
+
+// ReadGeneration reads the record in a generation's directory and checks that
+// the generation is complete.
+func ReadGeneration(dir string) (*Generation, error) {
+	path := filepath.Join(dir, recordFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	g := new(Generation)
+	if err := json.Unmarshal(data, g); err != nil || !g.valid() {
+		return nil, &Problem{Path: path, Text: "is damaged; move its directory away to let the app be rolled out anew"}
+	}
+	for _, name := range []string{envFile, unitFile, environmentFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return nil, &Problem{Path: filepath.Join(dir, name), Text: "is missing; move its directory away to let the app be rolled out anew"}
+		}
+	}
+	return g, nil
+}
+
+// valid keeps a damaged record from being acted on.
+func (g *Generation) valid() bool {
+	return ValidName(g.App) && g.Number > 0 && g.Nodes > 0 && (g.Mode == 0 || g.Mode == 1) && g.Digest != ""
+}
+
+func (g *Generation) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(g, "", "  ")
+	return append(data, '\n'), err
+}
+
+// writeNew writes and syncs a 0600 file that must not exist yet.
+func writeNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// replace writes a file so that it is at any moment the old one or the new.
+func replace(path string, data []byte) error {
+	tmp := fmt.Sprintf("%s.%d.tmp", path, os.Getpid())
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := writeNew(tmp, data); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	return rename(tmp, path)
+}
+
+// rename makes a new name last: it syncs the directory afterwards.
+func rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		os.Remove(from)
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,67 @@
+package units
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Instances remembers, until reboot, which instance numbers were given out.
+//
+// Invariant: a number is never given out twice while the machine is up, since
+// systemd may still have the old unit of that name loaded.
+type Instances struct {
+	Next        int           `json:"next"`
+	Generations map[int][]int `json:"generations"` // generation → its instances
+}
+
+const instancesFile = "instances.json"
+
+// Instances reads what is remembered of app; nothing yet is no error.
+func (l Layout) Instances(app string) (Instances, error) {
+	path := filepath.Join(l.Run(app), instancesFile)
+	i := Instances{Next: 1, Generations: map[int][]int{}}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return i, nil
+	}
+	if err != nil {
+		return i, err
+	}
+	if err := json.Unmarshal(data, &i); err != nil || i.Next < 1 {
+		return i, &Problem{Path: path, Text: "is damaged; remove it"}
+	}
+	if i.Generations == nil {
+		i.Generations = map[int][]int{}
+	}
+	return i, nil
+}
+
+// SaveInstances remembers them. The directory must exist.
+func (l Layout) SaveInstances(app string, i Instances) error {
+	data, err := json.Marshal(i)
+	if err != nil {
+		return err
+	}
+	return replace(filepath.Join(l.Run(app), instancesFile), append(data, '\n'))
+}
+
+// Take gives out n new numbers to a generation.
+func (i *Instances) Take(generation, n int) []int {
+	for range n {
+		i.Generations[generation] = append(i.Generations[generation], i.Next)
+		i.Next++
+	}
+	return i.Generations[generation]
+}
+
+// Booted are the instance numbers that the boot starts for a generation: 1..N.
+func (p Plan) Booted() []int {
+	numbers := make([]int, p.Nodes)
+	for i := range numbers {
+		numbers[i] = i + 1
+	}
+	return numbers
+}

@@ -1,0 +1,44 @@
+// Package units says what an app is and which systemd units run it: where its
+// files lie, how its .env is read and checked, what is rendered from it, and
+// how what was rendered is kept as generations. It talks to no daemon, so that
+// the generator can use it before anything runs.
+package units
+
+import (
+	"path/filepath"
+	"strconv"
+)
+
+// Where things are, as a running system sees them.
+const (
+	EtcDir   = "/etc/app-rollout"     // the apps' .env files
+	StateDir = "/var/lib/app-rollout" // the generations, for ever
+	RunDir   = "/run/app-rollout"     // instance numbers and locks, until reboot
+	BPFDir   = "/run/app-rollout-bpf" // the pinned port-sharing programs
+	UnitDir  = "/run/systemd/system"  // unit files that only a rollout needs
+)
+
+// Layout finds the same places below another root, for tests. The zero value
+// is the running system. Its methods return paths to open; what is written
+// into a unit never carries the root.
+type Layout struct{ Root string }
+
+// Path is where an absolute path of the running system lies below the root.
+func (l Layout) Path(path string) string { return filepath.Join(l.Root, path) }
+
+// Env is the file or link that makes app an app.
+func (l Layout) Env(app string) string { return l.Path(EtcDir + "/" + app + ".env") }
+
+// State is where app's generations are kept.
+func (l Layout) State(app string) string { return l.Path(StateDir + "/" + app) }
+
+// Run is where app's instance numbers and its lock are kept until reboot.
+func (l Layout) Run(app string) string { return l.Path(RunDir + "/" + app) }
+
+// UnitFile is where a rollout writes a unit file of its own.
+func (l Layout) UnitFile(unit string) string { return l.Path(UnitDir + "/" + unit) }
+
+// GenerationDir is the directory of one generation, as units name it.
+func GenerationDir(app string, number int) string {
+	return StateDir + "/" + app + "/generations/" + strconv.Itoa(number)
+}

@@ -1,0 +1,174 @@
+package units
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxUnitName is systemd's UNIT_NAME_MAX less the final NUL (unit-name.h).
+	maxUnitName = 255
+	// maxInstanceDigits leaves room for every instance number there can be.
+	maxInstanceDigits = 10
+	// maxApps bounds what one run looks at, so that a flooded directory
+	// delays the boot by a bounded time.
+	maxApps = 4096
+)
+
+// ValidName says whether app can be an app's name: [a-z0-9][a-z0-9_-]*, short
+// enough for its unit names, and not one of this package's own.
+func ValidName(app string) bool {
+	if app == "" || strings.HasPrefix(app, "app-rollout") ||
+		len(app)+len("@.service")+maxInstanceDigits > maxUnitName {
+		return false
+	}
+	for i, c := range []byte(app) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		case (c == '_' || c == '-') && i > 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// Template is the unit that an app's instances are made of.
+func Template(app string) string { return app + "@.service" }
+
+// Instance is the unit of one instance; number 0 is the one service of mode 0.
+func Instance(app string, number int) string {
+	if number == 0 {
+		return app + ".service"
+	}
+	return app + "@" + strconv.Itoa(number) + ".service"
+}
+
+// AppNames lists the apps of /etc/app-rollout, sorted. A file whose name makes
+// it no app, though somebody may think so, is a problem; leftovers of editors
+// and of dpkg, hidden files and *.off are passed over. No directory: no apps.
+func AppNames(l Layout) (names []string, problems []*Problem, err error) {
+	at, err := l.walk(EtcDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer at.close()
+	dir, err := os.Open(at.reopenPath())
+	if err != nil {
+		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + reason(err)}
+	}
+	defer dir.Close()
+	all, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + reason(err)}
+	}
+	slices.Sort(all)
+	for _, name := range all {
+		app, isEnv := strings.CutSuffix(name, ".env")
+		switch {
+		case leftover(name):
+		case !isEnv:
+			problems = append(problems, &Problem{Path: EtcDir + "/" + printable(name),
+				Text: "is no app: its name does not end in .env; rename or remove it"})
+		case !ValidName(app):
+			problems = append(problems, &Problem{Path: EtcDir + "/" + printable(name), Text: invalidName(app)})
+		case len(names) == maxApps:
+			problems = append(problems, &Problem{Path: EtcDir,
+				Text: "holds more than " + strconv.Itoa(maxApps) + " apps; those from " + app + " on are ignored"})
+			return names, problems, nil
+		default:
+			names = append(names, app)
+		}
+	}
+	return names, problems, nil
+}
+
+// invalidName says why app is no app's name, and what would be one.
+func invalidName(app string) string {
+	if strings.HasPrefix(app, "app-rollout") {
+		return "is no app: names that begin with app-rollout are this package's own; rename it"
+	}
+	return "is no app: its name must be of a-z, 0-9, _ and -, begin with a letter or digit, and have at most " +
+		strconv.Itoa(maxUnitName-len("@.service")-maxInstanceDigits) + " characters; rename it"
+}
+
+// leftover says whether a file is one that nobody meant as an app.
+func leftover(name string) bool {
+	if strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") || strings.HasPrefix(name, "#") {
+		return true
+	}
+	switch filepath.Ext(name) {
+	case ".off", ".bak", ".swp", ".orig", ".old", ".rpmsave", ".rpmnew", ".tmp":
+		return true
+	}
+	return strings.Contains(name, ".dpkg-") || strings.Contains(name, ".ucf-")
+}
+
+// unitDirs are the places where somebody else's unit may lie, in systemd's
+// order; the generator's own output is not among them (systemd.unit(5)).
+var unitDirs = []string{
+	"/etc/systemd/system",
+	"/run/systemd/system",
+	"/usr/local/lib/systemd/system",
+	"/usr/lib/systemd/system",
+	"/lib/systemd/system",
+}
+
+// Shadows refuses an app whose units would hide, or be hidden by, a unit that
+// somebody else installed. Files of our own making are nobody else's.
+func (l Layout) Shadows(app string) error {
+	for _, unit := range []string{Instance(app, 0), Template(app)} {
+		for _, dir := range unitDirs {
+			path := dir + "/" + unit
+			if l.foreign(path) {
+				return &Problem{Path: EtcDir + "/" + app + ".env",
+					Text: "the app would have the name of a unit that is installed as " + path + "; rename the file"}
+			}
+		}
+	}
+	if path := "/etc/init.d/" + app; exists(l.Path(path)) {
+		return &Problem{Path: EtcDir + "/" + app + ".env",
+			Text: "the app would have the name of the init script " + path + "; rename the file"}
+	}
+	return nil
+}
+
+// foreign says whether something lies at path that we did not generate.
+func (l Layout) foreign(path string) bool {
+	host := l.Path(path)
+	if !exists(host) {
+		return false
+	}
+	fd, err := unix.Open(host, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	head := make([]byte, len(Header))
+	n, err := unix.Read(fd, head)
+	return err != nil || string(head[:n]) != Header
+}
+
+// exists says whether there is anything of that name, a dangling link included.
+func exists(path string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil
+}
+
+// printable keeps a file's name from doing anything to a terminal or a log.
+func printable(name string) string {
+	if q := strconv.Quote(name); q != `"`+name+`"` {
+		return q
+	}
+	return name
+}

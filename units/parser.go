@@ -1,0 +1,85 @@
+package units
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	parserName = "app-rollout-parse"
+	parserOK   = "parsed\x00" // what a successful answer begins with
+
+	// parserData bounds the child's memory, in bytes. RLIMIT_AS would not do:
+	// the Go runtime reserves far more than it uses and would not start.
+	parserData = 96 << 20
+	parserTime = time.Second
+)
+
+// parseApart parses text in a child that may use so much memory and time and
+// no more: this very program under another name. Whatever becomes of the
+// child, it costs one app.
+func parseApart(text []byte) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), parserTime)
+	defer cancel()
+	child := exec.CommandContext(ctx, "/proc/self/exe")
+	child.Args = []string{parserName}
+	child.Env = []string{"GOTRACEBACK=none", "GOMAXPROCS=1"}
+	child.Dir = "/"
+	child.Stdin = bytes.NewReader(text)
+	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	answer, err := child.Output()
+	body, ok := bytes.CutPrefix(answer, []byte(parserOK))
+	if err != nil || !ok {
+		return nil, errors.New("takes too much time or memory to parse; use single quotes around values with a $")
+	}
+	values := make(map[string]string)
+	for len(body) > 0 {
+		var one []byte
+		one, body, _ = bytes.Cut(body, []byte{0})
+		name, value, _ := bytes.Cut(one, []byte("="))
+		values[string(name)] = string(value)
+	}
+	return values, nil
+}
+
+// ParserMain must be the first thing that every main and TestMain calls: in
+// the child that parses an .env it does that and does not return.
+func ParserMain() {
+	if len(os.Args) != 1 || os.Args[0] != parserName {
+		return
+	}
+	limit := unix.Rlimit{Cur: parserData, Max: parserData}
+	if unix.Setrlimit(unix.RLIMIT_DATA, &limit) != nil || unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) != nil {
+		os.Exit(1)
+	}
+	text, err := io.ReadAll(io.LimitReader(os.Stdin, maxText+1))
+	if err != nil || len(text) > maxText {
+		os.Exit(1)
+	}
+	values, err := parseHere(text)
+	if err != nil {
+		os.Exit(1)
+	}
+	out := []byte(parserOK)
+	for name, value := range values {
+		out = append(out, name...)
+		out = append(out, '=')
+		out = append(out, value...)
+		out = append(out, 0)
+		if len(out) > 4*maxSum {
+			os.Exit(1)
+		}
+	}
+	if _, err := os.Stdout.Write(out); err != nil {
+		os.Exit(1)
+	}
+	os.Exit(0)
+}

@@ -1,0 +1,31 @@
+package units
+
+// Plan is the part of an app's settings that a rollout acts on. It is frozen
+// in generation.json, so that an old generation is handled by its own rules.
+type Plan struct {
+	Mode             int    `json:"mode"`  // 0: one service, 1: instances of a template
+	Nodes            int    `json:"nodes"` // instances; 1 in mode 0
+	Port             int    `json:"port,omitempty"`
+	ReusePort        bool   `json:"reuse_port"` // SO_REUSEPORT is set for the app
+	HealthPath       string `json:"health_path,omitempty"`
+	ReadySec         int    `json:"ready_sec"`
+	WatchSec         int    `json:"watch_sec"`
+	DrainSec         int    `json:"drain_sec"`
+	TimeoutStopSec   int    `json:"timeout_stop_sec"`
+	Type             string `json:"type"` // Type= of the unit
+	User             string `json:"user"` // User= of the unit
+	WorkingDirectory string `json:"working_directory"`
+}
+
+// Instances names the units of a generation that owns the given numbers: in
+// mode 0 the one service, which has no number.
+func (p Plan) Instances(app string, numbers []int) []string {
+	if p.Mode == 0 {
+		return []string{Instance(app, 0)}
+	}
+	names := make([]string, len(numbers))
+	for i, n := range numbers {
+		names[i] = Instance(app, n)
+	}
+	return names
+}

@@ -1,0 +1,224 @@
+package units
+
+import (
+	"bytes"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// statement is one assignment of an .env as godotenv v1.5.1 cuts it.
+type statement struct {
+	name  string
+	line  int    // 1-based
+	quote byte   // ' or ", 0 if unquoted
+	text  string // the value as written, between its quotes or as trimmed
+	tail  string // the rest of an unquoted value's line from its comment on
+}
+
+// expands says whether godotenv replaces variables in the value.
+func (s statement) expands() bool {
+	text := s.text
+	switch s.quote {
+	case '\'':
+		return false
+	case '"':
+		text = unescape(text)
+	}
+	for i := range len(text) {
+		if text[i] == '$' && (i == 0 || text[i-1] != '\\') && !strings.HasPrefix(text[i+1:], "(") && reference(text[i+1:]) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// scan cuts an .env into statements in the very places where godotenv v1.5.1
+// does (parser.go), but in linear time and without expanding anything: for
+// line numbers, for warnings, and to know beforehand how large the values get.
+// bad is the line at which godotenv gives up, 0 if it does not; what it meant
+// is in why. A fuzz target holds this to godotenv.
+func scan(text []byte) (all []statement, bad int, why string) {
+	src := strings.ReplaceAll(string(text), "\r\n", "\n")
+	pos, line, counted := 0, 1, 0
+	lineAt := func(at int) int {
+		line += strings.Count(src[counted:at], "\n")
+		counted = at
+		return line
+	}
+	for {
+		pos += len(src[pos:]) - len(strings.TrimLeftFunc(src[pos:], unicode.IsSpace))
+		if pos == len(src) {
+			return all, 0, ""
+		}
+		if src[pos] == '#' {
+			end := strings.IndexByte(src[pos:], '\n')
+			if end < 0 {
+				return all, 0, ""
+			}
+			pos += end
+			continue
+		}
+
+		st := statement{line: lineAt(pos)}
+		if rest, ok := strings.CutPrefix(src[pos:], "export"); ok {
+			if after := strings.TrimLeftFunc(rest, isBlank); after != rest {
+				pos = len(src) - len(after)
+			}
+		}
+		end := nameEnd(src[pos:])
+		switch {
+		case end == badName || pos == len(src):
+			return all, st.line, "is not NAME=value"
+		case end >= 0:
+			st.name = strings.TrimRightFunc(src[pos:pos+end], unicode.IsSpace)
+			pos += end + 1
+		}
+		pos += len(src[pos:]) - len(strings.TrimLeftFunc(src[pos:], isBlank))
+
+		if pos < len(src) && (src[pos] == '"' || src[pos] == '\'') {
+			st.quote = src[pos]
+			end := closing(src[pos:], st.quote)
+			if end < 0 {
+				return all, st.line, "has a quote that is never closed"
+			}
+			st.text = strings.Trim(src[pos:pos+end], string(st.quote))
+			pos += end + 1
+		} else {
+			end := strings.IndexAny(src[pos:], "\r\n")
+			if end < 0 {
+				end = len(src) - pos
+			}
+			value := src[pos : pos+end]
+			cut := comment(value)
+			st.text, st.tail = strings.TrimFunc(value[:cut], isBlank), value[cut:]
+			pos += end
+		}
+		all = append(all, st)
+	}
+}
+
+// isBlank is godotenv's isSpace: what separates on one line.
+func isBlank(r rune) bool {
+	return strings.ContainsRune("\t\v\f\r \u0085\u00a0", r)
+}
+
+const (
+	noName  = -1 // the text ends before any = or :
+	badName = -2 // a character that no name has
+)
+
+// nameEnd is where the = or : of a statement stands. godotenv looks at single
+// bytes as if they were Latin-1.
+func nameEnd(src string) int {
+	for i := 0; i < len(src); i++ {
+		c := rune(src[i])
+		switch {
+		case c == '=' || c == ':':
+			return i
+		case isBlank(c), c == '_', c == '.', unicode.IsLetter(c), unicode.IsNumber(c):
+		default:
+			return badName
+		}
+	}
+	return noName
+}
+
+// closing is where a quoted value ends: at its quote, unless a backslash
+// stands right before it.
+func closing(src string, quote byte) int {
+	for i := 1; i < len(src); i++ {
+		if src[i] == quote && src[i-1] != '\\' {
+			return i
+		}
+	}
+	return -1
+}
+
+// comment is where an unquoted value's comment begins: at its last # after a
+// blank.
+func comment(value string) int {
+	for i := len(value) - 1; i > 0; i-- {
+		if value[i] != '#' {
+			continue
+		}
+		if before, _ := utf8.DecodeLastRuneInString(value[:i]); isBlank(before) {
+			return i
+		}
+	}
+	return len(value)
+}
+
+// unescape does to a double-quoted value what godotenv's two regular
+// expressions do.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var first, second []byte
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' || i+1 == len(s) || s[i+1] == '\n' {
+			first = append(first, s[i])
+			continue
+		}
+		switch i++; s[i] {
+		case 'n':
+			first = append(first, '\n')
+		case 'r':
+			first = append(first, '\r')
+		default:
+			first = append(first, '\\', s[i])
+		}
+	}
+	for i := 0; i < len(first); i++ {
+		if first[i] == '\\' && i+1 < len(first) && first[i+1] != '$' {
+			i++
+		}
+		second = append(second, first[i])
+	}
+	return string(second)
+}
+
+// grown is an upper bound of the sum of all values' lengths after expansion,
+// in bytes. It stops counting above limit.
+func grown(all []statement, limit int) int {
+	sizes := make(map[string]int, len(all))
+	sum := 0
+	for _, st := range all {
+		text, size := st.text, 0
+		switch st.quote {
+		case '"':
+			text = unescape(text)
+			fallthrough
+		case 0:
+			for rest := text; ; {
+				at := strings.IndexByte(rest, '$')
+				if at < 0 {
+					break
+				}
+				rest = rest[at+1:]
+				size += sizes[reference(rest)]
+			}
+		}
+		size += len(text)
+		sizes[st.name] = size
+		if sum += size; sum > limit {
+			return sum
+		}
+	}
+	return sum
+}
+
+// reference is the name that godotenv looks up after a $.
+func reference(after string) string {
+	after = strings.TrimPrefix(after, "(")
+	after = strings.TrimPrefix(after, "{")
+	end := 0
+	for end < len(after) && (after[end] >= 'A' && after[end] <= 'Z' || after[end] >= '0' && after[end] <= '9' || after[end] == '_') {
+		end++
+	}
+	return after[:end]
+}
+
+// withoutBOM strips the one byte order mark that a text may begin with.
+func withoutBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }

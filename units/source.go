@@ -1,0 +1,179 @@
+package units
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxText is the most that an .env may hold, in bytes. It also keeps
+// godotenv's quadratic and recursive corners harmless.
+const maxText = 64 << 10
+
+// Source is an app's .env, reached under the rule "who may say what": every
+// directory and link on the way, and the file, can be changed by root and by
+// the file's owner alone.
+type Source struct {
+	App      string
+	Path     string // the real file, links resolved, as a running system sees it
+	Linked   bool   // a link led there
+	UID, GID uint32 // the owner, who has the say
+	User     string // the owner's name in /etc/passwd, "" if there is none
+	Text     []byte
+
+	released bool // a directory on the way is a link, as deployments of releases have it
+}
+
+// ReadSource reads app's .env. The error is fs.ErrNotExist only if there is
+// nothing at all of that name in /etc/app-rollout; everything else, a dangling
+// link too, is a *Problem that says how to mend it.
+func (l Layout) ReadSource(app string) (*Source, error) {
+	name := EtcDir + "/" + app + ".env"
+	if !ValidName(app) {
+		return nil, &Problem{Path: printable(name), Text: invalidName(app)}
+	}
+	w, err := l.walk(name)
+	if err != nil {
+		var m *missing
+		switch {
+		case errors.As(err, &m) && m.last:
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		case errors.As(err, &m):
+			return nil, m.Problem
+		}
+		return nil, dangling(name, err)
+	}
+	defer w.close()
+	return l.readSource(app, w)
+}
+
+// dangling says of a link that leads nowhere which link that is.
+func dangling(name string, err error) error {
+	var p *Problem
+	if errors.As(err, &p) && p.Path != name {
+		return &Problem{Path: name, Text: "leads to " + p.Path + ", which " + p.Text}
+	}
+	return err
+}
+
+func (l Layout) readSource(app string, w *walked) (*Source, error) {
+	refuse := func(text string) error { return &Problem{Path: w.path, Text: text} }
+	if kind := w.stat.Mode & unix.S_IFMT; kind != unix.S_IFREG {
+		return nil, refuse("is " + kindName(kind) + "; an .env must be a regular file")
+	}
+	// What is checked is the file that is read: the descriptor is the same.
+	fd, err := unix.Open(w.reopenPath(), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, refuse("cannot be read: " + reason(err))
+	}
+	f := os.NewFile(uintptr(fd), w.path)
+	defer f.Close()
+	if err := unix.Fstat(fd, &w.stat); err != nil {
+		return nil, refuse("cannot be read: " + reason(err))
+	}
+	accounts := l.accounts()
+	if err := w.guard(accounts, w.stat.Uid); err != nil {
+		return nil, err
+	}
+	if w.stat.Nlink != 1 {
+		return nil, refuse(fmt.Sprintf("has %d hard links; make it a file of its own: cp %[2]s %[2]s.new && mv %[2]s.new %[2]s", w.stat.Nlink, shell(w.path)))
+	}
+	text, err := readAtMost(fd, w.stat.Size)
+	if err != nil {
+		return nil, refuse(err.Error())
+	}
+	return &Source{
+		App: app, Path: w.path, Linked: w.links > 0,
+		UID: w.stat.Uid, GID: w.stat.Gid, User: accounts.name(w.stat.Uid),
+		Text: text, released: w.links > 1,
+	}, nil
+}
+
+// readAtMost reads a whole file that may grow while it is read.
+func readAtMost(fd int, size int64) ([]byte, error) {
+	tooBig := fmt.Errorf("is larger than %d KiB; keep large values in files of their own", maxText>>10)
+	if size > maxText {
+		return nil, tooBig
+	}
+	text := make([]byte, 0, maxText+1)
+	for {
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, errors.New("cannot be read: " + reason(err))
+		case n == 0:
+			return append([]byte(nil), text...), nil
+		}
+		if text = text[:len(text)+n]; len(text) > maxText {
+			return nil, tooBig
+		}
+	}
+}
+
+// guard holds the rule for everything that a path led through and its end:
+// only root and owner can change what is there, or make the path lead
+// elsewhere. The error names the element and the command that mends it.
+func (w *walked) guard(a accounts, owner uint32) error {
+	for _, e := range append(w.passed[:len(w.passed):len(w.passed)], w.element) {
+		if uid := e.stat.Uid; uid != 0 && uid != owner {
+			return &Problem{Path: e.path, Text: fmt.Sprintf("belongs to %s, who is neither root nor the owner of %s; chown -h %s %s",
+				a.label(uid), w.path, a.label(owner), shell(e.path))}
+		}
+		mode := e.stat.Mode
+		if mode&unix.S_IFMT == unix.S_IFLNK {
+			continue // a link's own mode means nothing
+		}
+		if mode&0o002 != 0 {
+			return &Problem{Path: e.path, Text: "can be written by everybody; chmod o-w " + shell(e.path)}
+		}
+		if mode&0o020 != 0 && !a.private(e.stat.Gid, owner) && !a.private(e.stat.Gid, 0) {
+			return &Problem{Path: e.path, Text: "can be written by a group that others are or may be in; chmod g-w " + shell(e.path)}
+		}
+	}
+	return nil
+}
+
+// label names a user, by number if there is no name.
+func (a accounts) label(uid uint32) string {
+	if name := a.name(uid); name != "" {
+		return name
+	}
+	return strconv.FormatUint(uint64(uid), 10)
+}
+
+// shell quotes a path for a command that a person may paste.
+func shell(path string) string {
+	if strings.ContainsFunc(path, func(r rune) bool { return !strings.ContainsRune(plainWord, r) }) {
+		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	}
+	return path
+}
+
+// plainWord are the characters that neither a shell nor systemd takes for
+// anything but themselves.
+const plainWord = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@,+-"
+
+func kindName(kind uint32) string {
+	switch kind {
+	case unix.S_IFDIR:
+		return "a directory"
+	case unix.S_IFIFO:
+		return "a FIFO"
+	case unix.S_IFSOCK:
+		return "a socket"
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return "a device"
+	}
+	return "no file"
+}
+
+// dir is where the real .env lies.
+func (s *Source) dir() string { return filepath.Dir(s.Path) }

@@ -1,0 +1,185 @@
+package units
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"strings"
+	"unicode"
+)
+
+// Spec is what an .env asks for, checked: everything that a generation is made
+// of but its number.
+type Spec struct {
+	App      string
+	Plan     Plan
+	Source   *Source
+	Env      map[string]string // exactly the instances' variables
+	Warnings []*Problem        // what may surprise; nothing that keeps the app from running
+
+	directives map[string]string // of the unit, as text that needs no more quoting
+	exec       []string          // the command's words
+	execDir    string            // where its program lies, links resolved
+	writable   []string          // ReadWritePaths=
+	dynamic    bool              // DynamicUser=
+	linkedWord bool              // a word of the command leads through a link
+}
+
+func (s *Spec) set(directive, value string) { s.directives[directive] = value }
+
+// Read is what app's .env asks for. It writes nothing.
+func (l Layout) Read(app string) (*Spec, error) {
+	src, err := l.ReadSource(app)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Shadows(app); err != nil {
+		return nil, err
+	}
+	return l.Check(src)
+}
+
+// Check is what the text of an .env asks for. The error is every *Problem that
+// was found, joined, in the order of the settings table.
+func (l Layout) Check(src *Source) (*Spec, error) {
+	p, err := parse(src.Path, src.Text)
+	if err != nil {
+		return nil, err
+	}
+	s := &Spec{App: src.App, Source: src, Env: p.values, directives: map[string]string{}}
+	var problems []error
+	refuse := func(name, why string) {
+		problems = append(problems, &Problem{Path: src.Path, Line: p.written[name].line, Text: name + " " + why})
+	}
+	for _, name := range p.inOrder() {
+		if _, known := setting(name); !known && strings.HasPrefix(name, "SYSTEMD_") {
+			refuse(name, "is no setting; did you mean "+nearest(name)+"?")
+		}
+	}
+	for _, set := range settings {
+		value, given := p.values[set.Name]
+		if given {
+			if why := unfit(set, src, value, p.written[set.Name]); why != "" {
+				refuse(set.Name, why)
+				continue
+			}
+		}
+		why := ""
+		switch {
+		case set.Name == "SYSTEMD_EXEC_START":
+			if !given {
+				problems = append(problems, &Problem{Path: src.Path, Text: "SYSTEMD_EXEC_START is missing; it must say what to run"})
+			}
+		case set.Name == "SYSTEMD_USER":
+			why = s.asUser(value, given)
+		case set.Name == "SYSTEMD_WORKING_DIRECTORY":
+			why = s.workingDirectory(l, value, given)
+		case set.Name == "SYSTEMD_READ_WRITE_PATHS":
+			why = s.readWritePaths(l, value, given)
+		case given:
+			if why = set.apply(s, set.Directive, value); why != "" {
+				why = "must be " + why
+			}
+		case set.Default != "":
+			set.apply(s, set.Directive, set.Default)
+		}
+		if why != "" {
+			refuse(set.Name, why)
+		}
+		// The command may lie in the working directory, so that comes first.
+		if set.Name == "SYSTEMD_READ_WRITE_PATHS" {
+			if value, given := p.values["SYSTEMD_EXEC_START"]; given && unfit(execStart, src, value, p.written[execStart.Name]) == "" {
+				if why := s.command(l, value); why != "" {
+					refuse(execStart.Name, why)
+				}
+			}
+		}
+	}
+	if s.Plan.Mode == 0 {
+		s.Plan.Nodes = 1
+	}
+	for _, why := range s.contradictions() {
+		problems = append(problems, &Problem{Path: src.Path, Line: p.written[why.name].line, Text: why.name + " " + why.text})
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	s.warn(p)
+	return s, nil
+}
+
+var execStart, _ = setting("SYSTEMD_EXEC_START")
+
+// unfit says why a value cannot stand for a setting, whatever it should be.
+func unfit(set Setting, src *Source, value string, written statement) string {
+	switch {
+	case set.Root && src.UID != 0:
+		return "can only be set in an .env that belongs to root; chown root " + shell(src.Path) + ", or use a drop-in: systemctl edit"
+	case strings.TrimSpace(value) == "":
+		return "is empty; give it a value or remove the line"
+	case strings.ContainsFunc(value, unicode.IsControl):
+		return "must not hold control characters or line breaks"
+	case set.Name != "SYSTEMD_EXEC_START" && set.Name != "PORT" && written.expands():
+		return "must not have a variable replaced in it; write the value out"
+	}
+	return ""
+}
+
+type contradiction struct{ name, text string }
+
+// contradictions are settings that are good each by itself but not together.
+func (s *Spec) contradictions() (all []contradiction) {
+	if s.Plan.HealthPath != "" && s.Plan.Port == 0 {
+		all = append(all, contradiction{"SYSTEMD_CLUSTER_HEALTH_PATH", "needs PORT, to know where to ask"})
+	}
+	if s.dynamic && s.directives["PrivateTmp"] == "no" {
+		all = append(all, contradiction{"SYSTEMD_PRIVATE_TMP", "has no effect for a dynamic user; set SYSTEMD_USER too"})
+	}
+	return all
+}
+
+// Digest tells generations apart: two specs have the same one exactly if
+// nothing that would be frozen differs. How this version of the package
+// renders a unit does not count, so an upgrade makes no app a changed one.
+func (s *Spec) Digest() string {
+	return digest(string(s.Source.Text), s.Source.Path, s.Source.UID, s.Plan, s.exec, s.writable, s.dynamic, s.directives)
+}
+
+// Unsized is the digest without the number of instances: specs that agree in it
+// can be turned into each other by starting or stopping instances.
+func (s *Spec) Unsized() string {
+	plan, env := s.Plan, make(map[string]string, len(s.Env))
+	plan.Nodes = 0
+	for name, value := range s.Env {
+		if name != "SYSTEMD_CLUSTER_NODES" {
+			env[name] = value
+		}
+	}
+	return digest(env, s.Source.Path, s.Source.UID, plan, s.exec, s.writable, s.dynamic, s.directives)
+}
+
+func digest(parts ...any) string {
+	data, err := json.Marshal(parts)
+	if err != nil {
+		panic(err) // strings, numbers and maps of them
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// Each takes errors apart that were joined, so that each gets its own line.
+func Each(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, Each(e)...)
+	}
+	return all
+}

@@ -1,0 +1,330 @@
+package units
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Store keeps the generations of one app:
+//
+//	generations/<n>/   frozen, see Generation
+//	current            link to generations/<n>: the last one that became ready
+//	next               the number of the next generation; numbers are never reused
+//	rejected           the number of the newest one that failed
+//	held               the number of the one that a person rolled back to
+//
+// Invariant: current names a complete generation that has been ready, at every
+// moment and after a power cut; all else may be lost without harm.
+type Store struct {
+	app string
+	dir string
+}
+
+// Kept is how many generations beside the current one are kept for going back.
+const Kept = 4
+
+// Store is app's; it need not exist.
+func (l Layout) Store(app string) Store { return Store{app: app, dir: l.State(app)} }
+
+// Stored names the apps that have a store, sorted.
+func (l Layout) Stored() ([]string, error) {
+	entries, err := os.ReadDir(l.Path(StateDir))
+	if err != nil {
+		return nil, err
+	}
+	var apps []string
+	for _, e := range entries {
+		if e.IsDir() && ValidName(e.Name()) {
+			apps = append(apps, e.Name())
+		}
+	}
+	return apps, nil
+}
+
+// Dir is the directory of a generation.
+func (s Store) Dir(number int) string {
+	return filepath.Join(s.dir, "generations", strconv.Itoa(number))
+}
+
+// Current is the current generation, nil if the app was never ready. A damaged
+// one is an error, never nil: it must not be mistaken for a first start.
+func (s Store) Current() (*Generation, error) {
+	link := filepath.Join(s.dir, "current")
+	target, err := os.Readlink(link)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	number, err := strconv.Atoi(strings.TrimPrefix(target, "generations/"))
+	if err != nil {
+		return nil, &Problem{Path: link, Text: "does not lead to a generation; point it to one of " + filepath.Join(s.dir, "generations")}
+	}
+	g, err := s.Generation(number)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &Problem{Path: link, Text: "leads to a generation that is gone; point it to one of " + filepath.Join(s.dir, "generations")}
+	}
+	return g, err
+}
+
+// Generation reads one generation.
+func (s Store) Generation(number int) (*Generation, error) {
+	g, err := ReadGeneration(s.Dir(number))
+	if err == nil && (g.App != s.app || g.Number != number) {
+		return nil, &Problem{Path: filepath.Join(s.Dir(number), recordFile), Text: "belongs to another generation; move its directory away"}
+	}
+	return g, err
+}
+
+// Generations are the numbers of those kept, oldest first.
+func (s Store) Generations() ([]int, error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, "generations"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var numbers []int
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil && n > 0 {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, err
+}
+
+// Unit is the frozen unit of a generation.
+func (s Store) Unit(number int) ([]byte, error) {
+	return os.ReadFile(filepath.Join(s.Dir(number), unitFile))
+}
+
+// Env is the frozen text of a generation's .env.
+func (s Store) Env(number int) ([]byte, error) {
+	return os.ReadFile(filepath.Join(s.Dir(number), envFile))
+}
+
+// Freeze makes the next generation from what an .env asks for.
+func (s Store) Freeze(spec *Spec, now time.Time) (*Generation, error) {
+	return s.add(func(dir string, number int) error {
+		_, err := Freeze(dir, GenerationDir(s.app, number), spec, number, now)
+		return err
+	})
+}
+
+// Adopt makes the next generation from a directory that the generator froze in
+// its output, so that what was booted is what is recorded. The unit names that
+// directory; in the store it names the store's.
+func (s Store) Adopt(dir, inside string) (*Generation, error) {
+	return s.copy(dir, inside)
+}
+
+// Copy makes the next generation from an earlier one: what a rollback starts.
+func (s Store) Copy(number int) (*Generation, error) {
+	return s.copy(s.Dir(number), GenerationDir(s.app, number))
+}
+
+func (s Store) copy(from, inside string) (*Generation, error) {
+	g, err := ReadGeneration(from)
+	if err != nil {
+		return nil, err
+	}
+	return s.add(func(dir string, number int) error {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		for _, name := range []string{envFile, unitFile, environmentFile} {
+			data, err := os.ReadFile(filepath.Join(from, name))
+			if err != nil {
+				return err
+			}
+			if name == unitFile {
+				data = bytes.ReplaceAll(data, []byte("="+inside+"/"), []byte("="+GenerationDir(s.app, number)+"/"))
+			}
+			if err := writeNew(filepath.Join(dir, name), data); err != nil {
+				return err
+			}
+		}
+		g.Number, g.Ready, g.Rollout = number, false, nil
+		record, err := g.encode()
+		if err != nil {
+			return err
+		}
+		if err := writeNew(filepath.Join(dir, recordFile), record); err != nil {
+			return err
+		}
+		return syncDir(dir)
+	})
+}
+
+// add gives out the next number and lets fill write the generation under a
+// temporary name; it gets its own by a rename, so it is there whole or not.
+func (s Store) add(fill func(dir string, number int) error) (*Generation, error) {
+	all := filepath.Join(s.dir, "generations")
+	if err := os.MkdirAll(all, 0o700); err != nil {
+		return nil, err
+	}
+	number, err := s.next()
+	if err != nil {
+		return nil, err
+	}
+	if err := replace(filepath.Join(s.dir, "next"), fmt.Appendln(nil, number+1)); err != nil {
+		return nil, err
+	}
+	tmp := filepath.Join(all, "new")
+	if err := os.RemoveAll(tmp); err != nil {
+		return nil, err
+	}
+	if err := fill(tmp, number); err != nil {
+		os.RemoveAll(tmp)
+		return nil, err
+	}
+	if err := rename(tmp, s.Dir(number)); err != nil {
+		return nil, err
+	}
+	return s.Generation(number)
+}
+
+// next is above every number ever given out, even if the file was lost.
+func (s Store) next() (int, error) {
+	next := 1
+	if data, err := os.ReadFile(filepath.Join(s.dir, "next")); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && n > next {
+			next = n
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	numbers, err := s.Generations()
+	if err != nil {
+		return 0, err
+	}
+	if len(numbers) > 0 {
+		next = max(next, numbers[len(numbers)-1]+1)
+	}
+	return next, nil
+}
+
+// Save writes the record of a generation anew.
+func (s Store) Save(g *Generation) error {
+	data, err := g.encode()
+	if err != nil {
+		return err
+	}
+	return replace(filepath.Join(s.Dir(g.Number), recordFile), data)
+}
+
+// Commit makes a generation the current one. The rename of the link is the
+// moment at which the rollout can no longer go back.
+func (s Store) Commit(g *Generation) error {
+	g.Ready = true
+	if err := s.Save(g); err != nil {
+		return err
+	}
+	tmp := filepath.Join(s.dir, "current.tmp")
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink("generations/"+strconv.Itoa(g.Number), tmp); err != nil {
+		return err
+	}
+	return rename(tmp, filepath.Join(s.dir, "current"))
+}
+
+// Reject remembers that a generation failed, so that a boot does not try it.
+func (s Store) Reject(g *Generation) error {
+	if err := s.Save(g); err != nil {
+		return err
+	}
+	return replace(filepath.Join(s.dir, "rejected"), fmt.Appendln(nil, g.Number))
+}
+
+// Rejected is the newest generation that failed since the current one became
+// ready; nil if none did.
+func (s Store) Rejected() (*Generation, error) {
+	n, err := s.number("rejected")
+	if n == 0 || err != nil {
+		return nil, err
+	}
+	g, err := s.Generation(n)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return g, err
+}
+
+// Hold keeps the app on a generation that a person rolls back to, from the
+// moment that this is the current one until another is.
+func (s Store) Hold(number int) error {
+	return replace(filepath.Join(s.dir, "held"), fmt.Appendln(nil, number))
+}
+
+// Held says whether a person rolled back to the current generation.
+func (s Store) Held(current *Generation) (bool, error) {
+	held, err := s.number("held")
+	return err == nil && current != nil && held == current.Number, err
+}
+
+func (s Store) number(name string) (int, error) {
+	data, err := os.ReadFile(filepath.Join(s.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return 0, &Problem{Path: filepath.Join(s.dir, name), Text: "does not hold a generation's number; remove it"}
+	}
+	return n, nil
+}
+
+// Remove forgets a generation that is not the current one.
+func (s Store) Remove(number int) error {
+	return os.RemoveAll(s.Dir(number))
+}
+
+// Prune removes the generations that nothing needs: it keeps the current one,
+// the newest Kept others that were ready, and the newest rejected one.
+func (s Store) Prune() error {
+	current, err := s.Current()
+	if err != nil || current == nil {
+		return err
+	}
+	rejected, err := s.number("rejected")
+	if err != nil {
+		return err
+	}
+	numbers, err := s.Generations()
+	if err != nil {
+		return err
+	}
+	ready := 0
+	for _, n := range slices.Backward(numbers) {
+		if n == current.Number || n == rejected {
+			continue
+		}
+		// What cannot be read is left to a person.
+		g, err := s.Generation(n)
+		if err != nil {
+			continue
+		}
+		if g.Ready {
+			if ready++; ready <= Kept {
+				continue
+			}
+		}
+		if err := s.Remove(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}

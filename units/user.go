@@ -1,0 +1,151 @@
+package units
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+)
+
+// asUser settles User=: the owner of the .env, or what root says, or, for
+// root's own files, a dynamic user. DynamicUser= would name its user after the
+// unit, and instances of different users cannot share a port, so it gets a
+// name of the app's.
+func (s *Spec) asUser(value string, given bool) (why string) {
+	src := s.Source
+	if src.UID != 0 {
+		number := strconv.FormatUint(uint64(src.UID), 10)
+		if s.Plan.User = src.User; !accountName(src.User) {
+			s.Plan.User = number
+		}
+		if given && value != src.User && value != number {
+			return "must be the owner of the .env; only root can name another user"
+		}
+		return ""
+	}
+	if !given {
+		s.Plan.User, s.dynamic = dynamicUser(s.App), true
+		return ""
+	}
+	if !accountName(value) {
+		return "must be the name or number of a user"
+	}
+	s.Plan.User = value
+	return ""
+}
+
+// dynamicUser is ar-<app>, which no distribution uses. A user's name has at
+// most 31 bytes (UT_NAMESIZE), so a long one is cut and told apart by a hash.
+func dynamicUser(app string) string {
+	name := "ar-" + app
+	if len(name) > 31 {
+		sum := sha256.Sum256([]byte(app))
+		name = name[:22] + "-" + hex.EncodeToString(sum[:4])
+	}
+	return name
+}
+
+// workingDirectory settles WorkingDirectory=, links resolved.
+func (s *Spec) workingDirectory(l Layout, value string, given bool) (why string) {
+	if !given {
+		if !s.Source.Linked {
+			s.Plan.WorkingDirectory = "/"
+			return ""
+		}
+		value = s.Source.dir()
+	}
+	if !strings.HasPrefix(value, "/") {
+		return "must be an absolute path"
+	}
+	path, isDir, why := s.place(l, value)
+	switch {
+	case why != "":
+		return why
+	case !isDir:
+		return "must be a directory"
+	}
+	s.Plan.WorkingDirectory = path
+	return ""
+}
+
+// readWritePaths settles ReadWritePaths=, links resolved.
+func (s *Spec) readWritePaths(l Layout, value string, given bool) (why string) {
+	if !given {
+		if wd := s.Plan.WorkingDirectory; wd != "/" && wd != "" {
+			s.writable = []string{wd}
+		}
+		return ""
+	}
+	paths, why := splitWords(value)
+	if why != "" {
+		return why
+	}
+	for _, p := range paths {
+		if rest, ok := strings.CutPrefix(p, "./"); ok && s.Plan.WorkingDirectory != "" {
+			p = s.Plan.WorkingDirectory + "/" + rest
+		}
+		if !strings.HasPrefix(p, "/") {
+			return "must be absolute paths, or begin with ./ for the working directory"
+		}
+		path, _, why := s.place(l, p)
+		if why != "" {
+			return why
+		}
+		if path == "/" {
+			return "must not be /, which would undo the sandbox"
+		}
+		s.writable = append(s.writable, path)
+	}
+	return ""
+}
+
+// place resolves a path from a setting. An owner other than root stays inside
+// the real .env's directory, on a way that nobody else can change.
+func (s *Spec) place(l Layout, path string) (resolved string, isDir bool, why string) {
+	w, err := l.walk(path)
+	if err != nil {
+		return "", false, about(err)
+	}
+	defer w.close()
+	kind := w.stat.Mode & unix.S_IFMT
+	if kind != unix.S_IFDIR && kind != unix.S_IFREG {
+		return "", false, "must be a directory, not " + kindName(kind)
+	}
+	if !unitPath(w.path) {
+		return "", false, "has a character that systemd could not be given; rename the directory"
+	}
+	if s.Source.UID != 0 {
+		if !inside(w.path, s.Source.dir()) {
+			return "", false, "must lie inside " + s.Source.dir() + ", the directory of the real .env; for another, root must own the .env"
+		}
+		if err := w.guard(l.accounts(), s.Source.UID); err != nil {
+			return "", false, about(err)
+		}
+	}
+	return w.path, kind == unix.S_IFDIR, ""
+}
+
+// about words the problem of one path as part of a sentence on a setting.
+func about(err error) string {
+	var p *Problem
+	if errors.As(err, &p) {
+		return "cannot be used: " + p.Path + " " + p.Text
+	}
+	return "cannot be used"
+}
+
+// inside says whether a resolved path is dir or lies below it.
+func inside(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// unitPath says whether a path can stand in a unit: systemd has no quoting
+// that all its path directives understand.
+func unitPath(path string) bool {
+	return !strings.ContainsAny(path, `"'\`) && !strings.HasSuffix(path, " ") && !hasNoncharacter(path) &&
+		!strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
+}

@@ -1,0 +1,191 @@
+package units
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxLinks = 40 // as the kernel, MAXSYMLINKS
+	maxDepth = 128
+)
+
+// element is one directory, link or file that a path led through.
+type element struct {
+	path string // as a running system sees it
+	fd   int    // O_PATH
+	stat unix.Stat_t
+}
+
+// walked is where a path led: the last element, and all that decide who can
+// make the path lead elsewhere.
+type walked struct {
+	element           // the end, never a link
+	passed  []element // directories and links on the way; their fd is not open
+	links   int       // how many links were followed
+	open    []int
+}
+
+func (w *walked) close() {
+	for _, fd := range w.open {
+		unix.Close(fd)
+	}
+}
+
+// reopenPath leads to the very element that was looked at.
+func (w *walked) reopenPath() string { return fmt.Sprintf("/proc/self/fd/%d", w.fd) }
+
+func (w *walked) isDir() bool { return w.stat.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// walk follows an absolute path, component by component and link by link,
+// below the layout's root, as if it were the system's. Nothing is opened for
+// reading, so no device is armed and no FIFO waited for, and no file system is
+// entered that may hang. The error is a *Problem that names the element; it is
+// fs.ErrNotExist as well if an element is missing and no link was followed.
+func (l Layout) walk(path string) (*walked, error) {
+	w := new(walked)
+	if err := l.follow(w, path); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (l Layout) follow(w *walked, path string) error {
+	root := l.Root
+	if root == "" {
+		root = "/"
+	}
+	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &Problem{Path: root, Text: reason(err)}
+	}
+	w.open = append(w.open, fd)
+	top := element{path: "/", fd: fd}
+	if err := unix.Fstat(fd, &top.stat); err != nil {
+		return &Problem{Path: root, Text: reason(err)}
+	}
+	mount, err := mountOf(fd)
+	if err != nil {
+		return &Problem{Path: root, Text: "cannot be looked at through /proc: " + reason(err)}
+	}
+	mounts := map[string]string{mount: ""} // id → why not; the root's own is taken as it is
+
+	stack := []element{top} // the directories from the root to here
+	w.passed = append(w.passed, top)
+	todo := split(path)
+	for len(todo) > 0 {
+		name := todo[0]
+		todo = todo[1:]
+		if name == ".." {
+			if len(stack) > 1 {
+				stack = stack[:len(stack)-1]
+			}
+			continue
+		}
+		here := stack[len(stack)-1]
+		e := element{path: strings.TrimSuffix(here.path, "/") + "/" + name}
+		if here.stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return &Problem{Path: here.path, Text: "is not a directory"}
+		}
+		if printable(name) != name {
+			return &Problem{Path: here.path, Text: "the path leads on through a name with control characters; rename it"}
+		}
+		if len(stack) > maxDepth {
+			return &Problem{Path: e.path, Text: "lies too deep"}
+		}
+		e.fd, err = unix.Openat(here.fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			p := &Problem{Path: e.path, Text: reason(err)}
+			if errors.Is(err, fs.ErrNotExist) && w.links == 0 {
+				return &missing{p, len(todo) == 0}
+			}
+			return p
+		}
+		w.open = append(w.open, e.fd)
+		mount, err := mountOf(e.fd)
+		if err != nil {
+			return &Problem{Path: e.path, Text: "cannot be looked at through /proc: " + reason(err)}
+		}
+		why, known := mounts[mount]
+		if !known {
+			why = mayHang(mount)
+			mounts[mount] = why
+		}
+		if why != "" {
+			return &Problem{Path: e.path, Text: why + "; move the files to a local one"}
+		}
+		if err := unix.Fstat(e.fd, &e.stat); err != nil {
+			return &Problem{Path: e.path, Text: reason(err)}
+		}
+		switch e.stat.Mode & unix.S_IFMT {
+		case unix.S_IFLNK:
+			if w.links++; w.links > maxLinks {
+				return &Problem{Path: e.path, Text: "leads through more than 40 links; point it to the real place"}
+			}
+			target, err := readlink(e.fd)
+			if err != nil {
+				return &Problem{Path: e.path, Text: reason(err)}
+			}
+			w.passed = append(w.passed, e)
+			if strings.HasPrefix(target, "/") {
+				stack = stack[:1]
+			}
+			todo = append(split(target), todo...)
+		case unix.S_IFDIR:
+			w.passed = append(w.passed, e)
+			stack = append(stack, e)
+		default:
+			stack = append(stack, e)
+		}
+	}
+	w.element = stack[len(stack)-1]
+	return nil
+}
+
+// missing is the problem that an element is not there. last: it is the last
+// one of the path, its directory being there.
+type missing struct {
+	*Problem
+	last bool
+}
+
+func (m *missing) Is(target error) bool { return target == fs.ErrNotExist }
+func (m *missing) Unwrap() error        { return m.Problem }
+
+// split cuts a path into its components; "." and empty ones mean nothing.
+func split(path string) []string {
+	var parts []string
+	for p := range strings.SplitSeq(path, "/") {
+		if p != "" && p != "." {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+func readlink(fd int) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+// reason is an error in words, without the paths that Go adds.
+func reason(err error) string {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "is not there"
+	}
+	return err.Error()
+}
