@@ -22,7 +22,7 @@ FUZZTIME ?= 30s
 DEB_TOOLS := dpkg-dev debhelper fakeroot
 MACHINE_TOOLS := mmdebstrap systemd-container iproute2 util-linux
 
-.PHONY: help build deb lintian unit test stories demo lint fuzz clean deb-tools machine-tools
+.PHONY: help build deb lintian unit test stories demo lint fuzz clean deb-tools machine-tools npm
 
 help:
 	@echo 'make build       generator and helper, in build/bin/'
@@ -52,11 +52,11 @@ deb: build/go.mod deb-tools
 	  find . \( -path ./build -o -path ./.git \) -prune -o -type f -print0 >build/deb/files
 	@tar -c --null --ignore-failed-read -T build/deb/files | tar -x -C build/deb/src
 	@cp -r packaging/debian build/deb/src/debian
-	cd build/deb/src && env GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" GOENV="$$(go env GOENV)" \
+	@echo 'building $(DEB)'
+	@cd build/deb/src && env GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" GOENV="$$(go env GOENV)" \
 	  dpkg-buildpackage --host-arch=$(ARCH) --build=binary --unsigned-source --unsigned-changes --no-check-builddeps >../log 2>&1 || { tail -50 ../log; exit 1; }
 	@rm -f build/app-rollout_*_$(ARCH).deb
 	@mv build/deb/app-rollout_$(VERSION)_$(ARCH).* build/
-	@echo $(DEB)
 
 lintian: deb
 	@$(call need,lintian)
@@ -66,7 +66,7 @@ unit: build/go.mod
 	go test ./...
 
 # The stories boot throw-away Debians. Two at a time: they wait more than they compute.
-stories: deb machine-tools
+stories: deb machine-tools npm
 	go test -tags story -count=1 -timeout 40m -parallel 2 ./test/...
 
 ifeq ($(shell id -u),0)
@@ -114,6 +114,9 @@ need = missing=; for p in $(1); do \
 deb-tools: build/go.mod
 	@$(call need,$(DEB_TOOLS))
 
-# The npm that is there will do, whoever installed it.
 machine-tools: build/go.mod
-	@$(call need,$(MACHINE_TOOLS) $(if $(shell command -v npm),,npm))
+	@$(call need,$(MACHINE_TOOLS))
+
+# Node 22 and Bun come from there. The npm that is on the machine will do, whoever installed it.
+npm: build/go.mod
+	@command -v npm >/dev/null || { $(call need,npm); }

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,23 +32,12 @@ type generation struct {
 	layout units.Layout
 	out    string // absolute
 	say    func(level, error)
+	timer  *time.Timer // gives up
+
+	mu     sync.Mutex
 	failed bool
-	app    atomic.Value // of string: the app under way
-}
-
-// at says what is under way.
-func (g *generation) at() string {
-	if app, ok := g.app.Load().(string); ok {
-		return g.layout.Env(app)
-	}
-	return units.EtcDir
-}
-
-func (g *generation) fail(err error) {
-	g.failed = true
-	for _, one := range units.Each(err) {
-		g.say(failure, one)
-	}
+	under  map[string]bool    // the apps under way
+	wrong  map[string][]error // what is wrong with an app, until it is said
 }
 
 // run generates everything and reports whether all went well.
@@ -73,116 +66,189 @@ func (g *generation) run() bool {
 	}
 
 	// Recorded apps come first: they only have to be copied. Then those that
-	// are cheap to read, and last those that may use up the time.
+	// are cheap to read, and last those that may take long, the smallest first:
+	// a hostile one is large.
+	unlisted := err != nil // then every app that is stored counts as asked for
 	all := slices.Concat(names, stored)
 	slices.Sort(all)
-	var fresh []string
-	for _, app := range slices.Compact(all) {
-		g.app.Store(app)
-		asked := slices.Contains(names, app) || err != nil
+	fresh := g.each(slices.Compact(all), func(app string) (later int, err error) {
+		_, asked := slices.BinarySearch(names, app)
+		asked = asked || unlisted
 		current, err := g.layout.Store(app).Current()
 		switch {
 		case err != nil:
-			g.fail(err)
+			return 0, err
 		case current != nil:
-			g.recorded(app, current, asked)
+			return 0, g.recorded(app, current, asked)
 		case asked:
-			fresh = append(fresh, app)
+			return 1, nil
 		}
-	}
-	// Of those that may take long, the smallest first: a hostile one is large.
-	type costly struct {
-		app  string
-		size int
-	}
-	var later []costly
-	for _, app := range fresh {
-		if src := g.source(app); src != nil && src.Costly() {
-			later = append(later, costly{app, len(src.Text)})
-		} else if src != nil {
-			g.first(src)
+		return 0, nil
+	})
+	g.timer.Reset(freshTime)
+	costly := g.each(fresh, func(app string) (later int, err error) {
+		src, err := g.source(app)
+		switch {
+		case err != nil || src == nil:
+			return 0, err
+		case src.Costly():
+			return len(src.Text), nil
 		}
-	}
-	slices.SortStableFunc(later, func(a, b costly) int { return a.size - b.size })
-	for _, c := range later {
-		if src := g.source(c.app); src != nil {
-			g.first(src)
+		return 0, g.first(src)
+	})
+	g.each(costly, func(app string) (int, error) {
+		src, err := g.source(app)
+		if err != nil || src == nil {
+			return 0, err
 		}
-	}
+		return 0, g.first(src)
+	})
 	return !g.failed
 }
 
-// source reads an app's .env; nil if that is not to be had.
-func (g *generation) source(app string) *units.Source {
-	g.app.Store(app)
-	src, err := g.layout.ReadSource(app)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // else gone since it was listed
-		g.fail(err)
+// each does something with every app, as many at a time as there are CPUs, and
+// says in order what was wrong. It returns the apps that do puts off, by how
+// much each weighs.
+func (g *generation) each(apps []string, do func(app string) (later int, err error)) []string {
+	weights := make([]int, len(apps))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.NumCPU(), len(apps)) {
+		workers.Add(1)
+		go func() {
+			defer workers.Done()
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(apps) {
+					return
+				}
+				g.begin(apps[i])
+				var err error
+				weights[i], err = do(apps[i])
+				g.end(apps[i], err)
+			}
+		}()
 	}
-	return src
+	workers.Wait()
+	g.tell()
+
+	var later []int
+	for i, w := range weights {
+		if w > 0 {
+			later = append(later, i)
+		}
+	}
+	slices.SortStableFunc(later, func(a, b int) int { return weights[a] - weights[b] })
+	put := make([]string, len(later))
+	for i, at := range later {
+		put[i] = apps[at]
+	}
+	return put
+}
+
+func (g *generation) begin(app string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.under[app] = true
+}
+
+func (g *generation) end(app string, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.under, app)
+	if err != nil {
+		g.wrong[app] = units.Each(err)
+	}
+}
+
+// tell says what is wrong with each app, in the order of their names.
+func (g *generation) tell() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, app := range slices.Sorted(maps.Keys(g.wrong)) {
+		g.failed = true
+		for _, err := range g.wrong[app] {
+			g.say(failure, err)
+		}
+	}
+	clear(g.wrong)
+}
+
+// fail says at once what is wrong with no app in particular.
+func (g *generation) fail(err error) {
+	g.failed = true
+	for _, one := range units.Each(err) {
+		g.say(failure, one)
+	}
+}
+
+// giveUp says how far it got.
+func (g *generation) giveUp() {
+	g.tell()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := slices.Sorted(maps.Keys(g.under))
+	g.say(failure, fmt.Errorf("%s: gave up, since it takes too long, at %s; what comes after is not generated", units.EtcDir, strings.Join(at, ", ")))
+}
+
+// source reads an app's .env; nil if it is gone since it was listed.
+func (g *generation) source(app string) (*units.Source, error) {
+	src, err := g.layout.ReadSource(app)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return src, err
 }
 
 // recorded emits the current generation of an app as it was frozen; its .env
 // is not even looked at. An app whose .env is gone is emitted while it runs,
 // until the next rollout stops it, but is not booted again.
-func (g *generation) recorded(app string, current *units.Generation, asked bool) {
-	instances, err := g.layout.Instances(app)
-	if err != nil {
-		g.fail(err)
-	}
+func (g *generation) recorded(app string, current *units.Generation, asked bool) error {
+	instances, wrong := g.layout.Instances(app)
 	numbers := instances.Generations[current.Number]
 	if len(numbers) == 0 {
 		if !asked {
-			return
+			return wrong
 		}
 		numbers = current.Booted()
 	}
 	text, err := g.layout.Store(app).Unit(current.Number)
 	if err != nil {
-		g.fail(err)
-		return
+		return errors.Join(wrong, err)
 	}
 	if !bytes.HasPrefix(text, []byte(units.Header)) {
-		g.fail(&units.Problem{Path: g.layout.Store(app).Dir(current.Number) + "/unit", Text: "is damaged; start the app anew: app-rollout run " + app})
-		return
+		return errors.Join(wrong, &units.Problem{Path: g.layout.Store(app).Dir(current.Number) + "/unit",
+			Text: "is damaged; start the app anew: app-rollout run " + app})
 	}
 	if err := g.layout.Shadows(app); err != nil {
-		g.fail(err)
-		return
+		return errors.Join(wrong, err)
 	}
-	g.emit(app, current.Plan, text, numbers)
+	return errors.Join(wrong, g.emit(app, current.Plan, text, numbers))
 }
 
 // first emits an app that was never rolled out, from its .env. What it is
 // started from is frozen in the output directory, for the boot service to
 // adopt; systemd takes no notice of a directory of that name.
-func (g *generation) first(src *units.Source) {
+func (g *generation) first(src *units.Source) error {
 	spec, err := g.layout.Check(src)
-	if err == nil {
-		err = g.layout.Shadows(src.App)
-	}
 	if err != nil {
-		g.fail(err)
-		return
+		return err
+	}
+	if err := g.layout.Shadows(src.App); err != nil {
+		return err
 	}
 	dir := filepath.Join(g.out, src.App+".generation")
-	tmp := fmt.Sprintf("%s/.%s.%d", g.out, filepath.Base(dir), os.Getpid())
-	if err := os.RemoveAll(tmp); err != nil {
-		g.fail(err)
-		return
-	}
+	tmp := g.temporary(src.App + ".generation")
 	// No time stands in it, so that two runs write the same.
-	if _, err := units.Freeze(tmp, dir, spec, 1, time.Time{}); err != nil {
-		os.RemoveAll(tmp)
-		g.fail(err)
-		return
+	_, err = units.Freeze(tmp, dir, spec, 1, time.Time{})
+	if err == nil {
+		err = place(tmp, dir)
 	}
-	if err := place(tmp, dir); err != nil {
+	if err != nil {
 		os.RemoveAll(tmp)
-		g.fail(err)
-		return
+		return err
 	}
-	g.emit(src.App, spec.Plan, []byte(spec.Unit(dir)), spec.Plan.Booted())
+	return g.emit(src.App, spec.Plan, []byte(spec.Unit(dir)), spec.Plan.Booted())
 }
 
 // place gives a complete directory its name. If it is there from an earlier
@@ -199,37 +265,40 @@ func place(tmp, dir string) error {
 }
 
 // emit writes the unit, and then the links that start it.
-func (g *generation) emit(app string, plan units.Plan, text []byte, numbers []int) {
+func (g *generation) emit(app string, plan units.Plan, text []byte, numbers []int) error {
 	unit := units.Instance(app, 0)
 	if plan.Mode == 1 {
 		unit = units.Template(app)
 	}
 	if err := g.write(unit, text); err != nil {
-		g.fail(err)
-		return
+		return err
 	}
 	if err := os.Mkdir(filepath.Join(g.out, wants), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		g.fail(err)
-		return
+		return err
 	}
 	for _, name := range plan.Instances(app, numbers) {
 		link := filepath.Join(g.out, wants, name)
 		if err := os.Symlink("../"+unit, link); err != nil && !errors.Is(err, fs.ErrExist) {
-			g.fail(err)
+			return err
 		}
 	}
+	return nil
 }
 
 // write makes a file of mode 0644 that is never seen in part.
 func (g *generation) write(name string, text []byte) error {
-	tmp := fmt.Sprintf("%s/.%s.%d", g.out, name, os.Getpid())
-	if err := os.WriteFile(tmp, text, 0o644); err != nil {
-		os.Remove(tmp)
-		return err
+	tmp := g.temporary(name)
+	err := os.WriteFile(tmp, text, 0o644)
+	if err == nil {
+		err = os.Rename(tmp, filepath.Join(g.out, name))
 	}
-	if err := os.Rename(tmp, filepath.Join(g.out, name)); err != nil {
+	if err != nil {
 		os.Remove(tmp)
-		return err
 	}
-	return nil
+	return err
+}
+
+// temporary is a name that systemd ignores and no other run uses.
+func (g *generation) temporary(name string) string {
+	return fmt.Sprintf("%s/.%s.%d", g.out, name, os.Getpid())
 }

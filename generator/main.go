@@ -13,10 +13,16 @@ import (
 	"app-rollout/units"
 )
 
-// deadline is when it gives up, whatever the reason. What it has written by
-// then is whole, and counts. systemd's own time-out is far too long: from 253
-// on it stops the boot for good.
-const deadline = 1800 * time.Millisecond
+// Two limits, after which it gives up. What it has written by then is whole,
+// and counts. systemd's own time-out is far too long: from 253 on it stops the
+// boot for good.
+const (
+	// recordedTime is for apps that have run before: only files of root's own
+	// are copied, and on a slow disk that must not leave one out.
+	recordedTime = 20 * time.Second
+	// freshTime is for .env files that are read for the first time.
+	freshTime = 1800 * time.Millisecond
+)
 
 func main() {
 	units.ParserMain()
@@ -40,9 +46,9 @@ func generate(layout units.Layout, dirs []string) int {
 		log.say(failure, err)
 		return 1
 	}
-	g := &generation{layout: layout, out: out, say: log.say}
-	time.AfterFunc(deadline, func() {
-		log.say(failure, fmt.Errorf("gave up after %s at %s; it and what comes after it are not generated", deadline, g.at()))
+	g := &generation{layout: layout, out: out, say: log.say, under: map[string]bool{}, wrong: map[string][]error{}}
+	g.timer = time.AfterFunc(recordedTime, func() {
+		g.giveUp()
 		os.Exit(1)
 	})
 	if !g.run() {

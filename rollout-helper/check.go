@@ -1,74 +1,120 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"app-rollout/rollout-helper/ports"
+	"app-rollout/rollout-helper/doctor"
 	"app-rollout/units"
 )
 
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "check",
-		Usage:     "say what is wrong, or will surprise, in the apps' .env files",
-		ArgsUsage: "[APP…]",
+		Usage:     "say what is wrong, or will surprise, in .env files and on this machine",
+		ArgsUsage: "[APP or FILE…]",
+		Flags:     []cli.Flag{jsonFlag("print one JSON document, as app-rollout(1) describes it")},
 		Action: func(c *cli.Context) error {
-			names, err := appNames(c, 0, many)
+			report, err := check(c.Context, c.Args().Slice())
 			if err != nil {
 				return err
 			}
-			return check(units.Layout{}, names)
+			if c.Bool("json") {
+				if err := printJSON(report); err != nil {
+					return err
+				}
+			} else {
+				printFindings(newScreen(os.Stdout), report)
+			}
+			if !report.OK {
+				return errReported
+			}
+			return nil
 		},
 	}
 }
 
-func check(l units.Layout, names []string) error {
-	wrong := 0
-	if len(names) == 0 {
-		apps, problems, err := units.AppNames(l)
+// check looks at apps, by their names, and at files, which are told by a slash
+// or by their ending in .env.
+func check(ctx context.Context, args []string) (*doctor.Report, error) {
+	e, done := eyes()
+	defer done()
+	d := &doctor.Doctor{Machine: e.Machine}
+	report := doctor.New()
+	if len(args) == 0 {
+		names, problems, err := e.Apps()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, p := range problems {
-			fmt.Println(p)
-			wrong++
+			report.Refuse("", p)
 		}
-		names = apps
+		args = names
 	}
-	shares := false
-	for _, name := range names {
-		spec, err := l.Read(name)
+	for _, arg := range args {
+		app, file, err := target(arg)
 		if err != nil {
-			for _, e := range each(err) {
-				fmt.Println(e)
-				wrong++
-			}
+			return nil, err
+		}
+		if file != "" {
+			d.File(ctx, report, app, file)
 			continue
 		}
-		for _, w := range spec.Warnings {
-			fmt.Println("warning:", w)
+		if err := known(e, []string{app}); err != nil {
+			return nil, err
 		}
-		shares = shares || spec.Plan.ReusePort
+		d.App(ctx, report, app)
 	}
-	if shares {
-		if err := ports.Pinned(l.Path(units.BPFDir)); err != nil {
-			fmt.Printf("warning: instances share a port only if the app asks for SO_REUSEPORT itself: %v; see: systemctl status app-rollout-ports.service\n", err)
-		}
-	}
-	if wrong > 0 {
-		return errReported
-	}
-	return nil
+	d.Host(report)
+	d.PortSharing(report)
+	return report, nil
 }
 
-// each takes joined errors apart.
-func each(err error) []error {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		return joined.Unwrap()
+// target tells what an argument of check means: an app, or a file that would
+// be one.
+func target(arg string) (app, file string, err error) {
+	if strings.HasPrefix(arg, "-") {
+		return "", "", usageError{fmt.Errorf("%s stands behind an argument; flags come first", arg)}
 	}
-	return []error{err}
+	if !strings.Contains(arg, "/") && !strings.HasSuffix(arg, ".env") {
+		if !units.ValidName(arg) {
+			return "", "", usageError{fmt.Errorf("%q is neither an app's name nor a file's: write ./%s for a file", arg, arg)}
+		}
+		return arg, "", nil
+	}
+	if file, err = filepath.Abs(arg); err != nil {
+		return "", "", err
+	}
+	app = strings.TrimSuffix(filepath.Base(file), ".env")
+	if filepath.Dir(file) == units.EtcDir && units.ValidName(app) && strings.HasSuffix(file, ".env") {
+		return app, "", nil
+	}
+	if !units.ValidName(app) {
+		// The link's name is what counts: a release's file is often called .env.
+		app = "app"
+	}
+	return app, file, nil
+}
+
+func printFindings(s *screen, r *doctor.Report) {
+	errors := 0
+	for _, f := range r.Findings {
+		color := yellow
+		if f.Level == doctor.Error {
+			color = red
+			errors++
+		}
+		s.println(s.paint(color, f.String()))
+	}
+	if s.tty && len(r.Findings) == 0 {
+		s.println(s.paint(green, "all is well"))
+	}
+	if s.tty && errors == 0 && len(r.Findings) > 0 {
+		s.println("no errors; the warnings keep nothing from running")
+	}
 }

@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
-	"text/tabwriter"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -14,45 +14,97 @@ import (
 func historyCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "history",
-		Usage:     "list the generations of an app that are kept",
+		Usage:     "list the generations of an app that are kept, and how their rollouts went",
 		ArgsUsage: "APP",
 		Action: func(c *cli.Context) error {
 			names, err := appNames(c, 1, 1)
 			if err != nil {
 				return err
 			}
-			return history(units.Layout{}.Store(names[0]))
+			e, done := eyes()
+			defer done()
+			if err := known(e, names); err != nil {
+				return err
+			}
+			return history(newScreen(os.Stdout), e.Layout.Store(names[0]))
 		},
 	}
 }
 
-func history(store units.Store) error {
+func history(s *screen, store units.Store) error {
 	numbers, err := store.Generations()
 	if err != nil {
-		return err
+		return explain(err)
 	}
 	current, err := store.Current()
 	if err != nil {
-		return err
+		return explain(err)
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "GENERATION\tWHEN\tNODES\tRESULT\tTOOK\tTRAFFIC\tDRAINED\tCUT")
+	if len(numbers) == 0 {
+		s.println("Nothing has been rolled out yet.")
+		return nil
+	}
+	rows := [][]cell{{}}
+	for _, h := range []string{"GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CUT", "CHANGED"} {
+		rows[0] = append(rows[0], cell{h, dim})
+	}
+	var before *units.Generation
+	var reasons []string
 	for _, n := range numbers {
 		g, err := store.Generation(n)
 		if err != nil {
-			fmt.Fprintf(w, "%d\t\t\tdamaged: %v\n", n, err)
+			reasons = append(reasons, fmt.Sprintf("generation %d: %v", n, err))
 			continue
 		}
-		result, took, rung, drained, cut := "not ready yet", "", "", "", ""
+		result, color, took, rung, drained, cut := "not ready yet", yellow, "-", "-", "-", "-"
 		if r := g.Rollout; r != nil {
 			result, rung = r.Result, r.Rung
 			took = fmt.Sprintf("%.1f s", r.Seconds)
 			drained, cut = fmt.Sprint(r.Drained), fmt.Sprint(r.Cut)
+			if color = ""; r.Result == "failed" {
+				color = red
+				reasons = append(reasons, fmt.Sprintf("generation %d failed: %s", n, r.Reason))
+			}
 		}
 		if current != nil && n == current.Number {
-			result += " (current)"
+			result, color = result+" (current)", green
 		}
-		fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", n, g.Created.Local().Format(time.DateTime), g.Nodes, result, took, rung, drained, cut)
+		rows = append(rows, []cell{
+			{fmt.Sprint(n), ""}, {g.Created.Local().Format(time.DateTime), ""}, {fmt.Sprint(g.Nodes), ""},
+			{result, color}, {took, ""}, {rung, ""}, {drained, ""}, {cut, ""}, {changed(store, before, g), ""},
+		})
+		// What failed changed nothing: the next one is compared with what served.
+		if g.Ready {
+			before = g
+		}
 	}
-	return w.Flush()
+	s.table("", rows)
+	for _, r := range reasons {
+		s.println(s.paint(red, strings.ReplaceAll(r, "\n", "; ")))
+	}
+	return nil
+}
+
+// changed names what a generation has otherwise than the one that served
+// before it.
+func changed(store units.Store, before, g *units.Generation) string {
+	if g.CopyOf > 0 {
+		return fmt.Sprintf("rolled back to %d", g.CopyOf)
+	}
+	if before == nil {
+		return "-"
+	}
+	envBefore, err := store.Env(before.Number)
+	if err != nil {
+		return "?"
+	}
+	env, err := store.Env(g.Number)
+	if err != nil {
+		return "?"
+	}
+	changes := g.Since(before, env, envBefore)
+	if changes.None() {
+		return "nothing"
+	}
+	return strings.Join(changes.Names(), ", ")
 }

@@ -47,6 +47,9 @@ func (l *log) event(e rollout.Event) {
 		return
 	}
 	fields := map[string]string{"APP_ROLLOUT_APP": e.App, "APP_ROLLOUT_STEP": e.Step}
+	if e.Unit != "" {
+		fields["APP_ROLLOUT_INSTANCE"] = e.Unit
+	}
 	if e.Generation > 0 {
 		fields["APP_ROLLOUT_GENERATION"] = strconv.Itoa(e.Generation)
 	}

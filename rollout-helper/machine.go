@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"app-rollout/rollout-helper/rollout"
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/status"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/rollout-helper/traffic"
 	"app-rollout/units"
@@ -29,18 +33,43 @@ func machine() (*rollout.Machine, func(), error) {
 	return m, manager.Close, nil
 }
 
+// eyes see this machine, for a command that changes nothing: as much of it as
+// the user may.
+func eyes() (status.Eyes, func()) {
+	m := &rollout.Machine{Traffic: traffic.New(), Report: func(rollout.Event) {}}
+	done := func() {}
+	if manager, err := systemd.Dial(); err == nil {
+		m.Systemd, done = manager, manager.Close
+	} else {
+		m.Systemd = unreachable{why: err}
+	}
+	return status.Eyes{Machine: m, Connections: sockets.Connections}, done
+}
+
+// unreachable is a systemd that does not answer: without a bus daemon only root
+// reaches it.
+type unreachable struct {
+	rollout.Systemd
+	why error
+}
+
+func (u unreachable) Units(context.Context, ...string) ([]systemd.Unit, error) {
+	return nil, u.why
+}
+
 // known refuses the name of an app that there is nothing of.
-func known(m *rollout.Machine, names []string) error {
+func known(m interface {
+	Apps() ([]string, []*units.Problem, error)
+}, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
 	apps, _, err := m.Apps()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		found := false
-		for _, app := range apps {
-			found = found || app == name
-		}
-		if !found {
+		if !slices.Contains(apps, name) {
 			return fmt.Errorf("there is no app %s: put its .env, or a link to it, at %s", name, units.Layout{}.Env(name))
 		}
 	}

@@ -22,7 +22,7 @@ func portsCommand() *cli.Command {
 			if err := ports.SetMigrate(); err != nil {
 				fmt.Printf("queued connections do not move when a listener closes: %v\n", err)
 			}
-			return ports.Pin(units.BPFDir)
+			return ports.Pin(units.BPFDir, units.SliceGroup)
 		},
 	}
 }

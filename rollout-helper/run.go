@@ -1,16 +1,15 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
+	"os/signal"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"app-rollout/rollout-helper/systemd"
 )
@@ -39,149 +38,175 @@ func runCommand() *cli.Command {
 				for _, name := range names {
 					services = append(services, "app-rollout@"+name+".service")
 				}
+			} else if names, _, err = m.Apps(); err != nil {
+				return err
 			}
+			// The watching has a connection of its own: the services' jobs end
+			// on this one.
 			manager, err := systemd.Dial()
 			if err != nil {
 				return err
 			}
 			defer manager.Close()
-			ends := make(chan error, len(services))
-			for _, service := range services {
-				go func() { ends <- follow(c.Context, manager, service) }()
-			}
-			var failed error
-			for range services {
-				if err := <-ends; err != nil {
-					failed = firstOf(failed, err)
-				}
-			}
-			return failed
+			e, close := eyes()
+			defer close()
+			v := newView(newScreen(os.Stdout), newScreen(os.Stderr), e, names)
+			return followAll(manager, services, v)
 		},
 	}
 }
 
-// followTick is how often a service is looked at that is followed.
+// followTick is how often a service is looked at that is followed, and a
+// terminal's live lines are drawn.
 const followTick = 100 * time.Millisecond
 
-// follow starts a service and prints what it logs until it has ended. A run
+// followAll starts the services and shows what they log until all have ended.
+// The first Ctrl-C is passed on to them, so that they go back, or finish; the
+// next one leaves them to it.
+func followAll(m *systemd.Manager, services []string, v *view) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	defer signal.Stop(signals)
+	// A signal ends nothing here at once: records that come later are the point.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	interrupted := make(chan struct{})
+
+	records := make(chan record)
+	type end struct {
+		failed bool
+		err    error
+	}
+	ends := make(chan end)
+	for _, service := range services {
+		go func() {
+			failed, err := follow(ctx, m, service, records, interrupted)
+			ends <- end{failed, err}
+		}()
+	}
+	tick := time.NewTicker(followTick)
+	defer tick.Stop()
+	var wrong error
+	failed, stopping := false, false
+	for left := len(services); left > 0; {
+		select {
+		case r := <-records:
+			v.record(r)
+		case e := <-ends:
+			left--
+			failed = failed || e.failed
+			wrong = firstOf(wrong, e.err)
+		case <-tick.C:
+			v.draw(ctx)
+		case <-signals:
+			if stopping {
+				v.clear()
+				return fmt.Errorf("no longer followed; it goes on: journalctl -f -u %s", services[0])
+			}
+			stopping = true
+			close(interrupted)
+			v.note("interrupted: what is not committed goes back, what is committed is finished (Ctrl-C again: do not wait for it)")
+		}
+	}
+	v.summary(ctx)
+	if wrong == nil && failed {
+		return errReported
+	}
+	return wrong
+}
+
+// follow starts a service and passes on what it logs until it has ended. A run
 // that is under way is waited for first, so that the one that is followed began
 // after it was asked for.
-func follow(ctx context.Context, m *systemd.Manager, service string) error {
+func follow(ctx context.Context, m *systemd.Manager, service string, records chan<- record, interrupted <-chan struct{}) (failed bool, err error) {
+	if idle, err := waitIdle(ctx, m, service, interrupted); err != nil || !idle {
+		return false, err
+	}
+	log, err := readFromNow(service)
+	if err != nil {
+		return false, fmt.Errorf("%w; to roll out without following: systemctl start %s", err, service)
+	}
+	defer log.close()
+	type end struct {
+		result string
+		err    error
+	}
+	started, stopped := make(chan end, 1), make(chan end, 1)
+	go func() {
+		result, err := m.Start(ctx, service)
+		started <- end{result, err}
+	}()
+	passed, all := 0, -1
+	var late <-chan time.Time
+	for all < 0 || passed < all {
+		select {
+		case r, ok := <-log.records:
+			if !ok {
+				return false, fmt.Errorf("journalctl has ended; see: journalctl -u %s", service)
+			}
+			passed++
+			select {
+			case records <- r:
+			case <-ctx.Done():
+				return false, ctx.Err()
+			}
+		case <-interrupted:
+			// From now on it is the stop whose end counts.
+			interrupted, started = nil, nil
+			go func() {
+				result, err := m.Stop(ctx, service)
+				stopped <- end{result, err}
+			}()
+		case e := <-firstEnd(started, stopped):
+			if e.err != nil {
+				return false, fmt.Errorf("%s: %w", service, e.err)
+			}
+			if all, err = log.written(); err != nil {
+				return false, err
+			}
+			started, stopped, interrupted = nil, nil, nil
+			late = time.After(5 * time.Second)
+		case <-late:
+			all = passed
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	us, err := m.Units(ctx, service)
+	if err != nil {
+		return false, err
+	}
+	return len(us) > 0 && us[0].Active == "failed", nil
+}
+
+// firstEnd is the channel that is waited for: a stop comes after a start.
+func firstEnd[T any](started, stopped chan T) chan T {
+	if started != nil {
+		return started
+	}
+	return stopped
+}
+
+// waitIdle waits until nothing of the service is under way; false if it was
+// interrupted meanwhile: nothing was begun.
+func waitIdle(ctx context.Context, m *systemd.Manager, service string, interrupted <-chan struct{}) (bool, error) {
 	for {
 		us, err := m.Units(ctx, service)
 		if err != nil {
-			return err
+			return false, err
+		}
+		if len(us) > 0 && us[0].Load == "masked" {
+			return false, fmt.Errorf("%s is masked; systemctl unmask %s", service, service)
 		}
 		if len(us) == 0 || us[0].Job == 0 && us[0].Active != "activating" && us[0].Active != "deactivating" {
-			break
+			return true, nil
 		}
-		if err := pause(ctx, followTick); err != nil {
-			return err
-		}
-	}
-	before, err := invocation(ctx, m, service)
-	if err != nil {
-		return err
-	}
-	ended := make(chan error, 1)
-	go func() {
-		_, err := m.Start(ctx, service)
-		ended <- err
-	}()
-	// The invocation names this run's records, whatever the clock says.
-	for {
-		now, err := invocation(ctx, m, service)
-		if err != nil {
-			return err
-		}
-		if now != before {
-			return read(ctx, m, service, now, ended)
-		}
-		if err := pause(ctx, followTick); err != nil {
-			return err
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}
-
-func invocation(ctx context.Context, m *systemd.Manager, service string) (string, error) {
-	us, err := m.Units(ctx, service)
-	if err != nil || len(us) == 0 {
-		return "", err
-	}
-	return us[0].Invocation, nil
-}
-
-// read prints the records of one invocation until its service has ended and
-// all of them are printed.
-func read(ctx context.Context, m *systemd.Manager, service, id string, ended <-chan error) error {
-	match := "_SYSTEMD_INVOCATION_ID=" + id
-	follower := exec.Command("journalctl", "--quiet", "--output=cat", "--follow", "--lines=all", match)
-	out, err := follower.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := follower.Start(); err != nil {
-		return fmt.Errorf("the run cannot be followed: %w; see: journalctl -u %s", err, service)
-	}
-	defer func() {
-		_ = follower.Process.Kill()
-		_ = follower.Wait()
-	}()
-	lines := make(chan string)
-	go func() {
-		defer close(lines)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			lines <- s.Text()
-		}
-	}()
-	printed, all := 0, -1
-	var late <-chan time.Time
-	for all < 0 || printed < all {
 		select {
-		case line, ok := <-lines:
-			if !ok {
-				return fmt.Errorf("journalctl has ended; see: journalctl -u %s", service)
-			}
-			fmt.Println(line)
-			printed++
-		case err := <-ended:
-			if err != nil && !errors.Is(err, context.Canceled) {
-				return err
-			}
-			if all, err = records(match); err != nil {
-				return err
-			}
-			ended, late = nil, time.After(5*time.Second)
-		case <-late:
-			all = printed
 		case <-ctx.Done():
-			return fmt.Errorf("no longer followed; the run goes on: journalctl -f -u %s", service)
+			return false, ctx.Err()
+		case <-interrupted:
+			return false, errors.New("interrupted before it began: another run is under way")
+		case <-time.After(followTick):
 		}
 	}
-	us, err := m.Units(ctx, service)
-	if err != nil {
-		return err
-	}
-	if len(us) > 0 && us[0].Active == "failed" {
-		return errReported
-	}
-	return nil
-}
-
-// records counts the journal's lines of one invocation, all written.
-func records(match string) (int, error) {
-	if err := exec.Command("journalctl", "--sync").Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "app-rollout: the journal could not be synced:", err)
-	}
-	out, err := exec.Command("journalctl", "--quiet", "--output=cat", match).Output()
-	return bytes.Count(out, []byte("\n")), err
 }

@@ -1,33 +1,136 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"app-rollout/rollout-helper/rollout"
+	"app-rollout/rollout-helper/status"
 	"app-rollout/units"
 )
 
 func showCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
-		Usage:     "print the unit that a run would give an app",
+		Usage:     "print what a run would do to an app now, and the unit it would give it; nothing is done",
 		ArgsUsage: "APP",
 		Action: func(c *cli.Context) error {
 			names, err := appNames(c, 1, 1)
 			if err != nil {
 				return err
 			}
-			spec, err := units.Layout{}.Read(names[0])
-			if err != nil {
+			e, done := eyes()
+			defer done()
+			if err := known(e, names); err != nil {
 				return err
 			}
-			name := units.Instance(spec.App, 0)
-			if spec.Plan.Mode == 1 {
-				name = units.Template(spec.App)
-			}
-			fmt.Printf("# %s\n%s", name, spec.Unit(units.GenerationDir(spec.App, 0)))
-			return nil
+			return show(c.Context, newScreen(os.Stdout), e, names[0])
 		},
 	}
+}
+
+// show prints comments and a unit, so that the whole is a unit again.
+func show(ctx context.Context, s *screen, e status.Eyes, app string) error {
+	f, err := e.Foresee(ctx, app)
+	if errors.Is(err, fs.ErrPermission) {
+		// Whoever can read the .env can see what would be made of it.
+		spec, e := e.Layout.Read(app)
+		if e != nil {
+			return explain(e)
+		}
+		s.println(s.paint(dim, "# What a run would do now: "+explain(err).Error()))
+		printUnit(s, spec, 0)
+		return nil
+	}
+	if err != nil {
+		return explain(err)
+	}
+	for _, line := range foretell(e.Layout.Store(app), app, f) {
+		s.println(s.paint(dim, "# "+line))
+	}
+	if f.Spec != nil {
+		printUnit(s, f.Spec, f.Number)
+	}
+	return nil
+}
+
+func printUnit(s *screen, spec *units.Spec, number int) {
+	name := units.Instance(spec.App, 0)
+	if spec.Plan.Mode == 1 {
+		name = units.Template(spec.App)
+	}
+	s.println(s.paint(dim, "# "+name))
+	fmt.Fprint(s.w, spec.Unit(units.GenerationDir(spec.App, number)))
+}
+
+// foretell says what a run would do, and why.
+func foretell(store units.Store, app string, f *rollout.Foresight) []string {
+	var lines []string
+	if f.Spec == nil {
+		if len(f.Stop) == 0 {
+			return []string{"A run would do nothing: the .env is gone, and nothing runs"}
+		}
+		return []string{"A run would stop " + rollout.List(f.Stop) + ": the .env is gone"}
+	}
+	did := fmt.Sprintf("A run of %s would roll out generation %d: ", app, f.Number)
+	switch {
+	case f.InPlace:
+		did += "restart " + rollout.List(f.Start)
+	case len(f.Start) == 0:
+		did += "stop " + rollout.List(f.Stop) + ", and keep " + rollout.List(f.Keep)
+	default:
+		did += "start " + rollout.List(f.Start)
+		if len(f.Keep) > 0 {
+			did += ", and keep " + rollout.List(f.Keep)
+		}
+		if len(f.Stop) > 0 {
+			did += fmt.Sprintf(", shift all connections to them when they are ready, drain %s for at most %d s, and stop them", rollout.List(f.Stop), drain(f))
+		}
+	}
+	lines = append(lines, did, "Why: "+reason(store, f))
+	if f.Held {
+		lines = append(lines, fmt.Sprintf("A run for all apps would leave it alone: it is held on generation %d, which was rolled back to", f.Current.Number))
+	}
+	return lines
+}
+
+// drain is how long old instances get: as long as they were promised.
+func drain(f *rollout.Foresight) int {
+	if f.Current != nil {
+		return f.Current.DrainSec
+	}
+	return f.Spec.Plan.DrainSec
+}
+
+func reason(store units.Store, f *rollout.Foresight) string {
+	if f.Current == nil {
+		return "no generation has been ready yet"
+	}
+	rejected, err := store.Rejected()
+	if err == nil && rejected != nil && rejected.Digest == f.Spec.Digest() {
+		return fmt.Sprintf("the .env asks for what failed as generation %d; naming the app tries it again", rejected.Number)
+	}
+	env, err := store.Env(f.Current.Number)
+	if err != nil {
+		return "what runs cannot be compared: " + err.Error()
+	}
+	changes := f.Spec.Since(f.Current, env)
+	if changes.None() {
+		return "nothing in the .env has changed, but each run deploys: the code may have"
+	}
+	return "changed since generation " + fmt.Sprint(f.Current.Number) + ": " + strings.Join(changes.Names(), ", ")
+}
+
+// explain makes of an error for want of rights one that says so.
+func explain(err error) error {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return errors.New("only root can see the generations; try sudo")
+	}
+	return err
 }

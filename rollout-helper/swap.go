@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"app-rollout/rollout-helper/rollout"
+	"app-rollout/units"
 )
 
 func swapCommand() *cli.Command {
@@ -64,10 +67,13 @@ func firstOf(errs ...error) error {
 
 // forAll does the same for the named apps, or for all there are, and reports
 // in the order of their names. One that fails stops no other.
+//
+// The last report is the service's status text for as long as nothing is
+// started again, so it is the one that tells what went wrong.
 func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(context.Context, string) error) error {
-	failed := 0
+	said := 0
 	say := func(e rollout.Event) {
-		failed++
+		said++
 		e.Level = rollout.Failed
 		m.Report(e)
 	}
@@ -83,16 +89,36 @@ func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(con
 	} else if err := known(m, names); err != nil {
 		return err
 	}
+	var failed []string
 	for _, r := range m.Each(ctx, names, do) {
-		if r.Err != nil {
-			say(rollout.Event{App: r.App, Step: "failed", Text: r.Err.Error()})
+		if r.Err == nil {
+			continue
+		}
+		failed = append(failed, r.App)
+		for _, err := range units.Each(r.Err) {
+			say(failure(r.App, err))
 		}
 	}
-	if failed == 0 {
+	if said == 0 {
 		return nil
 	}
-	if len(names) > 1 {
-		m.Report(rollout.Event{Step: "end", Text: fmt.Sprintf("%d of %d apps failed", failed, len(names)), Level: rollout.Failed})
+	if len(failed) > 1 {
+		m.Report(rollout.Event{Step: "end", Level: rollout.Failed,
+			Text: fmt.Sprintf("%d of %d apps failed (%s); see: app-rollout status", len(failed), len(names), strings.Join(failed, ", "))})
 	}
 	return errReported
+}
+
+// failure is what is said of an app that failed: what is wrong, where, what
+// still serves, and what to type when it is mended.
+func failure(app string, err error) rollout.Event {
+	e := rollout.Event{App: app, Step: "failed", Text: err.Error()}
+	var did *rollout.Failure
+	if errors.As(err, &did) {
+		e.Unit = did.Unit
+	}
+	if !strings.Contains(e.Text, "app-rollout run "+app) {
+		e.Text += "; when that is mended: app-rollout run " + app
+	}
+	return e
 }

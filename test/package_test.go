@@ -73,7 +73,7 @@ func TestPackage(t *testing.T) {
 			m.Must("systemctl", "start", "app-rollout.service")
 			before := appPIDs(m)
 			m.Install(newer)
-			if after := appPIDs(m); after != before || strings.Contains(after, "=0") {
+			if after := appPIDs(m); after != before || strings.Contains(after, "MainPID=0") {
 				t.Errorf("an upgrade touched the apps:\n%s\n%s", before, after)
 			}
 			if got := installed(m); got != install {

@@ -9,6 +9,8 @@ import (
 // accounts are /etc/passwd and /etc/group, read without NSS: the generator
 // runs when NSS may wait for PID 1, which waits for the generator.
 type accounts struct {
+	layout Layout
+	read   bool
 	users  []account
 	groups []group
 }
@@ -24,37 +26,46 @@ type group struct {
 	members []string
 }
 
-// accounts reads both files; what is missing or malformed is not there.
-func (l Layout) accounts() accounts {
-	var a accounts
-	each := func(path string, fields int, do func(f []string)) {
-		data, err := os.ReadFile(l.Path(path))
+// accounts are read when they are first needed.
+func (l Layout) accounts() *accounts { return &accounts{layout: l} }
+
+// load reads both files; what is missing or malformed is not there.
+func (a *accounts) load() {
+	if a.read {
+		return
+	}
+	a.read = true
+	each := func(path string, do func(f []string)) {
+		data, err := os.ReadFile(a.layout.Path(path))
 		if err != nil {
 			return
 		}
 		for line := range strings.Lines(string(data)) {
-			if f := strings.Split(strings.TrimRight(line, "\n"), ":"); len(f) >= fields {
+			if f := strings.Split(strings.TrimRight(line, "\n"), ":"); len(f) >= 4 {
 				do(f)
 			}
 		}
 	}
-	each("/etc/passwd", 4, func(f []string) {
+	each("/etc/passwd", func(f []string) {
 		uid, err1 := strconv.ParseUint(f[2], 10, 32)
 		gid, err2 := strconv.ParseUint(f[3], 10, 32)
 		if err1 == nil && err2 == nil {
 			a.users = append(a.users, account{f[0], uint32(uid), uint32(gid)})
 		}
 	})
-	each("/etc/group", 4, func(f []string) {
+	each("/etc/group", func(f []string) {
 		if gid, err := strconv.ParseUint(f[2], 10, 32); err == nil {
 			a.groups = append(a.groups, group{f[0], uint32(gid), strings.FieldsFunc(f[3], func(r rune) bool { return r == ',' })})
 		}
 	})
-	return a
 }
 
 // name is the first name of a user id, "" if it has none.
-func (a accounts) name(uid uint32) string {
+func (a *accounts) name(uid uint32) string {
+	if uid == 0 {
+		return "root"
+	}
+	a.load()
 	for _, u := range a.users {
 		if u.uid == uid {
 			return u.name
@@ -65,7 +76,8 @@ func (a accounts) name(uid uint32) string {
 
 // private says whether gid is the private group of uid: the user's primary
 // group, of the user's name, with nobody else in it.
-func (a accounts) private(gid, uid uint32) bool {
+func (a *accounts) private(gid, uid uint32) bool {
+	a.load()
 	owner := a.name(uid)
 	if owner == "" {
 		return false

@@ -100,7 +100,7 @@ func TestParseTakes(t *testing.T) {
 }
 
 // The child gives the very same as this process, and what takes too much of it
-// costs no more than a second and a bounded amount of memory.
+// costs a bounded amount of time and memory.
 func TestParseApart(t *testing.T) {
 	for _, v := range load[[]vector](t, "dotenv.json") {
 		text := v.text(t)
@@ -118,7 +118,7 @@ func TestParseApart(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), "xxx") {
 		t.Errorf("error is %v", err)
 	}
-	if took := time.Since(began); took > 3*parserTime {
+	if took := time.Since(began); took > 2*parserTime {
 		t.Errorf("took %s", took)
 	}
 }

@@ -58,7 +58,7 @@ func FuzzParse(f *testing.F) {
 			names[st.name] = true
 		}
 		if !slices.Equal(slices.Sorted(maps.Keys(names)), slices.Sorted(maps.Keys(values))) {
-			t.Fatalf("we see %q, godotenv %q", names, values)
+			t.Fatalf("we see %v, godotenv %q", names, values)
 		}
 		sum := 0
 		for _, v := range values {
@@ -97,7 +97,7 @@ func FuzzUnit(f *testing.F) {
 	}
 	for _, d := range strings.Fields(`Unit.Documentation Unit.SourcePath Unit.Wants Unit.RequiresMountsFor Unit.StartLimitIntervalSec
 		Service.NotifyAccess Service.TimeoutStartSec Service.DynamicUser Service.Environment Service.EnvironmentFile Service.KillMode
-		Service.AmbientCapabilities Service.CapabilityBoundingSet Service.BPFProgram`) {
+		Service.AmbientCapabilities Service.CapabilityBoundingSet Service.Slice`) {
 		allowed[d] = true
 	}
 	for _, h := range hardening {

@@ -29,6 +29,12 @@ type Generation struct {
 	Source  string    `json:"source"` // the real .env
 	Plan
 
+	// CopyOf is the generation that a person rolled back to by this one, 0 if
+	// it is none of those. The app is held on it as long as it is the current
+	// one. This stands in the record, so that the hold begins and ends with the
+	// commit, whenever the power fails.
+	CopyOf int `json:"copy_of,omitempty"`
+
 	// Ready: it has been ready once, and so may be booted.
 	Ready bool `json:"ready"`
 	// Rollout is the record of the rollout that brought it, or failed to.
@@ -119,6 +125,10 @@ func ReadGeneration(dir string) (*Generation, error) {
 func (g *Generation) valid() bool {
 	return ValidName(g.App) && g.Number > 0 && g.Nodes > 0 && (g.Mode == 0 || g.Mode == 1) && g.Digest != ""
 }
+
+// Held says whether a person rolled back to this generation, which may be nil.
+// While it is the current one, nothing brings another but a person.
+func (g *Generation) Held() bool { return g != nil && g.CopyOf > 0 }
 
 func (g *Generation) encode() ([]byte, error) {
 	data, err := json.MarshalIndent(g, "", "  ")

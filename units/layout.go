@@ -18,6 +18,14 @@ const (
 	UnitDir  = "/run/systemd/system"  // unit files that only a rollout needs
 )
 
+// Slice is the unit that all instances run in which share a port without their
+// own doing, and SliceGroup its control group: port sharing is a matter of the
+// whole slice.
+const (
+	Slice      = `system-app\x2drollout.slice`
+	SliceGroup = "/system.slice/" + Slice
+)
+
 // Layout finds the same places below another root, for tests. The zero value
 // is the running system. Its methods return paths to open; what is written
 // into a unit never carries the root.

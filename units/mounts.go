@@ -2,26 +2,36 @@ package units
 
 import (
 	"bytes"
-	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // hanging are the file systems on which a mere look may wait for somebody
-// else, or whose files are not what they seem; fuse also covers fuse.* and
-// fuseblk. Root cannot tell a healthy one from a hostile one, so neither is
+// else, or whose files are not what they seem; fuse, fuse.* and fuseblk are so
+// as well. Root cannot tell a healthy one from a hostile one, so neither is
 // entered.
-var hanging = []string{"fuse", "autofs", "proc", "sysfs", "debugfs", "tracefs", "devtmpfs", "devpts"}
+var hanging = []string{"autofs", "proc", "sysfs", "debugfs", "tracefs", "devtmpfs", "devpts"}
 
 // mountOf is the id of the mount that an O_PATH descriptor lies on. It asks
 // the file system nothing (proc_pid_fdinfo(5)).
 func mountOf(fd int) (string, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	// Not os.ReadFile: this is done for every component of every path, and the
+	// generator has a boot waiting.
+	info, err := unix.Open("/proc/self/fdinfo/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}
-	for line := range bytes.Lines(data) {
+	defer unix.Close(info)
+	buf := make([]byte, 512)
+	n, err := unix.Read(info, buf)
+	if err != nil {
+		return "", err
+	}
+	for line := range bytes.Lines(buf[:n]) {
 		if id, ok := bytes.CutPrefix(line, []byte("mnt_id:")); ok {
 			return string(bytes.TrimSpace(id)), nil
 		}
@@ -56,10 +66,12 @@ func mayHang(id string) string {
 	if err != nil || fs == "" {
 		return "lies on a mount that is not in /proc/self/mountinfo"
 	}
-	for _, h := range hanging {
-		if fs == h || h == "fuse" && strings.HasPrefix(fs, h) {
-			return "lies on a file system of type " + fs + ", which may keep the boot waiting"
-		}
+	if hangs(fs) {
+		return "lies on a file system of type " + fs + ", which may keep the boot waiting"
 	}
 	return ""
+}
+
+func hangs(fs string) bool {
+	return strings.HasPrefix(fs, "fuse") || slices.Contains(hanging, fs)
 }

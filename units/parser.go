@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -17,10 +18,11 @@ const (
 	parserName = "app-rollout-parse"
 	parserOK   = "parsed\x00" // what a successful answer begins with
 
-	// parserData bounds the child's memory, in bytes. RLIMIT_AS would not do:
-	// the Go runtime reserves far more than it uses and would not start.
-	parserData = 96 << 20
-	parserTime = time.Second
+	// parserData bounds the memory that the child may take beyond what the Go
+	// runtime has mapped at its start, in bytes.
+	parserData = 64 << 20
+	parserCPU  = 1               // seconds of CPU time
+	parserTime = 5 * time.Second // on a machine that has other things to do
 )
 
 // parseApart parses text in a child that may use so much memory and time and
@@ -56,8 +58,7 @@ func ParserMain() {
 	if len(os.Args) != 1 || os.Args[0] != parserName {
 		return
 	}
-	limit := unix.Rlimit{Cur: parserData, Max: parserData}
-	if unix.Setrlimit(unix.RLIMIT_DATA, &limit) != nil || unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) != nil {
+	if limit() != nil {
 		os.Exit(1)
 	}
 	text, err := io.ReadAll(io.LimitReader(os.Stdin, maxText+1))
@@ -82,4 +83,29 @@ func ParserMain() {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// limit bounds this process. For memory RLIMIT_AS would not do: the Go runtime
+// reserves far more than it uses. What it has mapped already differs between
+// versions, so the limit starts from there (data + stack, in pages:
+// proc_pid_statm(5)).
+func limit() error {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return err
+	}
+	fields := bytes.Fields(statm)
+	if len(fields) < 6 {
+		return os.ErrInvalid
+	}
+	pages, err := strconv.ParseUint(string(fields[5]), 10, 63)
+	if err != nil {
+		return err
+	}
+	data := pages*uint64(os.Getpagesize()) + parserData
+	return errors.Join(
+		unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: data, Max: data}),
+		unix.Setrlimit(unix.RLIMIT_CPU, &unix.Rlimit{Cur: parserCPU, Max: parserCPU}),
+		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}),
+	)
 }

@@ -34,10 +34,6 @@ var hardening = []string{
 	"SystemCallFilter=~@privileged @resources",
 }
 
-// bpfPrograms are the port-sharing programs, by the place they attach to;
-// systemd passes over one that is not pinned.
-var bpfPrograms = []string{"bind4", "bind6", "sock_create"}
-
 // Unit is the text of the unit that runs the app: of the template, or in mode
 // 0 of the one service. dir is the generation's directory as a running system
 // sees it.
@@ -114,9 +110,7 @@ func (s *Spec) Unit(dir string) string {
 
 	if s.Plan.ReusePort {
 		b.WriteString("\n# Instances share the port.\n")
-		for _, p := range bpfPrograms {
-			line("BPFProgram", p+":"+BPFDir+"/"+p)
-		}
+		line("Slice", Slice)
 	}
 	return b.String()
 }

@@ -40,7 +40,7 @@ func (s statement) expands() bool {
 // is in why. A fuzz target holds this to godotenv.
 func scan(text []byte) (all []statement, bad int, why string) {
 	src := strings.ReplaceAll(string(text), "\r\n", "\n")
-	pos, line, counted := 0, 1, 0
+	pos, line, counted, searched := 0, 1, 0, 0
 	lineAt := func(at int) int {
 		line += strings.Count(src[counted:at], "\n")
 		counted = at
@@ -64,6 +64,8 @@ func scan(text []byte) (all []statement, bad int, why string) {
 		if rest, ok := strings.CutPrefix(src[pos:], "export"); ok {
 			if after := strings.TrimLeftFunc(rest, isBlank); after != rest {
 				pos = len(src) - len(after)
+			} else if searched += len(rest); searched > maxSearched {
+				return all, st.line, "is one of too many lines that begin with export and no space"
 			}
 		}
 		end := nameEnd(src[pos:])
@@ -97,6 +99,10 @@ func scan(text []byte) (all []statement, bad int, why string) {
 		all = append(all, st)
 	}
 }
+
+// maxSearched bounds, in bytes, how far godotenv looks through the rest of the
+// text for a space, which it does anew at every name that begins with export.
+const maxSearched = 8 << 20
 
 // isBlank is godotenv's isSpace: what separates on one line.
 func isBlank(r rune) bool {

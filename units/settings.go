@@ -20,8 +20,8 @@ type Setting struct {
 func Settings() []Setting { return settings }
 
 const (
-	service = "Service"
-	unit    = "Unit"
+	sectionService = "Service"
+	sectionUnit    = "Unit"
 )
 
 var settings = []Setting{
@@ -29,13 +29,13 @@ var settings = []Setting{
 		Help: "0: one service APP.service; 1: instances APP@1.service, APP@2.service … of a template"},
 	{Name: "SYSTEMD_CLUSTER_NODES", Default: "2", apply: nodes,
 		Help: "instances in mode 1: 1 to 256, or auto for one per CPU"},
-	{Name: "SYSTEMD_EXEC_START", Section: service, Directive: "ExecStart", Otherwise: "required",
+	{Name: "SYSTEMD_EXEC_START", Section: sectionService, Directive: "ExecStart", Otherwise: "required",
 		Help: "the command: an absolute path, or ./x in the working directory, and its arguments; no shell, and none of systemd's special prefixes"},
-	{Name: "SYSTEMD_USER", Section: service, Directive: "User", Otherwise: "the owner of the .env; a dynamic user ar-APP if that is root",
+	{Name: "SYSTEMD_USER", Section: sectionService, Directive: "User", Otherwise: "the owner of the .env; a dynamic user ar-APP if that is root",
 		Help: "the user that the app runs as; an owner other than root can only name itself"},
-	{Name: "SYSTEMD_WORKING_DIRECTORY", Section: service, Directive: "WorkingDirectory", Otherwise: "the directory of the real .env if the one in /etc/app-rollout is a link, else /",
+	{Name: "SYSTEMD_WORKING_DIRECTORY", Section: sectionService, Directive: "WorkingDirectory", Otherwise: "the directory of the real .env if the one in /etc/app-rollout is a link, else /",
 		Help: "where the app runs; links are resolved when it is rolled out; for an owner other than root, inside the real .env's directory"},
-	{Name: "SYSTEMD_READ_WRITE_PATHS", Section: service, Directive: "ReadWritePaths", Otherwise: "the working directory, unless it is /",
+	{Name: "SYSTEMD_READ_WRITE_PATHS", Section: sectionService, Directive: "ReadWritePaths", Otherwise: "the working directory, unless it is /",
 		Help: "directories that the app may write to, separated by spaces; for an owner other than root, inside the real .env's directory"},
 	{Name: "PORT", apply: port, Otherwise: "none",
 		Help: "the port that every instance must listen on to be ready; below 1024 only in root's .env files"},
@@ -49,52 +49,52 @@ var settings = []Setting{
 		Help: "seconds that new instances must hold under real traffic before the old ones go, 0 to 600"},
 	{Name: "SYSTEMD_CLUSTER_DRAIN_SEC", Default: "30", apply: drainSec,
 		Help: "seconds that old instances have to finish what they are doing, 0 to 3600"},
-	{Name: "SYSTEMD_DESCRIPTION", Section: unit, Directive: "Description", Otherwise: "APP", apply: description,
+	{Name: "SYSTEMD_DESCRIPTION", Section: sectionUnit, Directive: "Description", Otherwise: "APP", apply: description,
 		Help: "what systemctl calls the app"},
-	{Name: "SYSTEMD_TYPE", Section: service, Directive: "Type", Default: "exec", apply: serviceType,
+	{Name: "SYSTEMD_TYPE", Section: sectionService, Directive: "Type", Default: "exec", apply: serviceType,
 		Help: "exec, simple, or notify for an app that says READY=1 itself"},
-	{Name: "SYSTEMD_RESTART", Section: service, Directive: "Restart", Default: "always", apply: oneOf("always", "on-failure", "on-abnormal"),
+	{Name: "SYSTEMD_RESTART", Section: sectionService, Directive: "Restart", Default: "always", apply: oneOf("always", "on-failure", "on-abnormal"),
 		Help: "when an instance that ended is started again: always, on-failure or on-abnormal"},
-	{Name: "SYSTEMD_RESTART_SEC", Section: service, Directive: "RestartSec", Default: "5s", apply: restartSec,
+	{Name: "SYSTEMD_RESTART_SEC", Section: sectionService, Directive: "RestartSec", Default: "5s", apply: restartSec,
 		Help: "how long to wait before that, 100ms to 10min"},
-	{Name: "SYSTEMD_TIMEOUT_STOP_SEC", Section: service, Directive: "TimeoutStopSec", Default: "30s", apply: timeoutStopSec,
+	{Name: "SYSTEMD_TIMEOUT_STOP_SEC", Section: sectionService, Directive: "TimeoutStopSec", Default: "30s", apply: timeoutStopSec,
 		Help: "how long an instance has to stop before it is killed, 1s to 1h"},
-	{Name: "SYSTEMD_KILL_SIGNAL", Section: service, Directive: "KillSignal", Default: "SIGTERM", apply: oneOf("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"),
+	{Name: "SYSTEMD_KILL_SIGNAL", Section: sectionService, Directive: "KillSignal", Default: "SIGTERM", apply: oneOf("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"),
 		Help: "the signal that asks the app to stop"},
 
-	{Name: "SYSTEMD_GROUP", Section: service, Directive: "Group", Root: true, Otherwise: "the user's own", apply: groupName,
+	{Name: "SYSTEMD_GROUP", Section: sectionService, Directive: "Group", Root: true, Otherwise: "the user's own", apply: groupName,
 		Help: "the group that the app runs as"},
-	{Name: "SYSTEMD_SUPPLEMENTARY_GROUPS", Section: service, Directive: "SupplementaryGroups", Root: true, Otherwise: "the user's own", apply: groupNames,
+	{Name: "SYSTEMD_SUPPLEMENTARY_GROUPS", Section: sectionService, Directive: "SupplementaryGroups", Root: true, Otherwise: "the user's own", apply: groupNames,
 		Help: "further groups, separated by spaces"},
-	{Name: "SYSTEMD_AFTER", Section: unit, Directive: "After", Root: true, Otherwise: "none", apply: unitNames,
+	{Name: "SYSTEMD_AFTER", Section: sectionUnit, Directive: "After", Root: true, Otherwise: "none", apply: unitNames,
 		Help: "services, sockets and mounts to start after, separated by spaces"},
-	{Name: "SYSTEMD_REQUIRES", Section: unit, Directive: "Requires", Root: true, Otherwise: "none", apply: unitNames,
+	{Name: "SYSTEMD_REQUIRES", Section: sectionUnit, Directive: "Requires", Root: true, Otherwise: "none", apply: unitNames,
 		Help: "services, sockets and mounts without which the app does not run"},
-	{Name: "SYSTEMD_LIMIT_NOFILE", Section: service, Directive: "LimitNOFILE", Root: true, Otherwise: "systemd's", apply: limitNoFile,
+	{Name: "SYSTEMD_LIMIT_NOFILE", Section: sectionService, Directive: "LimitNOFILE", Root: true, Otherwise: "systemd's", apply: limitNoFile,
 		Help: "open files: a number, or SOFT:HARD"},
-	{Name: "SYSTEMD_MEMORY_MAX", Section: service, Directive: "MemoryMax", Root: true, Otherwise: "no limit", apply: memoryMax,
+	{Name: "SYSTEMD_MEMORY_MAX", Section: sectionService, Directive: "MemoryMax", Root: true, Otherwise: "no limit", apply: memoryMax,
 		Help: "memory of one instance: bytes, or with K, M, G or T, or a percentage, or infinity"},
-	{Name: "SYSTEMD_CPU_QUOTA", Section: service, Directive: "CPUQuota", Root: true, Otherwise: "no limit", apply: cpuQuota,
+	{Name: "SYSTEMD_CPU_QUOTA", Section: sectionService, Directive: "CPUQuota", Root: true, Otherwise: "no limit", apply: cpuQuota,
 		Help: "CPU time of one instance in percent of one CPU, as 150%"},
-	{Name: "SYSTEMD_CPU_WEIGHT", Section: service, Directive: "CPUWeight", Root: true, Otherwise: "systemd's", apply: cpuWeight,
+	{Name: "SYSTEMD_CPU_WEIGHT", Section: sectionService, Directive: "CPUWeight", Root: true, Otherwise: "systemd's", apply: cpuWeight,
 		Help: "share of the CPU when it is short, 1 to 10000"},
-	{Name: "SYSTEMD_TASKS_MAX", Section: service, Directive: "TasksMax", Root: true, Otherwise: "systemd's", apply: tasksMax,
+	{Name: "SYSTEMD_TASKS_MAX", Section: sectionService, Directive: "TasksMax", Root: true, Otherwise: "systemd's", apply: tasksMax,
 		Help: "threads and processes of one instance: a number, a percentage, or infinity"},
-	{Name: "SYSTEMD_UMASK", Section: service, Directive: "UMask", Default: "0027", Root: true, apply: umask,
+	{Name: "SYSTEMD_UMASK", Section: sectionService, Directive: "UMask", Default: "0027", Root: true, apply: umask,
 		Help: "the file mode creation mask, octal"},
-	{Name: "SYSTEMD_PRIVATE_TMP", Section: service, Directive: "PrivateTmp", Default: "yes", Root: true, apply: oneOf("yes", "no"),
+	{Name: "SYSTEMD_PRIVATE_TMP", Section: sectionService, Directive: "PrivateTmp", Default: "yes", Root: true, apply: oneOf("yes", "no"),
 		Help: "a /tmp of the app's own"},
-	{Name: "SYSTEMD_PRIVATE_DEVICES", Section: service, Directive: "PrivateDevices", Default: "yes", Root: true, apply: oneOf("yes", "no"),
+	{Name: "SYSTEMD_PRIVATE_DEVICES", Section: sectionService, Directive: "PrivateDevices", Default: "yes", Root: true, apply: oneOf("yes", "no"),
 		Help: "no devices but /dev/null and the like"},
-	{Name: "SYSTEMD_PROTECT_HOME", Section: service, Directive: "ProtectHome", Root: true, Otherwise: "yes; read-only if the app lies in a home directory", apply: oneOf("yes", "no", "read-only", "tmpfs"),
+	{Name: "SYSTEMD_PROTECT_HOME", Section: sectionService, Directive: "ProtectHome", Root: true, Otherwise: "yes; read-only if the app lies in a home directory", apply: oneOf("yes", "no", "read-only", "tmpfs"),
 		Help: "hide /home, /root and /run/user, or make them read-only"},
-	{Name: "SYSTEMD_PROTECT_PROC", Section: service, Directive: "ProtectProc", Default: "invisible", Root: true, apply: oneOf("invisible", "noaccess", "ptraceable", "default"),
+	{Name: "SYSTEMD_PROTECT_PROC", Section: sectionService, Directive: "ProtectProc", Default: "invisible", Root: true, apply: oneOf("invisible", "noaccess", "ptraceable", "default"),
 		Help: "what the app sees of other users' processes"},
-	{Name: "SYSTEMD_MEMORY_DENY_WRITE_EXECUTE", Section: service, Directive: "MemoryDenyWriteExecute", Default: "no", Root: true, apply: oneOf("yes", "no"),
+	{Name: "SYSTEMD_MEMORY_DENY_WRITE_EXECUTE", Section: sectionService, Directive: "MemoryDenyWriteExecute", Default: "no", Root: true, apply: oneOf("yes", "no"),
 		Help: "forbid memory that is writable and executable; breaks every JIT compiler (Node, Java, PHP …)"},
-	{Name: "SYSTEMD_RESTRICT_ADDRESS_FAMILIES", Section: service, Directive: "RestrictAddressFamilies", Default: "AF_INET AF_INET6 AF_UNIX AF_NETLINK", Root: true, apply: addressFamilies,
+	{Name: "SYSTEMD_RESTRICT_ADDRESS_FAMILIES", Section: sectionService, Directive: "RestrictAddressFamilies", Default: "AF_INET AF_INET6 AF_UNIX AF_NETLINK", Root: true, apply: addressFamilies,
 		Help: "the kinds of sockets the app may open, separated by spaces"},
-	{Name: "SYSTEMD_RESTRICT_NAMESPACES", Section: service, Directive: "RestrictNamespaces", Default: "yes", Root: true, apply: oneOf("yes", "no"),
+	{Name: "SYSTEMD_RESTRICT_NAMESPACES", Section: sectionService, Directive: "RestrictNamespaces", Default: "yes", Root: true, apply: oneOf("yes", "no"),
 		Help: "forbid namespaces; a headless browser's sandbox needs no"},
 }
 
@@ -119,8 +119,8 @@ func nearest(name string) string {
 	return best
 }
 
-// distance counts the characters to insert, remove or change to get from a to
-// b (Levenshtein).
+// distance counts the characters to insert and remove to get from a to b. A
+// changed one counts twice, so that NODE is nearer to NODES than to MODE.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -132,7 +132,7 @@ func distance(a, b string) int {
 		for j := range len(b) {
 			change := diagonal
 			if a[i] != b[j] {
-				change++
+				change += 2
 			}
 			diagonal = row[j+1]
 			row[j+1] = min(change, row[j]+1, row[j+1]+1)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -72,8 +71,7 @@ func (l Layout) readSource(app string, w *walked) (*Source, error) {
 	if err != nil {
 		return nil, refuse("cannot be read: " + reason(err))
 	}
-	f := os.NewFile(uintptr(fd), w.path)
-	defer f.Close()
+	defer unix.Close(fd)
 	if err := unix.Fstat(fd, &w.stat); err != nil {
 		return nil, refuse("cannot be read: " + reason(err))
 	}
@@ -121,11 +119,15 @@ func readAtMost(fd int, size int64) ([]byte, error) {
 // guard holds the rule for everything that a path led through and its end:
 // only root and owner can change what is there, or make the path lead
 // elsewhere. The error names the element and the command that mends it.
-func (w *walked) guard(a accounts, owner uint32) error {
+func (w *walked) guard(a *accounts, owner uint32) error {
 	for _, e := range append(w.passed[:len(w.passed):len(w.passed)], w.element) {
 		if uid := e.stat.Uid; uid != 0 && uid != owner {
-			return &Problem{Path: e.path, Text: fmt.Sprintf("belongs to %s, who is neither root nor the owner of %s; chown -h %s %s",
-				a.label(uid), w.path, a.label(owner), shell(e.path))}
+			who := "root"
+			if owner != 0 {
+				who = "root or " + a.label(owner)
+			}
+			return &Problem{Path: e.path, Text: fmt.Sprintf("belongs to %s, not to %s, the owner of the .env; chown -h %s %s",
+				a.label(uid), who, a.label(owner), shell(e.path))}
 		}
 		mode := e.stat.Mode
 		if mode&unix.S_IFMT == unix.S_IFLNK {
@@ -142,7 +144,7 @@ func (w *walked) guard(a accounts, owner uint32) error {
 }
 
 // label names a user, by number if there is no name.
-func (a accounts) label(uid uint32) string {
+func (a *accounts) label(uid uint32) string {
 	if name := a.name(uid); name != "" {
 		return name
 	}

@@ -19,7 +19,6 @@ import (
 //	current            link to generations/<n>: the last one that became ready
 //	next               the number of the next generation; numbers are never reused
 //	rejected           the number of the newest one that failed
-//	held               the number of the one that a person rolled back to
 //
 // Invariant: current names a complete generation that has been ready, at every
 // moment and after a power cut; all else may be lost without harm.
@@ -27,6 +26,9 @@ type Store struct {
 	app string
 	dir string
 }
+
+// unnamed is the name of a generation that is being written.
+const unnamed = "new"
 
 // Kept is how many generations beside the current one are kept for going back.
 const Kept = 4
@@ -67,13 +69,19 @@ func (s Store) Current() (*Generation, error) {
 	}
 	number, err := strconv.Atoi(strings.TrimPrefix(target, "generations/"))
 	if err != nil {
-		return nil, &Problem{Path: link, Text: "does not lead to a generation; point it to one of " + filepath.Join(s.dir, "generations")}
+		return nil, &Problem{Path: link, Text: "does not lead to a generation" + s.mend()}
 	}
 	g, err := s.Generation(number)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Problem{Path: link, Text: "leads to a generation that is gone; point it to one of " + filepath.Join(s.dir, "generations")}
+		return nil, &Problem{Path: link, Text: "leads to a generation that is gone" + s.mend()}
 	}
 	return g, err
+}
+
+// mend says what a person can do about a link that leads nowhere: which of both
+// is right, only a person knows.
+func (s Store) mend() string {
+	return "; point it to one of " + filepath.Join(s.dir, "generations") + " that was ready, or remove it and start anew: app-rollout run " + s.app
 }
 
 // Generation reads one generation.
@@ -123,15 +131,20 @@ func (s Store) Freeze(spec *Spec, now time.Time) (*Generation, error) {
 // its output, so that what was booted is what is recorded. The unit names that
 // directory; in the store it names the store's.
 func (s Store) Adopt(dir, inside string) (*Generation, error) {
-	return s.copy(dir, inside)
+	return s.copy(dir, inside, 0)
 }
 
-// Copy makes the next generation from an earlier one: what a rollback starts.
-func (s Store) Copy(number int) (*Generation, error) {
-	return s.copy(s.Dir(number), GenerationDir(s.app, number))
+// Copy makes the next generation from an earlier one, which a person rolls back
+// to. A copy of a copy is one of the original.
+func (s Store) Copy(g *Generation) (*Generation, error) {
+	of := g.Number
+	if g.Held() {
+		of = g.CopyOf
+	}
+	return s.copy(s.Dir(g.Number), GenerationDir(s.app, g.Number), of)
 }
 
-func (s Store) copy(from, inside string) (*Generation, error) {
+func (s Store) copy(from, inside string, of int) (*Generation, error) {
 	g, err := ReadGeneration(from)
 	if err != nil {
 		return nil, err
@@ -152,7 +165,7 @@ func (s Store) copy(from, inside string) (*Generation, error) {
 				return err
 			}
 		}
-		g.Number, g.Ready, g.Rollout = number, false, nil
+		g.Number, g.CopyOf, g.Ready, g.Rollout = number, of, false, nil
 		record, err := g.encode()
 		if err != nil {
 			return err
@@ -168,8 +181,16 @@ func (s Store) copy(from, inside string) (*Generation, error) {
 // temporary name; it gets its own by a rename, so it is there whole or not.
 func (s Store) add(fill func(dir string, number int) error) (*Generation, error) {
 	all := filepath.Join(s.dir, "generations")
-	if err := os.MkdirAll(all, 0o700); err != nil {
-		return nil, err
+	// A directory lasts when the one above it is synced.
+	for _, dir := range []string{s.dir, all} {
+		if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		if err := syncDir(filepath.Dir(dir)); err != nil {
+			return nil, err
+		}
 	}
 	number, err := s.next()
 	if err != nil {
@@ -178,7 +199,7 @@ func (s Store) add(fill func(dir string, number int) error) (*Generation, error)
 	if err := replace(filepath.Join(s.dir, "next"), fmt.Appendln(nil, number+1)); err != nil {
 		return nil, err
 	}
-	tmp := filepath.Join(all, "new")
+	tmp := filepath.Join(all, unnamed)
 	if err := os.RemoveAll(tmp); err != nil {
 		return nil, err
 	}
@@ -260,18 +281,6 @@ func (s Store) Rejected() (*Generation, error) {
 	return g, err
 }
 
-// Hold keeps the app on a generation that a person rolls back to, from the
-// moment that this is the current one until another is.
-func (s Store) Hold(number int) error {
-	return replace(filepath.Join(s.dir, "held"), fmt.Appendln(nil, number))
-}
-
-// Held says whether a person rolled back to the current generation.
-func (s Store) Held(current *Generation) (bool, error) {
-	held, err := s.number("held")
-	return err == nil && current != nil && held == current.Number, err
-}
-
 func (s Store) number(name string) (int, error) {
 	data, err := os.ReadFile(filepath.Join(s.dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -287,16 +296,12 @@ func (s Store) number(name string) (int, error) {
 	return n, nil
 }
 
-// Remove forgets a generation that is not the current one.
-func (s Store) Remove(number int) error {
-	return os.RemoveAll(s.Dir(number))
-}
-
-// Prune removes the generations that nothing needs: it keeps the current one,
-// the newest Kept others that were ready, and the newest rejected one.
+// Prune removes what nothing needs: it keeps the current generation, the newest
+// Kept others that were ready, and the newest rejected one. Nothing may run
+// that is not the current one's.
 func (s Store) Prune() error {
 	current, err := s.Current()
-	if err != nil || current == nil {
+	if err != nil {
 		return err
 	}
 	rejected, err := s.number("rejected")
@@ -307,24 +312,41 @@ func (s Store) Prune() error {
 	if err != nil {
 		return err
 	}
+	wrong := []error{os.RemoveAll(filepath.Join(s.dir, "generations", unnamed)), sweep(s.dir)}
 	ready := 0
 	for _, n := range slices.Backward(numbers) {
-		if n == current.Number || n == rejected {
+		wrong = append(wrong, sweep(s.Dir(n)))
+		if n == rejected || current != nil && n == current.Number {
 			continue
 		}
-		// What cannot be read is left to a person.
 		g, err := s.Generation(n)
-		if err != nil {
-			continue
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			continue // what is damaged is left to a person
 		}
-		if g.Ready {
+		if err == nil && g.Ready {
 			if ready++; ready <= Kept {
 				continue
 			}
 		}
-		if err := s.Remove(n); err != nil {
-			return err
-		}
+		wrong = append(wrong, s.Remove(n))
 	}
-	return nil
+	return errors.Join(wrong...)
+}
+
+// Remove forgets a generation that is not the current one. Its record goes
+// first: a directory without one is half removed, for they come whole.
+func (s Store) Remove(number int) error {
+	if err := os.Remove(filepath.Join(s.Dir(number), recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(s.Dir(number))
+}
+
+// sweep removes the files that a killed run has not finished in a directory.
+func sweep(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }

@@ -1,7 +1,12 @@
 // Package ports lets all instances of an app bind one port, whether or not the
-// app asks for it: three small BPF programs that systemd attaches to each
-// instance's control group, because the generated unit names their pins
-// (BPFProgram=, systemd.resource-control(5)).
+// app asks for it: three small BPF programs on the control group of the slice
+// that all instances run in (Slice= of the generated units).
+//
+// They are attached to the slice by links that are pinned in a bpffs, not to
+// each instance by systemd's BPFProgram=. What systemd attaches it takes off
+// again for a moment at every daemon-reload, and systemd 252 does not put it
+// back when a service restarts by itself: an instance that binds just then does
+// not share the port. A pinned link stays as long as the slice does.
 //
 // The invariant: a socket that binds a port of its choice gets SO_REUSEPORT; a
 // socket that leaves the port to the kernel, and every other socket option, stays

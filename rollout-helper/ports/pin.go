@@ -10,60 +10,87 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"app-rollout/rollout-helper/sockets"
 )
 
 // fresh is the end of a pin's name while it is not in its place yet. A bpffs
 // takes no name with a dot.
 const fresh = "-new"
 
-// Pin loads the programs and pins them in dir, which lies in a bpffs. Pins that
-// are there are replaced, each at once; what systemd attached from them stays
-// attached. It needs CAP_BPF and CAP_NET_ADMIN.
-func Pin(dir string) error {
+// Pin loads the programs, attaches them to the control group at path (as
+// systemd's ControlGroup= names it) and pins the links in dir, which lies in a
+// bpffs. A link that is there is replaced after the new one is in force. It
+// needs CAP_BPF and CAP_NET_ADMIN.
+func Pin(dir, path string) error {
 	if err := inBPFFS(dir); err != nil {
 		return err
 	}
 	specs := programs()
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
-		if err := pin(specs[name], filepath.Join(dir, name)); err != nil {
+		if err := pin(specs[name], path, filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
 		}
 	}
 	return nil
 }
 
-func pin(spec *ebpf.ProgramSpec, path string) error {
+func pin(spec *ebpf.ProgramSpec, cgroup, path string) error {
 	program, err := ebpf.NewProgram(spec)
 	if err != nil {
 		return fmt.Errorf("loading the BPF program: %w", err)
 	}
 	defer program.Close()
+	attached, err := link.AttachCgroup(link.CgroupOptions{
+		Path:    filepath.Join(sockets.Root(), cgroup),
+		Attach:  spec.AttachType,
+		Program: program,
+	})
+	if err != nil {
+		return fmt.Errorf("attaching the BPF program to %s: %w", cgroup, err)
+	}
+	defer attached.Close()
 	// One may be left over from a run that was killed.
 	if err := os.Remove(path + fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := program.Pin(path + fresh); err != nil {
+	if err := attached.Pin(path + fresh); err != nil {
 		return err
 	}
 	return os.Rename(path+fresh, path)
 }
 
-// Pinned returns nil if all the programs are pinned in dir, or else an error
-// that names the first that is not.
-func Pinned(dir string) error {
+// Pinned returns nil if all the links are pinned in dir and attached to the
+// control group at path, or else an error about the first that is not.
+func Pinned(dir, path string) error {
 	if err := inBPFFS(dir); err != nil {
 		return err
 	}
+	id, err := sockets.CgroupID(path)
+	if err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(programs())) {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
-			return err
+		pin := filepath.Join(dir, name)
+		attached, err := link.LoadPinnedLink(pin, nil)
+		if err != nil {
+			return fmt.Errorf("%s: %w", pin, err)
+		}
+		info, err := attached.Info()
+		attached.Close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", pin, err)
+		}
+		if cgroup := info.Cgroup(); cgroup == nil || cgroup.CgroupId != id {
+			return fmt.Errorf("%s: is not attached to %s, which was made anew since", pin, path)
 		}
 	}
 	return nil
 }
 
-// inBPFFS checks that dir lies in a bpffs, where alone a program can be pinned.
+// inBPFFS checks that dir lies in a bpffs, where alone a link can be pinned.
 func inBPFFS(dir string) error {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir, &stat); err != nil {

@@ -17,8 +17,7 @@ const (
 	sockProtocol = 12
 )
 
-// The names of the pins: those that systemd's BPFProgram= gives the attach
-// types.
+// The names of the pins.
 const (
 	Bind4      = "bind4"
 	Bind6      = "bind6"

@@ -84,7 +84,6 @@ func (m *Machine) Changed() ([]string, error) {
 		if err != nil || rejected != nil && rejected.Digest == spec.Digest() {
 			return true
 		}
-		held, err := m.Layout.Store(app).Held(current)
-		return err != nil || held || current != nil && current.Digest == spec.Digest()
+		return current.Held() || current != nil && current.Digest == spec.Digest()
 	}), nil
 }

@@ -26,24 +26,21 @@ func (m *Machine) Boot(ctx context.Context, app string) error {
 	if err := m.recover(ctx, app); err != nil {
 		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
 	}
+	spec, unread := m.Layout.Read(app)
+	if errors.Is(unread, fs.ErrNotExist) {
+		return m.remove(ctx, app)
+	}
+	// What last worked is taken over whatever the .env is like now.
 	current, ready, err := m.adopt(ctx, app)
 	if err != nil {
 		return err
 	}
-	spec, err := m.Layout.Read(app)
-	if errors.Is(err, fs.ErrNotExist) {
-		return m.remove(ctx, app)
-	}
-	if err != nil {
-		return err
-	}
-	held, err := m.Layout.Store(app).Held(current)
-	if err != nil {
-		return err
-	}
-	if held {
-		m.Report(Event{App: app, Generation: current.Number, Step: "boot", Text: heldText(app, current)})
+	if current.Held() {
+		m.Report(Event{App: app, Generation: current.Number, Step: "held", Text: heldText(app, current)})
 		return ready
+	}
+	if unread != nil {
+		return errors.Join(ready, unread)
 	}
 	if ready != nil {
 		m.Report(Event{App: app, Step: "boot", Text: ready.Error(), Level: Warning})

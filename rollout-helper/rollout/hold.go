@@ -2,7 +2,10 @@ package rollout
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 
 	"app-rollout/units"
@@ -13,32 +16,27 @@ func heldText(app string, current *units.Generation) string {
 	return fmt.Sprintf("is held on generation %d, which was rolled back to; app-rollout run %s ends the hold", current.Number, app)
 }
 
-// Deploy is the swap of a run for all: it leaves a held app alone.
+// Deploy is the swap of a run for all: it leaves a held app alone, unless its
+// .env is gone, which is how a person stops an app.
 func (m *Machine) Deploy(ctx context.Context, app string) error {
 	release, err := m.lock(ctx, app, true)
 	if err != nil {
 		return err
 	}
 	defer release()
-	store := m.Layout.Store(app)
-	current, err := store.Current()
+	current, err := m.Layout.Store(app).Current()
 	if err != nil {
 		return err
 	}
-	held, err := store.Held(current)
-	if err != nil {
-		return err
-	}
-	if held {
+	if _, err := os.Lstat(m.Layout.Env(app)); current.Held() && !errors.Is(err, fs.ErrNotExist) {
 		m.Report(Event{App: app, Generation: current.Number, Step: "held", Text: heldText(app, current)})
 		return m.recover(ctx, app)
 	}
 	return m.swap(ctx, app)
 }
 
-// Rollback rolls out the generation before the current one again, with all
-// that was frozen, and holds the app on it: neither a boot nor a run for all
-// brings the other one back.
+// Rollback rolls out an earlier generation again, with all that was frozen, and
+// holds the app on it: neither a boot nor a run for all brings another.
 func (m *Machine) Rollback(ctx context.Context, app string) error {
 	release, err := m.lock(ctx, app, true)
 	if err != nil {
@@ -46,7 +44,7 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 	}
 	defer release()
 	if err := m.recover(ctx, app); err != nil {
-		return err
+		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
 	}
 	store := m.Layout.Store(app)
 	current, err := store.Current()
@@ -56,30 +54,49 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 	if current == nil {
 		return fmt.Errorf("%s has never been ready: there is nothing to roll back to", app)
 	}
-	numbers, err := store.Generations()
+	earlier, err := before(store, current)
 	if err != nil {
 		return err
 	}
+	if earlier == nil {
+		return fmt.Errorf("no generation of %s is kept that was ready before this one: there is nothing to roll back to", app)
+	}
+	m.Report(Event{App: app, Generation: earlier.Number, Step: "rollback", Text: fmt.Sprintf("rolling back from generation %d to what generation %d was", current.Number, earlier.Number)})
+	all, err := m.ours(ctx, app)
+	if err != nil {
+		return err
+	}
+	r := &rollout{Machine: m, app: app, store: store, old: current, was: live(all)}
+	if err := r.agree(earlier.Plan, fmt.Sprintf("generation %d", earlier.Number)); err != nil {
+		return err
+	}
+	if r.new, err = store.Copy(earlier); err != nil {
+		return err
+	}
+	return r.begin(ctx, all)
+}
+
+// before is the newest generation that was ready before the current one and
+// differs from it; nil if none is kept. If the current one was rolled back to,
+// it is one before that: rolling back twice goes back two, not to and fro.
+func before(store units.Store, current *units.Generation) (*units.Generation, error) {
+	numbers, err := store.Generations()
+	if err != nil {
+		return nil, err
+	}
+	limit := current.Number
+	if current.Held() {
+		limit = current.CopyOf
+	}
 	for _, n := range slices.Backward(numbers) {
-		g, err := store.Generation(n)
-		if err != nil || !g.Ready || n >= current.Number || g.Digest == current.Digest {
+		if n >= limit {
 			continue
 		}
-		m.Report(Event{App: app, Generation: n, Step: "rollback", Text: fmt.Sprintf("rolling back from generation %d to what generation %d was", current.Number, n)})
-		all, err := m.ours(ctx, app)
-		if err != nil {
-			return err
+		g, err := store.Generation(n)
+		if err != nil || !g.Ready || g.Digest == current.Digest {
+			continue
 		}
-		r := &rollout{Machine: m, app: app, store: store, old: current, was: live(all)}
-		if r.new, err = store.Copy(n); err != nil {
-			return err
-		}
-		// The hold begins with the commit, for it is a hold only on the
-		// generation that is the current one.
-		if err := store.Hold(r.new.Number); err != nil {
-			return err
-		}
-		return r.begin(ctx, all)
+		return g, nil
 	}
-	return fmt.Errorf("%s has no other generation that was ready: there is nothing to roll back to", app)
+	return nil, nil
 }

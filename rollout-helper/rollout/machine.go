@@ -71,6 +71,7 @@ type Event struct {
 	App        string
 	Generation int // 0: before there is one
 	Step       string
+	Unit       string // of a failure: the instance that did it
 	Text       string
 	Level      Level
 }

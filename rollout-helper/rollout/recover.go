@@ -1,11 +1,8 @@
 package rollout
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -64,6 +61,9 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 		}
 	}
 	strays := without(running, mine)
+	if err := m.forgive(ctx, all, mine); err != nil {
+		return err
+	}
 	if len(strays) == 0 && len(files) == 0 {
 		return m.Traffic.Release(app, all)
 	}
@@ -80,41 +80,28 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 		return err
 	}
 	serving = slices.DeleteFunc(serving, func(u systemd.Unit) bool { return !slices.Contains(mine, u.Name) })
-	changed, err := r.exchanged(files)
-	return errors.Join(
-		err,
+	if r.exchanged, err = r.wasExchanged(files); err != nil {
+		return err
+	}
+	wrong := []error{
 		r.lead(serving, nil),
-		r.drained(ctx, strays, r.limit(current)),
-		m.end(ctx, strays, r.stopTime()),
-		r.tidy(ctx, current, mine),
-		r.reinstate(ctx, changed),
-		store.Prune(),
-	)
+		r.drained(ctx, strays, mine, r.limit(current)),
+		r.leading(ctx, mine, func() error { return m.end(ctx, strays, r.stopTime()) }),
+	}
+	known, err := r.reinstate(context.WithoutCancel(ctx))
+	if wrong = append(wrong, err); known {
+		wrong = append(wrong, r.tidy(ctx, current, mine))
+	}
+	return errors.Join(wrong...)
 }
 
-// exchanged says whether the one service of mode 0 runs on another unit than
-// its current generation's, since a run was cut off in the middle.
-func (r *rollout) exchanged(files []string) (bool, error) {
-	name := units.Instance(r.app, 0)
-	if r.old == nil || r.old.Mode != 0 || !slices.Contains(files, name) {
-		return false, nil
+// forgive lets systemd forget the failed units that nobody waits for any more.
+func (m *Machine) forgive(ctx context.Context, all []systemd.Unit, mine []string) error {
+	var wrong []error
+	for _, u := range all {
+		if u.Active == "failed" && !slices.Contains(mine, u.Name) {
+			wrong = append(wrong, m.Systemd.ResetFailed(ctx, u.Name))
+		}
 	}
-	text, err := os.ReadFile(r.Layout.UnitFile(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	frozen, err := r.store.Unit(r.old.Number)
-	return !bytes.Equal(text, pinned(frozen)), err
-}
-
-// reinstate restarts the one service of mode 0 on its current generation, once
-// the file that changed it is gone.
-func (r *rollout) reinstate(ctx context.Context, changed bool) error {
-	if !changed {
-		return nil
-	}
-	return r.again(context.WithoutCancel(ctx), r.stopTime()+seconds(r.new.ReadySec))
+	return errors.Join(wrong...)
 }

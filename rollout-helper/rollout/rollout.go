@@ -32,13 +32,14 @@ type rollout struct {
 	kept  []string // those of them that the candidate keeps (scaling)
 	fresh []string // the units that are started for the candidate
 
-	groups   []sockets.Group   // those that all units of was listen in
-	runs     map[string]string // fresh unit → its invocation when it was ready
-	record   *units.Record
-	counters sockets.Counters
-	began    time.Time
-	shifted  bool // new connections have reached the candidate
-	patient  bool // an exit while getting ready is no failure yet: at boot, what an app needs may come up late
+	groups    []sockets.Group   // those that all units of was listen in
+	runs      map[string]string // fresh unit → its invocation when it was ready
+	record    *units.Record
+	counters  sockets.Counters
+	began     time.Time
+	exchanged bool // the one service of mode 0 may run on the candidate's unit
+	shifted   bool // new connections have reached the candidate
+	patient   bool // an exit while getting ready is no failure yet: at boot, what an app needs may come up late
 }
 
 // run is the rollout, step by step, from frozen to forgotten.
@@ -56,11 +57,15 @@ func (r *rollout) run(ctx context.Context) error {
 		step{"watch", r.watch},
 		step{"commit", r.commit},
 	)
-	if err != nil && !r.committed() {
-		return r.back(ctx, err)
+	if err != nil {
+		if committed, e := r.committed(); e != nil {
+			// Nobody knows which one is to serve: both stay as they are.
+			return errors.Join(err, e)
+		} else if !committed {
+			return r.back(ctx, err)
+		}
 	}
-	// From here on everything goes forward: a cancelled run only hurries.
-	return r.steps(ctx,
+	return r.forward(ctx,
 		step{"drain", r.drain},
 		step{"stop", r.stop},
 		step{"forget", r.forget},
@@ -72,19 +77,37 @@ type step struct {
 	do   func(context.Context) error
 }
 
+// steps takes one step after the other, as long as all goes well.
 func (r *rollout) steps(ctx context.Context, steps ...step) error {
 	for _, s := range steps {
-		began := time.Now()
-		err := s.do(ctx)
-		r.record.Steps = append(r.record.Steps, units.Step{
-			Name:         s.name,
-			Milliseconds: float64(time.Since(began).Microseconds()) / 1000,
-		})
-		if err != nil {
+		if err := r.step(ctx, s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// forward takes every step, for what is committed does not go back: a step that
+// fails is told, and a cancelled run only hurries.
+func (r *rollout) forward(ctx context.Context, steps ...step) error {
+	var wrong []error
+	for _, s := range steps {
+		wrong = append(wrong, r.step(ctx, s))
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return fmt.Errorf("generation %d serves, but the one before it is not wholly gone: %w; app-rollout run %s puts it right", r.new.Number, err, r.app)
+	}
+	return nil
+}
+
+func (r *rollout) step(ctx context.Context, s step) error {
+	began := time.Now()
+	err := s.do(ctx)
+	r.record.Steps = append(r.record.Steps, units.Step{
+		Name:         s.name,
+		Milliseconds: float64(time.Since(began).Microseconds()) / 1000,
+	})
+	return err
 }
 
 func (r *rollout) say(level Level, step, format string, args ...any) {
@@ -147,42 +170,79 @@ func (r *rollout) lead(serving, asked []systemd.Unit) error {
 	return err
 }
 
+// leadTo is lead for units whose state is still to be read.
+func (r *rollout) leadTo(ctx context.Context, names []string) error {
+	if r.record.Rung != Steered {
+		return nil
+	}
+	us, err := r.Systemd.Units(ctx, names...)
+	if err != nil {
+		return err
+	}
+	return r.lead(us, nil)
+}
+
+// leading does something that takes its time, and meanwhile keeps new
+// connections with the units: if one of them is restarted, its new listeners
+// get their share.
+func (r *rollout) leading(ctx context.Context, names []string, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-ticker.C:
+			// An error will be met again by the next step.
+			_ = r.leadTo(context.WithoutCancel(ctx), names)
+		}
+	}
+}
+
 // start starts the new instances, all at once.
 func (r *rollout) start(ctx context.Context) error {
 	if len(r.fresh) == 0 {
 		return nil
 	}
+	if why := r.surge(ctx); why != "" {
+		r.say(Warning, "start", "%s", why)
+	}
 	r.say(Info, "start", "starting %s", list(r.fresh))
-	ctx, cancel := context.WithDeadline(ctx, r.began.Add(seconds(r.new.ReadySec)))
-	defer cancel()
-	type end struct {
-		unit, result string
-		err          error
+	return r.leading(ctx, r.was, func() error {
+		ctx, cancel := context.WithDeadline(ctx, r.began.Add(seconds(r.new.ReadySec)))
+		defer cancel()
+		ends := make(chan error, len(r.fresh))
+		for _, unit := range r.fresh {
+			go func() { ends <- r.startOne(ctx, unit) }()
+		}
+		// The first failure ends the other starts; but all have ended before
+		// this returns, so that none comes after the stop that follows.
+		var first error
+		for range r.fresh {
+			if err := <-ends; err != nil && first == nil {
+				first = err
+				cancel()
+			}
+		}
+		return first
+	})
+}
+
+func (r *rollout) startOne(ctx context.Context, unit string) error {
+	result, err := r.Systemd.Start(ctx, unit)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &Failure{unit, fmt.Sprintf("was still starting after %d s", r.new.ReadySec)}
 	}
-	ends := make(chan end, len(r.fresh))
-	for _, unit := range r.fresh {
-		go func() {
-			result, err := r.Systemd.Start(ctx, unit)
-			ends <- end{unit, result, err}
-		}()
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	for range r.fresh {
-		e := <-ends
-		if errors.Is(e.err, context.DeadlineExceeded) {
-			return &Failure{e.unit, fmt.Sprintf("was still starting after %d s", r.new.ReadySec)}
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		u, err := r.unit(ctx, e.unit)
-		if err != nil {
-			return err
-		}
-		if err := started(e.result, e.err, u); err != nil {
-			return err
-		}
+	u, e := r.unit(ctx, unit)
+	if e != nil {
+		return e
 	}
-	return nil
+	return started(result, err, u)
 }
 
 // shift gives all new connections to the candidate, at once.
@@ -221,14 +281,14 @@ func (r *rollout) commit(ctx context.Context) error {
 }
 
 // committed asks the store, since a failed commit may have come to pass.
-func (r *rollout) committed() bool {
+func (r *rollout) committed() (bool, error) {
 	current, err := r.store.Current()
-	return err == nil && current != nil && current.Number == r.new.Number
+	return current != nil && current.Number == r.new.Number, err
 }
 
 // drain waits until the old units have nothing in hand.
 func (r *rollout) drain(ctx context.Context) error {
-	return r.drained(ctx, r.surplus(), r.limit(r.old))
+	return r.drained(ctx, r.surplus(), r.candidate(), r.limit(r.old))
 }
 
 func (r *rollout) limit(g *units.Generation) time.Duration {
@@ -245,10 +305,7 @@ func (r *rollout) stop(ctx context.Context) error {
 		return nil
 	}
 	r.say(Info, "stop", "stopping %s", list(surplus))
-	if err := r.end(ctx, surplus, r.stopTime()); err != nil {
-		r.say(Warning, "stop", "%v", err)
-	}
-	return nil
+	return r.leading(ctx, r.candidate(), func() error { return r.end(ctx, surplus, r.stopTime()) })
 }
 
 // stopTime is how long the slower of both generations may take to stop.
@@ -264,8 +321,11 @@ func (r *rollout) stopTime() time.Duration {
 func (r *rollout) forget(ctx context.Context) error {
 	err := r.tidy(ctx, r.new, r.candidate())
 	r.receipt()
-	if err := errors.Join(r.store.Save(r.new), r.store.Prune()); err != nil {
-		r.say(Warning, "forget", "the generations could not be tidied up: %v", err)
+	if e := r.store.Save(r.new); e != nil {
+		r.say(Warning, "forget", "the record of the rollout could not be written: %v", e)
+	}
+	if err == nil {
+		r.say(Info, "forget", "done in %.1f s, traffic %s, %d connections drained, %d cut", r.record.Seconds, r.record.Rung, r.record.Drained, r.record.Cut)
 	}
 	return err
 }
@@ -293,26 +353,24 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	// next run's recover takes up what is left.
 	var wrong []error
 	if len(r.was) > 0 {
-		serving, err := r.Systemd.Units(undo, r.was...)
-		if err == nil {
-			err = r.lead(serving, nil)
-		}
-		wrong = append(wrong, err)
+		wrong = append(wrong, r.leadTo(undo, r.was))
 	}
 	if r.shifted {
-		wrong = append(wrong, r.drained(ctx, r.fresh, r.limit(r.new)))
+		wrong = append(wrong, r.drained(ctx, r.fresh, r.was, r.limit(r.new)))
 	}
 	wrong = append(wrong, r.end(undo, r.fresh, r.stopTime()))
-	wrong = append(wrong, r.tidy(undo, r.old, r.was))
 	r.receipt()
-	if ctx.Err() != nil {
-		// Nobody found it bad.
-		wrong = append(wrong, r.store.Remove(r.new.Number))
-		cause = fmt.Errorf("the rollout was interrupted; %s", r.serves())
-	} else {
+	if r.new.Ready = false; ctx.Err() == nil {
 		r.record.Result, r.record.Reason = "failed", cause.Error()
-		wrong = append(wrong, r.store.Reject(r.new), r.store.Prune())
+		wrong = append(wrong, r.store.Reject(r.new))
 		cause = fmt.Errorf("%w; %s", cause, r.serves())
+	} else {
+		// Nobody found it bad: it is not kept.
+		cause = fmt.Errorf("the rollout was interrupted; %s", r.serves())
+	}
+	known, err := r.reinstate(undo)
+	if wrong = append(wrong, err); known {
+		wrong = append(wrong, r.tidy(undo, r.old, r.was))
 	}
 	if err := errors.Join(wrong...); err != nil {
 		r.say(Warning, "back", "%v", err)

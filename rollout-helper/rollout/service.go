@@ -1,9 +1,12 @@
 package rollout
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"app-rollout/units"
@@ -28,18 +31,21 @@ func (r *rollout) restart(ctx context.Context) error {
 		step{"watch", r.watch},
 		step{"commit", r.commit},
 	)
-	if err == nil || r.committed() {
-		return r.steps(ctx, step{"forget", r.forget})
+	if err != nil {
+		if committed, e := r.committed(); e != nil {
+			return errors.Join(err, e)
+		} else if !committed {
+			// On the way back the service is started anew, not stopped.
+			r.was, r.fresh = was, nil
+			return r.back(ctx, err)
+		}
 	}
-	// On the way back the file goes, so that the old unit is seen again, and
-	// the service is started anew, not stopped.
-	r.was, r.fresh = was, nil
-	err = r.back(ctx, err)
-	return errors.Join(err, r.again(context.WithoutCancel(ctx), r.stopTime()+seconds(r.new.ReadySec)))
+	return r.forward(ctx, step{"forget", r.forget})
 }
 
 // exchange restarts the service on the unit of the new generation.
 func (r *rollout) exchange(ctx context.Context) error {
+	r.exchanged = true
 	if err := r.pin(r.new.Number, r.fresh); err != nil {
 		return err
 	}
@@ -48,6 +54,64 @@ func (r *rollout) exchange(ctx context.Context) error {
 	}
 	r.say(Info, "start", "restarting %s", list(r.fresh))
 	return r.again(ctx, r.stopTime()+seconds(r.new.ReadySec))
+}
+
+// coming marks a unit file that brings the old generation back. It differs from
+// what the store has, so that it is seen until it is gone that the service was
+// exchanged, even by a run after one that was killed.
+const coming = "# It is being brought back by app-rollout.\n"
+
+// reinstate restarts the one service of mode 0 on its old generation, if it was
+// exchanged. Not known is whether it runs on that again when systemd did not
+// answer: then its file must stay, which tells it to the next run.
+func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
+	if !r.exchanged {
+		return true, nil
+	}
+	name := units.Instance(r.app, 0)
+	if r.old == nil {
+		err = os.Remove(r.Layout.UnitFile(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+	} else {
+		var text []byte
+		if text, err = r.store.Unit(r.old.Number); err == nil {
+			err = writeUnit(r.Layout.UnitFile(name), append(pinned(text), coming...))
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := r.Systemd.Reload(ctx); err != nil {
+		return false, err
+	}
+	r.say(Info, "start", "restarting %s on what it was before", list([]string{name}))
+	err = r.again(ctx, r.stopTime()+seconds(r.new.ReadySec))
+	var failure *Failure
+	return err == nil || errors.As(err, &failure), err
+}
+
+// wasExchanged says whether the one service of mode 0 runs on another unit than
+// its current generation's, since a run was cut off in the middle.
+func (r *rollout) wasExchanged(files []string) (bool, error) {
+	name := units.Instance(r.app, 0)
+	if r.old == nil || r.old.Mode != 0 {
+		return false, nil
+	}
+	found := false
+	for _, f := range files {
+		found = found || f == name
+	}
+	if !found {
+		return false, nil
+	}
+	text, err := os.ReadFile(r.Layout.UnitFile(name))
+	if err != nil {
+		return false, err
+	}
+	frozen, err := r.store.Unit(r.old.Number)
+	return !bytes.Equal(text, pinned(frozen)), err
 }
 
 // again restarts the service on the unit that systemd knows now.

@@ -10,29 +10,42 @@ import (
 	"app-rollout/units"
 )
 
+// hurry is how long what is in hand may still take when the run is to end at
+// once: most requests are much shorter, and whoever stops a service waits that
+// long without noticing.
+const hurry = time.Second
+
 // drained waits until the units have nothing in hand any more: no connection
-// half-open or queued, and no request unanswered; or until the limit, or the
-// context, has passed. Only where traffic is steered are they cut off from new
-// connections, so that there is an end to wait for.
-func (r *rollout) drained(ctx context.Context, names []string, limit time.Duration) error {
+// half-open or queued, and no request unanswered; or until the limit has
+// passed. Only where traffic is steered are they cut off from new connections,
+// so that there is an end to wait for.
+func (r *rollout) drained(ctx context.Context, names, serving []string, limit time.Duration) error {
 	if len(names) == 0 || r.record.Rung != Steered {
 		return nil
 	}
-	deadline := time.Now().Add(limit)
+	began, deadline := time.Now(), time.Now().Add(limit)
 	first, last := -1, 0
 	defer func() {
 		r.record.Cut += last
 		r.record.Drained += max(first-last, 0)
 	}()
 	for {
-		us, err := r.Systemd.Units(context.WithoutCancel(ctx), names...)
+		if ctx.Err() != nil && deadline.After(time.Now().Add(hurry)) {
+			deadline = time.Now().Add(hurry)
+		}
+		n, err := r.inHand(context.WithoutCancel(ctx), names, serving)
+		if r.record.Rung != Steered {
+			return nil
+		}
 		if err != nil {
-			return err
+			// What they have in hand is not known: they get the time for it.
+			if time.Now().After(deadline) {
+				return err
+			}
+			wait(context.WithoutCancel(ctx), drainTick)
+			continue
 		}
-		if last, err = r.Traffic.Pending(r.app, us); err != nil {
-			return err
-		}
-		if first < 0 {
+		if last = n; first < 0 {
 			first = last
 			if last > 0 {
 				r.say(Info, "drain", "waiting for %d connections of %s, for %.0f s at most", last, list(names), limit.Seconds())
@@ -41,12 +54,25 @@ func (r *rollout) drained(ctx context.Context, names []string, limit time.Durati
 		if last == 0 {
 			return nil
 		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			r.say(Warning, "drain", "%d connections of %s are cut after %.0f s", last, list(names), limit.Seconds())
+		if time.Now().After(deadline) {
+			r.say(Warning, "drain", "%d connections of %s are cut after %.0f s", last, list(names), time.Since(began).Seconds())
 			return nil
 		}
-		wait(ctx, drainTick)
+		wait(context.WithoutCancel(ctx), drainTick)
 	}
+}
+
+// inHand counts what the units still have in hand, and sees to it that nothing
+// is added.
+func (r *rollout) inHand(ctx context.Context, names, serving []string) (int, error) {
+	if err := r.leadTo(ctx, serving); err != nil {
+		return 0, err
+	}
+	us, err := r.Systemd.Units(ctx, names...)
+	if err != nil {
+		return 0, err
+	}
+	return r.Traffic.Pending(r.app, us)
 }
 
 // end stops units, all at once, and lets systemd forget that they failed. It
@@ -86,23 +112,31 @@ func (m *Machine) endOne(ctx context.Context, name string) error {
 }
 
 // tidy leaves nothing behind but the units of a generation and what is
-// remembered of them: steering ends, and our unit files go, the files before
-// the daemon-reload, so that the units take the template. A unit that could
-// not be stopped keeps its file, for without one it would become new.
+// remembered of them: steering ends, our unit files go, before the
+// daemon-reload, so that the units take the template, and then the generations
+// that nothing needs.
+//
+// As long as a unit is left that could not be stopped, it keeps its file, for
+// without one it would become new; it gets no connections, so steering stays;
+// and what it was started from stays too. The next run takes all that up.
 func (m *Machine) tidy(ctx context.Context, app string, g *units.Generation, names []string) error {
 	ctx = context.WithoutCancel(ctx)
 	all, err := m.ours(ctx, app)
 	if err != nil {
 		return err
 	}
-	wrong := []error{m.Traffic.Release(app, all)}
-	if err := m.remember(app, g, names); err != nil {
-		return errors.Join(append(wrong, err)...)
+	strays := without(live(all), names)
+	var wrong []error
+	if len(strays) == 0 {
+		wrong = append(wrong, m.Traffic.Release(app, all))
 	}
+	// That it cannot be written down keeps nothing else: what was written when
+	// the units got their numbers is still true.
+	wrong = append(wrong, m.remember(app, g, names))
 	files, err := m.unitFiles(app)
 	wrong = append(wrong, err)
 	removed := 0
-	for _, name := range without(files, without(live(all), names)) {
+	for _, name := range without(files, strays) {
 		if err := os.Remove(m.Layout.UnitFile(name)); err != nil {
 			wrong = append(wrong, err)
 			continue
@@ -111,6 +145,9 @@ func (m *Machine) tidy(ctx context.Context, app string, g *units.Generation, nam
 	}
 	if removed > 0 {
 		wrong = append(wrong, m.Systemd.Reload(ctx))
+	}
+	if len(strays) == 0 {
+		wrong = append(wrong, m.Layout.Store(app).Prune())
 	}
 	return errors.Join(wrong...)
 }

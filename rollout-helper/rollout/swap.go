@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"app-rollout/rollout-helper/systemd"
@@ -74,7 +75,7 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 		return err
 	}
 	r := &rollout{Machine: m, app: app, store: store, old: old, was: live(all)}
-	if err := r.agree(spec); err != nil {
+	if err := r.agree(spec.Plan, spec.Source.Path); err != nil {
 		return err
 	}
 	if r.new, err = store.Freeze(spec, time.Now()); err != nil {
@@ -93,32 +94,37 @@ func (r *rollout) begin(ctx context.Context, all []systemd.Unit) error {
 		return r.run(ctx)
 	}
 	// Nothing was touched but files of our own.
-	return errors.Join(err, r.tidy(ctx, r.old, r.was), r.store.Remove(r.new.Number))
+	return errors.Join(err, r.tidy(ctx, r.old, r.was))
 }
 
-// agree refuses what cannot share the port with the generation that runs,
+// agree refuses what cannot share the port, or the unit's name, with what runs,
 // before anything is touched.
-func (r *rollout) agree(spec *units.Spec) error {
-	if r.old == nil || len(r.was) == 0 || (r.old.Mode == 0 && spec.Plan.Mode == 0) {
+func (r *rollout) agree(plan units.Plan, where string) error {
+	service := units.Instance(r.app, 0)
+	if plan.Mode == 0 && len(r.was) > 1 && slices.Contains(r.was, service) {
+		return fmt.Errorf("%s: %s run beside %s, which would be restarted; stop them (systemctl stop %s), then run it again (app-rollout run %s)",
+			where, list(without(r.was, []string{service})), list([]string{service}), list(without(r.was, []string{service})), r.app)
+	}
+	if r.old == nil || len(r.was) == 0 || (r.old.Mode == 0 && plan.Mode == 0) {
 		return nil
 	}
 	what := ""
 	switch {
-	case r.old.User != spec.Plan.User:
-		what = fmt.Sprintf("is to run as user %s, but runs as %s, and two users cannot share a port", spec.Plan.User, r.old.User)
-	case r.old.Port != 0 && spec.Plan.Port != 0 && r.old.Port != spec.Plan.Port:
-		what = fmt.Sprintf("is to listen on port %d, but listens on %d, where its clients are", spec.Plan.Port, r.old.Port)
+	case r.old.User != plan.User:
+		what = fmt.Sprintf("is to run as user %s, but runs as %s, and two users cannot share a port", plan.User, r.old.User)
+	case r.old.Port != 0 && plan.Port != 0 && r.old.Port != plan.Port:
+		what = fmt.Sprintf("is to listen on port %d, but listens on %d, where its clients are", plan.Port, r.old.Port)
 	default:
 		return nil
 	}
 	return fmt.Errorf("%s: the app %s; stop it (systemctl stop %s), then run it (app-rollout run %s)",
-		spec.Source.Path, what, quotedPatterns(r.app), r.app)
+		where, what, quotedPatterns(r.app), r.app)
 }
 
 // inPlace: in mode 0 there is but one unit name, so the new one can start only
 // when the old one has stopped.
 func (r *rollout) inPlace() bool {
-	return r.new.Mode == 0 && len(r.was) == 1 && r.was[0] == units.Instance(r.app, 0)
+	return r.new.Mode == 0 && slices.Contains(r.was, units.Instance(r.app, 0))
 }
 
 // number gives the new generation its instances, and these their unit files.
@@ -142,7 +148,7 @@ func (r *rollout) number(ctx context.Context, all []systemd.Unit) error {
 		i.Generations[r.new.Number] = []int{0}
 		r.fresh = []string{units.Instance(r.app, 0)}
 	} else {
-		r.kept = r.keep()
+		r.kept = r.keep(all)
 		for _, name := range r.kept {
 			n, _ := number(r.app, name)
 			i.Generations[r.new.Number] = append(i.Generations[r.new.Number], n)
@@ -165,8 +171,12 @@ func (r *rollout) number(ctx context.Context, all []systemd.Unit) error {
 
 // keep are the running instances that a generation of another size goes on
 // with.
-func (r *rollout) keep() []string {
+func (r *rollout) keep(all []systemd.Unit) []string {
 	if r.old == nil || r.old.Mode != 1 || r.old.Nodes == r.new.Nodes || r.old.Unsized != r.new.Unsized || len(r.was) != r.old.Nodes {
+		return nil
+	}
+	// One that is not well is no good beginning.
+	if slices.ContainsFunc(all, func(u systemd.Unit) bool { return u.Live() && !u.Up() }) {
 		return nil
 	}
 	return r.was[:min(r.old.Nodes, r.new.Nodes)]

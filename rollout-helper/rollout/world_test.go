@@ -33,12 +33,13 @@ type world struct {
 	units    map[string]*fakeUnit
 	led      []string // the units that get new connections; nil: all that listen
 	stopping bool
-	unsteer  string   // why traffic cannot be steered
-	strange  bool     // a stranger listens on the app's port
+	unsteer  string // why traffic cannot be steered
+	strange  bool   // a stranger listens on the app's port
 	events   []Event
 	calls    []string
-	onCall   func(n int, call string) error // what a call is answered with instead
-	check    func()                          // looks at the world at every call
+	onCall   func(n int, call string) error               // what a call is answered with instead
+	check    func()                                       // looks at the world at every call
+	starts   func(u *fakeUnit) (result string, err error) // what a start job does instead
 }
 
 type fakeUnit struct {
@@ -48,10 +49,11 @@ type fakeUnit struct {
 	behave     string
 	started    time.Time
 	pending    time.Time // until then it has a connection in hand
+	proved     bool      // it has answered when asked, or was ready before
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, layout: units.Layout{Root: t.TempDir()}, units: map[string]*fakeUnit{}}
+	w := &world{t: t, layout: units.Layout{Root: memory(t)}, units: map[string]*fakeUnit{}}
 	for _, dir := range []string{units.EtcDir, units.StateDir, units.RunDir, units.UnitDir, generatorDir, "/srv/shop", "/usr/bin"} {
 		if err := os.MkdirAll(w.layout.Path(dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -61,6 +63,16 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// memory is a directory that costs no disk: everything that is kept is synced.
+func memory(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "rollout")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // copy is a world of its own in the same state: what a killed helper leaves.
@@ -78,6 +90,42 @@ func (w *world) copy() *world {
 	}
 	w2.led, w2.unsteer = slices.Clone(w.led), w.unsteer
 	return w2
+}
+
+// reboot cuts the power and boots again: what lies in /run is gone, and the
+// generator's units are started.
+func (w *world) reboot() {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, dir := range []string{units.RunDir, units.UnitDir, generatorDir} {
+		if err := errors.Join(os.RemoveAll(w.layout.Path(dir)), os.MkdirAll(w.layout.Path(dir), 0o755)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.units, w.led, w.calls = map[string]*fakeUnit{}, nil, nil
+	current, err := w.layout.Store("shop").Current()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if current == nil {
+		spec, err := w.layout.Read("shop")
+		if err != nil {
+			return
+		}
+		inside := generatorDir + "/shop.generation"
+		if current, err = units.Freeze(w.layout.Path(inside), inside, spec, 1, time.Time{}); err != nil {
+			w.t.Fatal(err)
+		}
+	} else if _, err := os.Stat(w.layout.Env("shop")); err != nil {
+		return
+	}
+	for _, name := range current.Instances("shop", current.Booted()) {
+		if _, err := w.begin(name); err != nil {
+			w.t.Fatal(err)
+		}
+		w.units[name].proved = true // nothing else serves
+	}
 }
 
 func copyTree(from, to string) error {
@@ -100,7 +148,11 @@ func copyTree(from, to string) error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(target, data, 0o600)
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, data, info.Mode())
 	})
 }
 
@@ -144,7 +196,7 @@ func (w *world) age() {
 			}
 			continue
 		}
-		if u.behave == "dies" && time.Since(u.started) > time.Second {
+		if u.behave == "dies" && time.Since(u.started) > 500*time.Millisecond {
 			u.Active, u.Sub, u.Result, u.ExitCode, u.ExitStatus, u.Restarts = "activating", "auto-restart", "exit-code", 1, 3, 1
 		}
 	}
@@ -168,7 +220,7 @@ func (w *world) Units(_ context.Context, patterns ...string) ([]systemd.Unit, er
 	return us, nil
 }
 
-var generationOf = regexp.MustCompile(`EnvironmentFile=.*/generations/(\d+)/environment`)
+var generationOf = regexp.MustCompile(`EnvironmentFile=.*/(?:generations/(\d+)|shop\.generation)/environment`)
 var behaviourOf = regexp.MustCompile(`BEHAVE="([a-z-]*)"`)
 
 // text is what systemd finds for a unit: our file, or what the generator emits
@@ -183,6 +235,8 @@ func (w *world) text(name string) string {
 			text, _ := store.Unit(current.Number)
 			return string(text)
 		}
+	} else if text, err := os.ReadFile(w.layout.Path(generatorDir + "/shop.generation/unit")); err == nil {
+		return string(text)
 	}
 	return ""
 }
@@ -205,18 +259,28 @@ func (w *world) begin(name string) (string, error) {
 		}
 		w.units[name] = u
 	}
+	if w.starts != nil {
+		return w.starts(u)
+	}
+	if u.Active == "active" {
+		return "done", nil // systemctl start of what runs does nothing
+	}
 	m := generationOf.FindStringSubmatch(u.text)
 	if m == nil {
 		w.t.Errorf("the unit %s names no environment file of a generation:\n%s", name, u.text)
 		return "failed", nil
 	}
 	u.generation, _ = strconv.Atoi(m[1])
-	environment, err := os.ReadFile(filepath.Join(w.layout.Store("shop").Dir(u.generation), "environment"))
+	dir := w.layout.Store("shop").Dir(u.generation)
+	if u.generation == 0 {
+		dir = w.layout.Path(generatorDir + "/shop.generation")
+	}
+	environment, err := os.ReadFile(filepath.Join(dir, "environment"))
 	if err != nil {
 		w.t.Errorf("%s is started without its environment: %v", name, err)
 		return "failed", nil
 	}
-	u.behave = "ok"
+	u.behave, u.proved = "ok", false
 	if b := behaviourOf.FindSubmatch(environment); b != nil {
 		u.behave = string(b[1])
 	}
@@ -263,6 +327,9 @@ func (w *world) Restart(ctx context.Context, name string) (string, error) {
 	if err := w.call("restart %s", name); err != nil {
 		return "", err
 	}
+	if u := w.units[name]; u != nil {
+		u.Active = "inactive"
+	}
 	return w.begin(name)
 }
 
@@ -287,6 +354,10 @@ func (w *world) Reload(context.Context) error {
 	for name, u := range w.units {
 		if u.text = w.text(name); u.text == "" && !u.Live() {
 			delete(w.units, name)
+		}
+		// What was adopted has a number now.
+		if m := generationOf.FindStringSubmatch(u.text); m != nil && u.generation == 0 {
+			u.generation, _ = strconv.Atoi(m[1])
 		}
 	}
 	return nil
@@ -374,6 +445,7 @@ func (w *world) Ask(_ context.Context, _ string, u systemd.Unit, _ int, _ string
 	if w.units[u.Name].behave == "mute" {
 		return errors.New("answers GET / with status 500")
 	}
+	w.units[u.Name].proved = true
 	return nil
 }
 

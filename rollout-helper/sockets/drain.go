@@ -55,7 +55,8 @@ func NewDrain(paths []string, groups []Group, since time.Time) *Drain {
 
 // Look says what is left. Beyond Connection.Owed, which judges one moment, it
 // knows the look before: a connection on which the app went on sending without
-// being asked anew is in the middle of an answer that comes in pieces.
+// being asked anew is in the middle of an answer that comes in pieces, until it
+// has been quiet for a second. At the first look every answer may be such a one.
 func (d *Drain) Look() (Work, error) {
 	var work Work
 	ids := make(map[uint64]bool)
@@ -98,7 +99,11 @@ func (d *Drain) remember(connections []Connection, ids map[uint64]bool, now time
 		key := [2]netip.AddrPort{c.Local, c.Remote}
 		before, known := d.seen[key]
 		next := progress{sent: c.BytesSent, received: c.BytesReceived, sending: before.sending}
-		if known && c.BytesSent > before.sent && c.BytesReceived == before.received {
+		switch {
+		case !known && c.BytesSent > 0:
+			// Nobody saw what it answered: it may be in the middle of it.
+			next.sending = now.Add(-c.LastSent)
+		case known && c.BytesSent > before.sent && c.BytesReceived == before.received:
 			next.sending = now
 		}
 		seen[key] = next

@@ -96,7 +96,7 @@ func TestDrainRemembers(t *testing.T) {
 	ids := map[uint64]bool{7: true}
 	var d Drain
 	start := time.Now()
-	c := Connection{Cgroup: 7, BytesReceived: 10, BytesSent: 100}
+	c := Connection{Cgroup: 7, LastSent: 900 * time.Millisecond}
 	key := [2]netip.AddrPort{c.Local, c.Remote}
 	step := func(after time.Duration, sent, received uint64) bool {
 		c.BytesSent, c.BytesReceived = sent, received
@@ -107,7 +107,8 @@ func TestDrainRemembers(t *testing.T) {
 		sent, received uint64
 		sending        bool
 	}{
-		{0, 100, 10, false},
+		{0, 100, 10, true}, // may be in the middle of an answer
+		{50 * time.Millisecond, 100, 10, true},
 		{100 * time.Millisecond, 100, 10, false},
 		{200 * time.Millisecond, 150, 20, false}, // asked and answered
 		{300 * time.Millisecond, 200, 20, true},  // goes on sending

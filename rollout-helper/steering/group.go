@@ -99,11 +99,11 @@ func (g *group) insert(socket *sockets.Socket) error {
 	return nil
 }
 
-// untilFree tries for up to a second while the kernel says EBUSY: a socket may
+// untilFree tries for up to two seconds while the kernel says EBUSY: a socket may
 // still be in the array of a program that was taken off a moment ago, since the
 // kernel clears that away later.
 func untilFree(try func() error) error {
-	deadline := time.Now().Add(time.Second)
+	deadline := time.Now().Add(2 * time.Second)
 	for {
 		err := try()
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {

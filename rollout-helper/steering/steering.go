@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"app-rollout/rollout-helper/sockets"
 
@@ -44,8 +45,9 @@ func (s *Steering) Steer(serving, candidates []string) error {
 	defer s.mu.Unlock()
 	var err error
 	// Sockets come and go while we look. Look again, but not for ever.
-	for range 5 {
-		if err = s.steer(serving, candidates); !errors.Is(err, errMoved) {
+	for deadline := time.Now().Add(200 * time.Millisecond); ; time.Sleep(5 * time.Millisecond) {
+		err = s.steer(serving, candidates)
+		if !errors.Is(err, errMoved) || time.Now().After(deadline) {
 			break
 		}
 	}

@@ -132,6 +132,8 @@ func (m *Manager) fill(ctx context.Context, u *Unit) error {
 	u.MainPID, _ = service["MainPID"].(uint32)
 	u.Restarts, _ = service["NRestarts"].(uint32)
 	u.ControlGroup, _ = service["ControlGroup"].(string)
+	u.Status, _ = service["StatusText"].(string)
+	u.Source, _ = unit["SourcePath"].(string)
 	if memory, _ := service["MemoryCurrent"].(uint64); memory != ^uint64(0) {
 		u.Memory = memory
 	}

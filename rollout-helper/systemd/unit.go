@@ -20,6 +20,8 @@ type Unit struct {
 	Invocation   string // of this start, in hex
 	Since        time.Time
 	Memory       uint64 // bytes; 0 when not accounted
+	Status       string // what it says of itself: the last STATUS= of sd_notify(3)
+	Source       string // SourcePath=: the file that its unit was made from
 }
 
 // Live says that the unit has processes, or will have again without being

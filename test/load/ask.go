@@ -44,11 +44,11 @@ func judge(raw []byte, want string) (label string, kind Kind, detail string) {
 	if len(raw) == 0 {
 		return "", EOF, "closed without an answer"
 	}
+	if bytes.HasPrefix(raw, []byte("HTTP/")) && !bytes.Contains(raw, []byte("\r\n\r\n")) {
+		return "", EOF, fmt.Sprintf("closed within the header, after %d bytes", len(raw))
+	}
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), nil)
 	if err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-			return "", EOF, fmt.Sprintf("closed within the header, after %d bytes", len(raw))
-		}
 		return "", Wrong, "not HTTP: " + err.Error()
 	}
 	body, err := io.ReadAll(resp.Body)

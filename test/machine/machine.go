@@ -43,7 +43,8 @@ type Options struct {
 // Machine is one booted Debian. Its methods are for one goroutine, but for
 // Run, Try, Wait, Load and Read, which any number may use.
 type Machine struct {
-	Name string
+	Name     string
+	BootTook time.Duration // the last boot, until systemd was up
 
 	t    T
 	opts Options
@@ -95,6 +96,7 @@ func (m *Machine) PowerOn() {
 	ctx, cancel := context.WithTimeout(context.Background(), bootDeadline)
 	defer cancel()
 	m.boots++
+	start := time.Now()
 	n, err := startNspawn(fmt.Sprintf("%s.%d", m.Name, m.boots), m.root, filepath.Join(m.dir, "console.log"))
 	if err != nil {
 		m.t.Fatalf("machine: systemd-nspawn: %v", err)
@@ -104,6 +106,7 @@ func (m *Machine) PowerOn() {
 		m.t.Fatalf("machine: %v\n%s", err, m.console())
 	}
 	m.waitUp(ctx)
+	m.BootTook = time.Since(start)
 }
 
 // waitUp returns when systemd has finished booting, whether or not some unit failed.

@@ -78,7 +78,7 @@ func (m *Machine) Command(ctx context.Context, name string, args ...string) (cmd
 		return nil, nil, err
 	}
 	cmd = exec.CommandContext(ctx, "nsenter", append([]string{
-		"--target", strconv.Itoa(n.leader), "--all", "--", name}, args...)...)
+		"--target", strconv.Itoa(n.leader), "--all", "--root", "--wd", "--", name}, args...)...)
 	cmd.Env = environment
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, UseCgroupFD: true, CgroupFD: int(group.Fd())}
 	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }

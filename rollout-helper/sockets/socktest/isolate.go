@@ -47,7 +47,13 @@ func Main(m *testing.M) {
 //
 // There the test has only the capabilities that the helper has on a real
 // machine, and those that it asks for.
-func Isolated(t testing.TB, keep ...uintptr) bool {
+func Isolated(t testing.TB, more ...uintptr) bool {
+	t.Helper()
+	return IsolatedWith(t, append([]uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_SYS_PTRACE}, more...))
+}
+
+// IsolatedWith is Isolated with these capabilities only.
+func IsolatedWith(t testing.TB, keep []uintptr) bool {
 	t.Helper()
 	if os.Getenv(isolated) == t.Name() {
 		if os.Getenv(stage) == "" {
@@ -58,7 +64,7 @@ func Isolated(t testing.TB, keep ...uintptr) bool {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes network namespaces and loads BPF programs")
 	}
-	args := []string{"-test.run=^" + t.Name() + "$", "-test.v=" + fmt.Sprint(testing.Verbose()), "-test.timeout=120s"}
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v=" + fmt.Sprint(testing.Verbose()), "-test.timeout=300s"}
 	if _, bench := t.(*testing.B); bench {
 		args = append(args, "-test.run=^$", "-test.bench=^"+t.Name()+"$")
 	}
@@ -104,7 +110,6 @@ func becomeHelper(keep []uintptr) error {
 	if err := unix.Mount("bpf", BPFFS(), "bpf", 0, ""); err != nil {
 		return fmt.Errorf("mounting a bpffs: %w", err)
 	}
-	keep = append([]uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_SYS_PTRACE}, keep...)
 	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
 		if slices.Contains(keep, c) {
 			continue

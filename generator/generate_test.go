@@ -1,0 +1,536 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"app-rollout/units"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// rootEnv makes this test program the generator, with another root.
+const rootEnv = "APP_ROLLOUT_TEST_ROOT"
+
+func TestMain(m *testing.M) {
+	units.ParserMain()
+	if root := os.Getenv(rootEnv); root != "" {
+		os.Exit(generate(units.Layout{Root: root}, os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// canary stands for every secret: it may be in an environment file or a frozen
+// .env of mode 0600 and nowhere else.
+const canary = "c4n4ryS3cret"
+
+// result is one run of the generator in another process.
+type result struct {
+	status int
+	stderr string
+	out    string // the directory
+}
+
+// generator runs the generator below root; env is added to its environment.
+func generator(t testing.TB, root string, env ...string) result {
+	t.Helper()
+	return generatorIn(t, root, t.TempDir(), env...)
+}
+
+func generatorIn(t testing.TB, root, out string, env ...string) result {
+	t.Helper()
+	c := command(root, out)
+	c.Env = append(c.Env, env...)
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if exit != nil && exit.ExitCode() < 0 {
+		t.Fatalf("the generator died: %v\n%s", err, stderr.String())
+	}
+	return result{c.ProcessState.ExitCode(), strings.ReplaceAll(stderr.String(), root, ""), out}
+}
+
+func command(root, out string) *exec.Cmd {
+	c := exec.Command("/proc/self/exe", out)
+	c.Args[0] = "app-rollout-generator"
+	c.Env = []string{rootEnv + "=" + root}
+	return c
+}
+
+// snapshot is all that a run left: every file with its mode and its text.
+func (r result) snapshot(t testing.TB) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(r.out, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == r.out {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(path, r.out+"/")
+		switch {
+		case d.Type()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(path)
+			fmt.Fprintf(&b, "== %s -> %s\n", name, target)
+			return err
+		case d.IsDir():
+			fmt.Fprintf(&b, "== %s/ %04o\n", name, info.Mode().Perm())
+		default:
+			text, err := os.ReadFile(path)
+			fmt.Fprintf(&b, "== %s %04o\n%s", name, info.Mode().Perm(), text)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(b.String(), r.out, "/run/systemd/generator")
+}
+
+// plant copies a tree to a new root, with the modes that a package gives.
+func plant(t testing.TB, from string) string {
+	t.Helper()
+	root := t.TempDir()
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := root + strings.TrimPrefix(path, from)
+		switch {
+		case d.Type()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(path)
+			return errors.Join(err, os.Symlink(target, to))
+		case d.IsDir():
+			return errors.Join(os.MkdirAll(to, 0o755), os.Chmod(to, 0o755))
+		}
+		text, err := os.ReadFile(path)
+		mode := fs.FileMode(0o644)
+		if bytes.HasPrefix(text, []byte("#!")) {
+			mode = 0o755
+		}
+		return errors.Join(err, os.WriteFile(to, text, mode), os.Chmod(to, mode))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// write puts a file below a root.
+func write(t testing.TB, root, path, text string) {
+	t.Helper()
+	path = filepath.Join(root, path)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644), os.Chmod(path, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fresh is a root with a program, the state directory, and apps of this text.
+func fresh(t testing.TB, apps ...string) string {
+	t.Helper()
+	root := t.TempDir()
+	write(t, root, "usr/bin/app", "#!")
+	if err := errors.Join(os.Chmod(root+"/usr/bin/app", 0o755), os.MkdirAll(root+units.StateDir, 0o755), os.MkdirAll(root+units.EtcDir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, app := range apps {
+		write(t, root, units.EtcDir+"/"+app+".env", good)
+	}
+	return root
+}
+
+const good = "SYSTEMD_EXEC_START=/usr/bin/app\nSYSTEMD_CLUSTER_MODE=1\nSECRET=" + canary + "\n"
+
+// TestGolden compares whole trees: testdata/CASE holds etc/ and what else there
+// is, testdata/CASE.golden what must come of it. Run with -update to write it.
+func TestGolden(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("left out: the golden trees are root's files")
+	}
+	cases, err := filepath.Glob("testdata/*/etc")
+	if err != nil || len(cases) == 0 {
+		t.Fatal("no cases", err)
+	}
+	for _, etc := range cases {
+		dir := filepath.Dir(etc)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			root := plant(t, dir)
+			if filepath.Base(dir) != "late-var" {
+				if err := os.MkdirAll(root+units.StateDir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := generator(t, root)
+			got := fmt.Sprintf("exit status %d\n%s%s", r.status, r.stderr, r.snapshot(t))
+			golden := dir + ".golden"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestArguments(t *testing.T) {
+	root := fresh(t, "shop")
+	for _, c := range []struct {
+		args   []string
+		env    string
+		status int
+		writes bool
+	}{
+		{nil, "", 2, false},
+		{[]string{"OUT", "OUT"}, "", 2, false},
+		{[]string{"OUT", "OUT", "OUT", "OUT"}, "", 2, false},
+		{[]string{"OUT"}, "", 0, true},
+		{[]string{"OUT", "/nonexistent/early", "/nonexistent/late"}, "SYSTEMD_IN_INITRD=0", 0, true},
+		{[]string{"OUT"}, "SYSTEMD_SCOPE=user", 0, false},
+		{[]string{"OUT"}, "SYSTEMD_IN_INITRD=1", 0, false},
+	} {
+		out := t.TempDir()
+		cmd := command(root, out)
+		cmd.Args = cmd.Args[:1]
+		for _, a := range c.args {
+			cmd.Args = append(cmd.Args, strings.Replace(a, "OUT", out, 1))
+		}
+		if len(cmd.Args) == 1 && c.status == 2 {
+			cmd.Args = append(cmd.Args[:1:1], []string{}...)
+		}
+		cmd.Env = append(cmd.Env, c.env)
+		cmd.Run()
+		entries, err := os.ReadDir(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := cmd.ProcessState.ExitCode(); status != c.status || (len(entries) > 0) != c.writes {
+			t.Errorf("%q %s: exit status %d, %d files", c.args, c.env, status, len(entries))
+		}
+	}
+}
+
+// Nothing to do: nothing said, nothing written.
+func TestNoConfig(t *testing.T) {
+	empty := fresh(t)
+	for _, root := range []string{t.TempDir(), empty} {
+		r := generator(t, root)
+		if r.status != 0 || r.stderr != "" || r.snapshot(t) != "" {
+			t.Errorf("%+v\n%s", r, r.snapshot(t))
+		}
+	}
+}
+
+// hostile are files that cost their own app and nothing else.
+func hostile(t *testing.T, root string) {
+	etc := root + units.EtcDir
+	bomb := "SYSTEMD_EXEC_START=/usr/bin/app\nA0=xxxxxxxxxx\n"
+	for i := range 8 {
+		bomb += fmt.Sprintf("A%d=%s\n", i+1, strings.Repeat(fmt.Sprintf("$A%d-", i), 10))
+	}
+	for i := range 5 {
+		write(t, root, fmt.Sprintf("%s/aa-bomb%d.env", units.EtcDir, i), bomb)
+		write(t, root, fmt.Sprintf("%s/aa-quadratic%d.env", units.EtcDir, i), strings.Repeat("export_1=x\n", 5900))
+	}
+	write(t, root, units.EtcDir+"/aa-comments.env", strings.Repeat("#\n", 10<<20))
+	write(t, root, units.EtcDir+"/aa-dollars.env", "A=x\nB="+strings.Repeat("$A", 30000))
+	write(t, root, units.EtcDir+"/aa-nul.env", good+"X=\x00\n")
+	write(t, root, units.EtcDir+"/aa-latin1.env", good+"X=\xe9\n")
+	write(t, root, units.EtcDir+"/aa-quote.env", good+"X='"+canary+"\n")
+	write(t, root, units.EtcDir+"/aa-unknown.env", good+"SYSTEMD_X="+canary+"\n")
+	write(t, root, units.EtcDir+"/aa-sparse.env", "")
+	err := errors.Join(
+		os.Truncate(etc+"/aa-sparse.env", 1<<30),
+		unix.Mkfifo(etc+"/aa-fifo.env", 0o644),
+		os.Mkdir(etc+"/aa-directory.env", 0o755),
+		os.Symlink("/gone", etc+"/aa-dangling.env"),
+		os.Symlink("aa-loop.env", etc+"/aa-loop.env"),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever lies beside it, an app's output is the same, byte for byte, and the
+// whole ends in time.
+func TestHostileNeighbours(t *testing.T) {
+	root := fresh(t, "shop", "zoo")
+	want := generator(t, root).snapshot(t)
+	hostile(t, root)
+	began := time.Now()
+	r := generator(t, root)
+	took := time.Since(began)
+	if took > 2*time.Second {
+		t.Errorf("took %s", took) // a tenth of it on an idle machine
+	}
+	if r.status != 1 {
+		t.Errorf("exit status %d", r.status)
+	}
+	if got := r.snapshot(t); got != want {
+		t.Errorf("got\n%s\nwant\n%s\nand was told\n%s", got, want, r.stderr)
+	}
+	if strings.Contains(r.stderr, canary) {
+		t.Errorf("a value stands in\n%s", r.stderr)
+	}
+	for _, name := range []string{"bomb0", "quadratic0", "comments", "nul", "latin1", "quote", "unknown", "sparse", "fifo", "directory", "dangling", "loop"} {
+		if !strings.Contains(r.stderr, "aa-"+name+".env") {
+			t.Errorf("nothing is said of %s", name)
+		}
+	}
+	t.Logf("took %s\n%s", took, r.stderr)
+}
+
+// No secret can be read by others, in what is written or said.
+func TestCanary(t *testing.T) {
+	r := generator(t, fresh(t, "shop"))
+	found := 0
+	filepath.WalkDir(r.out, func(path string, d fs.DirEntry, err error) error {
+		text, _ := os.ReadFile(path)
+		if strings.Contains(string(text), canary) {
+			found++
+			dir, err1 := os.Stat(filepath.Dir(path))
+			file, err2 := os.Stat(path)
+			if errors.Join(err1, err2) != nil || file.Mode().Perm() != 0o600 || dir.Mode().Perm() != 0o700 {
+				t.Errorf("%s can be read", path)
+			}
+		}
+		return err
+	})
+	if found != 2 || strings.Contains(r.stderr, canary) {
+		t.Errorf("found in %d files; %s", found, r.stderr)
+	}
+}
+
+// Modes are what they must be, whatever PID 1's umask; two runs, one over the
+// other, leave the same.
+func TestUmaskAndTwoRuns(t *testing.T) {
+	root := fresh(t, "shop", "zoo")
+	first := generator(t, root)
+	want := first.snapshot(t)
+	for _, umask := range []int{0, 0o077, 0o777} {
+		old := syscall.Umask(umask)
+		r := generatorIn(t, root, first.out)
+		syscall.Umask(old)
+		if got := r.snapshot(t); got != want || r.status != 0 {
+			t.Errorf("umask %04o: status %d\n%s\nwant\n%s", umask, r.status, got, want)
+		}
+	}
+}
+
+// Two at once, and one that is killed at any moment: units are whole or not
+// there, and the next run puts everything right.
+func TestKilledAndAtOnce(t *testing.T) {
+	root := fresh(t, "a", "b", "c", "d", "e")
+	want := generator(t, root).snapshot(t)
+	out := t.TempDir()
+	for i := range 20 {
+		one, two := command(root, out), command(root, out)
+		if err := errors.Join(one.Start(), two.Start()); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.NewTimer(time.Duration(i) * time.Millisecond)
+		<-timer.C
+		one.Process.Signal([]os.Signal{syscall.SIGKILL, syscall.SIGTERM}[i%2])
+		one.Wait()
+		if err := two.Wait(); err != nil {
+			t.Fatalf("the other one: %v", err)
+		}
+		whole(t, out)
+	}
+	// PID 1 empties the directory before a run; here leftovers are removed.
+	left, err := filepath.Glob(out + "/.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range left {
+		os.RemoveAll(path)
+	}
+	r := generatorIn(t, root, out)
+	if got := r.snapshot(t); got != want || r.status != 0 {
+		t.Errorf("status %d\n%s\nwant\n%s", r.status, got, want)
+	}
+}
+
+// whole fails for a unit that is cut or a want that leads nowhere.
+func whole(t *testing.T, out string) {
+	t.Helper()
+	found, _ := filepath.Glob(out + "/*.service")
+	for _, path := range found {
+		// What it was frozen as is written before it.
+		want, err1 := os.ReadFile(strings.TrimSuffix(path, "@.service") + ".generation/unit")
+		text, err2 := os.ReadFile(path)
+		if errors.Join(err1, err2) != nil || len(text) == 0 || string(text) != string(want) {
+			t.Errorf("%s is cut: %v %v", path, err1, err2)
+		}
+	}
+	links, _ := filepath.Glob(out + "/" + wants + "/*")
+	for _, path := range links {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What cannot be written is said, and no more happens.
+func TestCannotWrite(t *testing.T) {
+	root := fresh(t, "shop")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{file, file + "/x", "/proc/nothing"} {
+		c := command(root, out)
+		said, err := c.CombinedOutput()
+		if err == nil || c.ProcessState.ExitCode() != 1 || len(said) == 0 || strings.Contains(string(said), "goroutine") {
+			t.Errorf("%s: %v %s", out, err, said)
+		}
+	}
+}
+
+// A full file system: exit status 1, and nothing is there in part.
+func TestNoSpace(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("left out: only root can mount a small file system")
+	}
+	root := fresh(t, "a", "b", "c", "d", "e", "f")
+	out := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []string{"4k", "12k", "32k", "64k"} {
+		c := exec.Command("/bin/sh", "-c", `mount -t tmpfs -o size=`+size+` none "$1" && { "$2" "$1"; status=$?; cp -a "$1/." "$3"; exit $status; }`, "sh", out, exe, t.TempDir())
+		kept := c.Args[len(c.Args)-1]
+		c.Env = []string{rootEnv + "=" + root, "PATH=" + os.Getenv("PATH")}
+		c.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+		said, err := c.CombinedOutput()
+		if strings.Contains(string(said), "mount:") {
+			t.Skip("left out: no mounts here")
+		}
+		if err == nil || c.ProcessState.ExitCode() != 1 || strings.Contains(string(said), "goroutine") {
+			t.Errorf("%s: %v %s", size, err, said)
+		}
+		whole(t, kept)
+	}
+}
+
+// An app that was rolled out is emitted as it was frozen, whatever has become
+// of its .env; with the instances that live, if there are any.
+func TestRecorded(t *testing.T) {
+	record := func(t *testing.T, root string) {
+		l := units.Layout{Root: root}
+		// A frozen generation comes from a spec; any will do.
+		spec, err := l.Check(&units.Source{App: "shop", Path: "/etc/app-rollout/shop.env", Text: []byte(good)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := l.Store("shop").Freeze(spec, time.Unix(0, 0))
+		if err == nil {
+			err = l.Store("shop").Commit(g)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	live := func(t *testing.T, root string) {
+		l := units.Layout{Root: root}
+		if err := os.MkdirAll(l.Run("shop"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.SaveInstances("shop", units.Instances{Next: 7, Generations: map[int][]int{1: {5, 6}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := units.EtcDir + "/shop.env"
+	for _, c := range []struct {
+		name  string
+		do    func(t *testing.T, root string)
+		wants string
+		said  string
+	}{
+		{"at boot", func(t *testing.T, root string) {}, "shop@1.service shop@2.service", ""},
+		{"at a reload", live, "shop@5.service shop@6.service", ""},
+		{"a bad edit", func(t *testing.T, root string) { write(t, root, env, "rubbish") }, "shop@1.service shop@2.service", ""},
+		{"dangling", func(t *testing.T, root string) {
+			os.Remove(root + env)
+			if err := os.Symlink("/gone", root+env); err != nil {
+				t.Fatal(err)
+			}
+		}, "shop@1.service shop@2.service", ""},
+		{"gone at boot", func(t *testing.T, root string) { os.Remove(root + env) }, "", ""},
+		{"gone at a reload", func(t *testing.T, root string) { os.Remove(root + env); live(t, root) }, "shop@5.service shop@6.service", ""},
+		{"shadowed since", func(t *testing.T, root string) { write(t, root, "usr/lib/systemd/system/shop@.service", "") }, "",
+			"app-rollout-generator: /etc/app-rollout/shop.env: the app would have the name of a unit that is installed as /usr/lib/systemd/system/shop@.service; rename the file\n"},
+		{"damaged", func(t *testing.T, root string) {
+			write(t, root, units.GenerationDir("shop", 1)+"/generation.json", "{")
+		}, "", "app-rollout-generator: /var/lib/app-rollout/shop/generations/1/generation.json: is damaged; move its directory away to let the app be rolled out anew\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			root := fresh(t, "shop")
+			record(t, root)
+			c.do(t, root)
+			r := generator(t, root)
+			links, _ := filepath.Glob(r.out + "/" + wants + "/*")
+			for i := range links {
+				links[i] = filepath.Base(links[i])
+			}
+			if got := strings.Join(links, " "); got != c.wants {
+				t.Errorf("wants are %q, not %q", got, c.wants)
+			}
+			if r.stderr != c.said || (r.status != 0) != (c.said != "") {
+				t.Errorf("status %d, said %q", r.status, r.stderr)
+			}
+			if _, err := os.Stat(r.out + "/shop@.service"); (err == nil) != (c.wants != "") {
+				t.Error("the unit:", err)
+			}
+			if _, err := os.Stat(r.out + "/shop.generation"); err == nil {
+				t.Error("it was frozen anew")
+			}
+		})
+	}
+}
+
+// BenchmarkApps is for the speed that the page promises: apps that were never
+// rolled out, the slowest case.
+func BenchmarkApps(b *testing.B) {
+	for _, n := range []int{100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var apps []string
+			for i := range n {
+				apps = append(apps, fmt.Sprintf("app%d", i))
+			}
+			root := fresh(b, apps...)
+			for b.Loop() {
+				if r := generator(b, root); r.status != 0 {
+					b.Fatal(r.stderr)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,150 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+
+	"app-rollout/rollout-helper/rollout"
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/units"
+)
+
+// Doctor looks at apps of one machine.
+type Doctor struct {
+	*rollout.Machine
+	listeners []sockets.Listener
+	apps      map[string]*units.Spec // that were read
+}
+
+// begin reads what all apps are compared with.
+func (d *Doctor) begin() {
+	if d.apps != nil {
+		return
+	}
+	d.apps = make(map[string]*units.Spec)
+	// Without them some advice is missing; the machine's part says so.
+	d.listeners, _ = d.Traffic.Listeners()
+}
+
+// App checks an app of /etc/app-rollout.
+func (d *Doctor) App(ctx context.Context, r *Report, app string) {
+	d.begin()
+	spec, err := d.Layout.Read(app)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.warn(app, d.Layout.Env(app), 0, "is gone; the next run stops the app")
+		return
+	}
+	if err != nil {
+		r.Refuse(app, err)
+		return
+	}
+	d.advise(ctx, r, spec)
+	f, err := d.Foresee(ctx, app)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		r.warn(app, "", 0, "what a run would do cannot be told: only root can see the generations; try sudo")
+	case err != nil && f == nil:
+		r.warn(app, "", 0, "what a run would do cannot be told: "+err.Error())
+	case err != nil:
+		r.Refuse(app, err)
+	default:
+		d.history(r, app, f)
+	}
+}
+
+// File checks an .env that lies elsewhere, as if a link in /etc/app-rollout led
+// to it.
+func (d *Doctor) File(ctx context.Context, r *Report, app, path string) {
+	d.begin()
+	src, err := d.Layout.ReadFile(app, path)
+	if err != nil {
+		r.Refuse(app, err)
+		return
+	}
+	if err := d.Layout.Shadows(app); err != nil {
+		r.Refuse(app, err)
+	}
+	spec, err := d.Layout.Check(src)
+	if err != nil {
+		r.Refuse(app, err)
+		return
+	}
+	d.advise(ctx, r, spec)
+}
+
+// history is advice from what was rolled out before.
+func (d *Doctor) history(r *Report, app string, f *rollout.Foresight) {
+	if f.Held {
+		r.warn(app, "", 0, fmt.Sprintf("is held on generation %d, which was rolled back to; app-rollout run %s ends that", f.Current.Number, app))
+	}
+	rejected, err := d.Layout.Store(app).Rejected()
+	if err == nil && rejected != nil && rejected.Digest == f.Spec.Digest() && rejected.Rollout != nil {
+		r.warn(app, f.Spec.Source.Path, 0, fmt.Sprintf("asks for what failed as generation %d: %s", rejected.Number, rejected.Rollout.Reason))
+	}
+}
+
+// advise is about one .env that is fine.
+func (d *Doctor) advise(ctx context.Context, r *Report, spec *units.Spec) {
+	app, path, plan := spec.App, spec.Source.Path, spec.Plan
+	for _, w := range spec.Warnings {
+		r.warn(app, w.Path, w.Line, w.Text)
+	}
+	if plan.Port == 0 {
+		if plan.Mode == 1 {
+			r.warn(app, path, 0, "PORT is missing: at the first start an instance that only keeps running counts as ready; set it to the port that the app listens on")
+		}
+	} else {
+		d.port(ctx, r, spec)
+	}
+	if plan.Mode == 1 && !plan.ReusePort {
+		r.warn(app, path, 0, "SYSTEMD_CLUSTER_REUSE_PORT is 0: the app must set SO_REUSEPORT itself, or its second instance finds the port taken")
+	}
+	if plan.TimeoutStopSec < plan.DrainSec {
+		r.warn(app, path, 0, fmt.Sprintf("SYSTEMD_TIMEOUT_STOP_SEC (%d s) is shorter than SYSTEMD_CLUSTER_DRAIN_SEC (%d s): where traffic cannot be steered, and at a plain stop, requests have only the shorter time to end",
+			plan.TimeoutStopSec, plan.DrainSec))
+	}
+	for _, p := range d.notAtBoot(path, plan.WorkingDirectory) {
+		r.warn(app, p.Path, 0, p.Text)
+	}
+	d.apps[app] = spec
+}
+
+// port looks who else has, or wants, the app's port.
+func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
+	app, port := spec.App, spec.Plan.Port
+	for other, its := range d.apps {
+		if other != app && its.Plan.Port == port {
+			r.warn(app, spec.Source.Path, 0, "PORT "+strconv.Itoa(port)+" is the app "+other+"'s too; give one of them another, unless they listen on different addresses")
+		}
+	}
+	own := make(map[uint64]bool)
+	us, err := d.Units(ctx, app)
+	if err != nil {
+		return // the machine's part says so
+	}
+	for _, u := range us {
+		ids, err := d.Traffic.Cgroups(u)
+		if err != nil {
+			return
+		}
+		for id := range ids {
+			own[id] = true
+		}
+	}
+	var owners []string
+	for _, l := range d.listeners {
+		if int(l.Addr.Port()) != port || own[l.Cgroup] {
+			continue
+		}
+		if owner := d.Traffic.Owner(l.Cgroup) + " (on " + l.Group.String() + ")"; !slices.Contains(owners, owner) {
+			owners = append(owners, owner)
+		}
+	}
+	for _, owner := range owners {
+		r.warn(app, spec.Source.Path, 0, "PORT "+strconv.Itoa(port)+" is taken by "+owner+"; stop that, or give the app another, unless they listen on different addresses")
+	}
+}

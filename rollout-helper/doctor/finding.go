@@ -1,0 +1,74 @@
+// Package doctor says what is wrong with an app before a run says it, and what
+// will surprise: everything that the generator and a run refuse, and advice
+// about the machine. It changes nothing.
+package doctor
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"app-rollout/units"
+)
+
+// Version is that of the JSON below. It grows when a field changes its meaning
+// or goes; new fields may come at any time.
+const Version = 1
+
+// Report is what `app-rollout check --json` prints. No field ever holds the
+// value of a variable.
+type Report struct {
+	Version  int       `json:"version"`
+	OK       bool      `json:"ok"` // no finding is an error
+	Findings []Finding `json:"findings"`
+}
+
+// The levels of findings.
+const (
+	Error   = "error"   // the generator or a run would refuse it
+	Warning = "warning" // it runs, and may surprise
+)
+
+// Finding is one line.
+type Finding struct {
+	Level string `json:"level"`
+	App   string `json:"app,omitempty"`
+	Path  string `json:"path,omitempty"`
+	Line  int    `json:"line,omitempty"`
+	Text  string `json:"text"`
+}
+
+func (f Finding) String() string {
+	text := (&units.Problem{Path: f.Path, Line: f.Line, Text: f.Text}).Error()
+	if f.Path == "" && f.App != "" {
+		text = f.App + ": " + text
+	}
+	if f.Level == Warning {
+		return "warning: " + text
+	}
+	return text
+}
+
+// New is a report of nothing wrong.
+func New() *Report { return &Report{Version: Version, OK: true, Findings: []Finding{}} }
+
+// Refuse adds errors, one finding each.
+func (r *Report) Refuse(app string, err error) {
+	for _, one := range units.Each(err) {
+		r.OK = false
+		f := Finding{Level: Error, App: app, Text: one.Error()}
+		var p *units.Problem
+		if errors.As(one, &p) {
+			f.Path, f.Line, f.Text = p.Path, p.Line, p.Text
+		}
+		if errors.Is(one, fs.ErrPermission) && os.Geteuid() != 0 {
+			f.Text += "; try sudo"
+		}
+		r.Findings = append(r.Findings, f)
+	}
+}
+
+// warn adds advice.
+func (r *Report) warn(app, path string, line int, text string) {
+	r.Findings = append(r.Findings, Finding{Level: Warning, App: app, Path: path, Line: line, Text: text})
+}

@@ -1,0 +1,78 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
+	"golang.org/x/sys/unix"
+
+	"app-rollout/rollout-helper/ports"
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/units"
+)
+
+// Host is advice about the machine: which rung of traffic its kernel allows,
+// and whether ports are shared for the apps.
+func (d *Doctor) Host(r *Report) {
+	d.begin()
+	if release := kernel(); release != "" && !since(release, 5, 14) {
+		r.warn("", "", 0, "the kernel is "+release+": connections can be neither steered nor moved before 5.14, so that a rollout may lose some; use a newer one")
+	}
+	if sockets.Root() == "" {
+		r.warn("", "", 0, "no cgroup2 file system is mounted: whose sockets are whose cannot be told; boot with systemd.unified_cgroup_hierarchy=1")
+	}
+	if _, err := sockets.Listeners(); err != nil {
+		r.warn("", "", 0, "who listens cannot be told: "+err.Error())
+	}
+	if !d.Traffic.Migrates() {
+		r.warn("", "", 0, "net.ipv4.tcp_migrate_req is off: a listener that closes loses what waits in its queue; systemctl start app-rollout-ports.service")
+	}
+	if os.Geteuid() != 0 {
+		r.warn("", "", 0, "whether BPF can be used was not looked at: only root can; try sudo")
+		return
+	}
+	if err := features.HaveProgramType(ebpf.SkReuseport); errors.Is(err, ebpf.ErrNotSupported) {
+		r.warn("", "", 0, "the kernel has no sk_reuseport programs: traffic is not steered, new instances may be asked before they are ready")
+	} else if err != nil {
+		r.warn("", "", 0, fmt.Sprintf("BPF programs cannot be loaded (%v): traffic is not steered; a container or lockdown may forbid it", err))
+	}
+}
+
+// PortSharing is advice for apps that leave SO_REUSEPORT to us.
+func (d *Doctor) PortSharing(r *Report) {
+	shared := false
+	for _, spec := range d.apps {
+		shared = shared || spec.Plan.ReusePort && spec.Plan.Port != 0
+	}
+	err := ports.Pinned(d.Layout.Path(units.BPFDir), units.SliceGroup)
+	if shared && err != nil && !(errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0) {
+		r.warn("", "", 0, fmt.Sprintf("the port-sharing programs are not pinned (%v): an instance shares its port only if the app sets SO_REUSEPORT itself; systemctl start app-rollout-ports.service", err))
+	}
+}
+
+// kernel is the release of the running one: "6.1.0-28-amd64".
+func kernel() string {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+// since says whether a release is major.minor or newer; one that cannot be read
+// is taken for new.
+func since(release string, major, minor int) bool {
+	parts := strings.FieldsFunc(release, func(r rune) bool { return r < '0' || r > '9' })
+	if len(parts) < 2 {
+		return true
+	}
+	a, errA := strconv.Atoi(parts[0])
+	b, errB := strconv.Atoi(parts[1])
+	return errA != nil || errB != nil || a > major || a == major && b >= minor
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// record is one line of a service's journal, as far as it matters here.
+type record struct {
+	App      string `json:"APP_ROLLOUT_APP"`
+	Step     string `json:"APP_ROLLOUT_STEP"`
+	Unit     string `json:"APP_ROLLOUT_INSTANCE"` // of a failure: the instance that did it
+	Number   string `json:"APP_ROLLOUT_GENERATION"`
+	Priority string `json:"PRIORITY"`
+	Cursor   string `json:"__CURSOR"`
+	Text     string
+}
+
+// failed: the record is an error's.
+func (r record) failed() bool { return r.Priority != "" && r.Priority <= "3" }
+
+// parseRecord reads a line of `journalctl --output=json`. A message that is not
+// UTF-8 comes as an array of bytes.
+func parseRecord(line []byte) (record, bool) {
+	var r record
+	var message struct {
+		Text any `json:"MESSAGE"`
+	}
+	if json.Unmarshal(line, &r) != nil || json.Unmarshal(line, &message) != nil {
+		return r, false
+	}
+	switch text := message.Text.(type) {
+	case string:
+		r.Text = text
+	case []any:
+		var b []byte
+		for _, c := range text {
+			n, _ := c.(float64)
+			b = append(b, byte(n))
+		}
+		r.Text = string(b)
+	}
+	return r, true
+}
+
+// reader follows what one service logs from a moment on. A cursor, not a time,
+// says where that is: clocks are set.
+type reader struct {
+	match   []string
+	after   string // the cursor of the last record that is not this run's
+	process *exec.Cmd
+	records chan record // closed when journalctl has ended
+}
+
+// readFromNow starts to follow a service.
+func readFromNow(service string) (*reader, error) {
+	r := &reader{match: []string{"_SYSTEMD_UNIT=" + service}, records: make(chan record)}
+	last, err := exec.Command("journalctl", "--quiet", "--lines=1", "--output=json").Output()
+	if err != nil {
+		return nil, fmt.Errorf("the journal cannot be read: %w", err)
+	}
+	if at, ok := parseRecord(last); ok {
+		r.after = at.Cursor
+		// Not --after-cursor=: systemd 252 then leaves out the first record that
+		// matches, if the one at the cursor does not.
+		r.match = append(r.match, "--cursor="+r.after)
+	}
+	r.process = exec.Command("journalctl", append([]string{"--quiet", "--output=json", "--follow", "--lines=all"}, r.match...)...)
+	// In a process group of its own, or Ctrl-C would end it.
+	r.process.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	out, err := r.process.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.process.Start(); err != nil {
+		return nil, fmt.Errorf("the journal cannot be followed: %w", err)
+	}
+	go r.scan(out)
+	return r, nil
+}
+
+func (r *reader) scan(out io.Reader) {
+	defer close(r.records)
+	for s := bufio.NewReader(out); ; {
+		line, err := s.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		if record, ok := parseRecord(line); ok && record.Cursor != r.after {
+			r.records <- record
+		}
+	}
+}
+
+// written counts the records there are by now, all that was logged written.
+func (r *reader) written() (int, error) {
+	if out, err := exec.Command("journalctl", "--sync").CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("journalctl --sync: %w: %s", err, bytes.TrimSpace(out))
+	}
+	out, err := exec.Command("journalctl", append([]string{"--quiet", "--output=json"}, r.match...)...).Output()
+	n := 0
+	for line := range bytes.Lines(out) {
+		if record, ok := parseRecord(line); ok && record.Cursor != r.after {
+			n++
+		}
+	}
+	return n, err
+}
+
+func (r *reader) close() {
+	_ = r.process.Process.Kill()
+	for range r.records {
+	}
+	_ = r.process.Wait()
+}
+
+// lastLines are the last n lines that a unit's own processes have logged since
+// the machine booted: a number is given to one instance only.
+func lastLines(unit string, n int) []string {
+	out, err := exec.Command("journalctl", "--quiet", "--boot", "--output=cat", fmt.Sprintf("--lines=%d", n), "_SYSTEMD_UNIT="+unit).Output()
+	if err != nil {
+		return nil
+	}
+	var lines []string
+	for line := range strings.Lines(string(out)) {
+		lines = append(lines, printable(strings.TrimRight(line, "\n")))
+	}
+	return lines
+}
+
+// printable keeps an app's log from doing anything to the terminal.
+func printable(line string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return -1
+		}
+		return r
+	}, line)
+}

@@ -1,0 +1,192 @@
+package ports
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/sockets/socktest"
+)
+
+func TestMain(m *testing.M) { socktest.Main(m) }
+
+func TestPin(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	dir, slice := socktest.BPFFS(), socktest.Cgroup(t, "slice")
+	if err := Pinned(dir, slice); err == nil || !strings.Contains(err.Error(), "bind4") {
+		t.Errorf("nothing is pinned yet: Pinned = %v", err)
+	}
+	for range 3 {
+		if err := Pin(dir, slice); err != nil {
+			t.Fatal(err)
+		}
+		if err := Pinned(dir, slice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var names []string
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name(), ".debug") {
+			continue // the kernel's own, CONFIG_BPF_PRELOAD
+		}
+		names = append(names, entry.Name())
+	}
+	if want := []string{Bind4, Bind6, SockCreate}; !slices.Equal(names, want) {
+		t.Errorf("pinned %v, want %v", names, want)
+	}
+	// A run that was killed left a pin that is not in its place.
+	if err := os.Rename(filepath.Join(dir, Bind6), filepath.Join(dir, Bind6+fresh)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Pinned(dir, slice); err == nil {
+		t.Error("bind6 is missing, and Pinned says nothing")
+	}
+	if err := Pin(dir, slice); err != nil {
+		t.Fatal(err)
+	}
+	if err := Pinned(dir, slice); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPinNeedsBPFFS(t *testing.T) {
+	dir := t.TempDir()
+	for _, err := range []error{Pin(dir, "/"), Pinned(dir, "/")} {
+		if err == nil || !strings.Contains(err.Error(), "no bpffs") {
+			t.Errorf("error %v, want one that says no bpffs", err)
+		}
+	}
+	if err := Pinned(filepath.Join(dir, "none"), "/"); !os.IsNotExist(err) {
+		t.Errorf("error %v, want one that says it does not exist", err)
+	}
+}
+
+// TestShare: servers that never ask for SO_REUSEPORT share a port.
+func TestShare(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	for _, test := range []struct{ network, address string }{
+		{"tcp4", "0.0.0.0:8080"}, {"tcp4", "127.0.0.1:8081"}, {"tcp6", "[::]:8082"}, {"tcp6", "[::1]:8083"}, {"tcp", "[::]:8084"},
+	} {
+		t.Run(test.network+" "+test.address, func(t *testing.T) {
+			config := socktest.Config{Name: "a", Listen: []socktest.Listen{{Network: test.network, Address: test.address, Plain: true}}}
+			slice := socktest.Cgroup(t, "slice")
+			a, b := socktest.Cgroup(t, "slice/a"), socktest.Cgroup(t, "slice/b")
+			server := socktest.Start(t, a, config)
+			if _, err := socktest.TryStart(t, b, config); err == nil || !strings.Contains(err.Error(), "in use") {
+				t.Fatalf("without the programs: %v, want the port in use", err)
+			}
+			if err := Pin(socktest.BPFFS(), slice); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := socktest.TryStart(t, b, config); err == nil {
+				t.Fatal("the one before did not share the port, and the second bound it")
+			}
+			server.Kill()
+			socktest.Start(t, a, config)
+			if _, err := socktest.TryStart(t, b, config); err != nil {
+				t.Errorf("with the programs: %v", err)
+			}
+		})
+	}
+}
+
+// TestPortZero: a socket that leaves the port to the kernel is left alone.
+func TestPortZero(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	cgroup := socktest.Cgroup(t, "a")
+	if err := Pin(socktest.BPFFS(), cgroup); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ network, zero string }{{"tcp4", "127.0.0.1:0"}, {"tcp6", "[::1]:0"}} {
+		socktest.Start(t, cgroup, socktest.Config{Name: "a", Listen: []socktest.Listen{{Network: test.network, Address: test.zero, Plain: true}}})
+	}
+	all, err := sockets.Listeners()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listeners, err := sockets.In(cgroup, all)
+	if err != nil || len(listeners) != 2 {
+		t.Fatalf("%d listeners, %v, want 2", len(listeners), err)
+	}
+	for _, l := range listeners {
+		// Had it been set, this one could share the port: same user, same option.
+		second := socktest.Cgroup(t, strings.Map(func(r rune) rune {
+			if strings.ContainsRune("[]:.", r) {
+				return '-'
+			}
+			return r
+		}, l.Group.String()))
+		network := "tcp4"
+		if l.Addr.Addr().Is6() {
+			network = "tcp6"
+		}
+		_, err := socktest.TryStart(t, second, socktest.Config{Name: "b", Listen: []socktest.Listen{{Network: network, Address: l.Addr.String()}}})
+		if err == nil {
+			t.Errorf("%s: SO_REUSEPORT was set on a port of the kernel's choice", l.Group)
+		}
+	}
+}
+
+// TestMultipathTCP: Go's listener falls back to TCP.
+func TestMultipathTCP(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	cgroup := socktest.Cgroup(t, "a")
+	config := socktest.Config{Name: "a", Listen: []socktest.Listen{{Network: "tcp4", Address: "127.0.0.1:8080", MPTCP: true}}}
+	mptcp := func() bool {
+		server := socktest.Start(t, cgroup, config)
+		defer server.Kill()
+		if name, err := socktest.Who("127.0.0.1:8080"); err != nil || name != "a" {
+			t.Errorf("%q, %v", name, err)
+		}
+		all, err := sockets.Listeners()
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := sockets.In(cgroup, all)
+		if err != nil || len(in) != 1 {
+			t.Fatalf("%d listeners, %v, want 1", len(in), err)
+		}
+		return in[0].MPTCP
+	}
+	if !mptcp() {
+		t.Fatal("without the program the listener is no Multipath TCP one: the test shows nothing")
+	}
+	if err := Pin(socktest.BPFFS(), cgroup); err != nil {
+		t.Fatal(err)
+	}
+	if mptcp() {
+		t.Error("with the program the listener uses Multipath TCP")
+	}
+}
+
+func TestSetMigrate(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	if on, err := Migrates(); err != nil || on {
+		t.Fatalf("in a fresh network namespace: %v, %v, want off", on, err)
+	}
+	for range 2 {
+		if err := SetMigrate(); err != nil {
+			t.Fatal(err)
+		}
+		if on, err := Migrates(); err != nil || !on {
+			t.Errorf("set: %v, %v, want on", on, err)
+		}
+	}
+}

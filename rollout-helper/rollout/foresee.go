@@ -1,0 +1,89 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
+)
+
+// Foresight is what a run of one app would do now. Nothing is done, written or
+// reserved by finding it out.
+type Foresight struct {
+	Spec    *units.Spec       // what the .env asks for; nil if it is gone
+	Current *units.Generation // nil if none was ever ready
+	Held    bool              // a run for all apps leaves it alone
+	InPlace bool              // mode 0: the one service stops before it starts again
+	Number  int               // of the generation that would be made
+	Keep    []string          // units that go on
+	Start   []string          // units that are started
+	Stop    []string          // units that are stopped
+}
+
+// Foresee says what naming the app in a run would do. The error is the one that
+// the run would end with before it touched anything.
+func (m *Machine) Foresee(ctx context.Context, app string) (*Foresight, error) {
+	store := m.Layout.Store(app)
+	current, err := store.Current()
+	if err != nil {
+		return nil, err
+	}
+	all, err := m.ours(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	f := &Foresight{Current: current, Held: current.Held()}
+	running := live(all)
+	f.Spec, err = m.Layout.Read(app)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.Stop = running
+		return f, nil
+	}
+	if err != nil {
+		return f, err
+	}
+	r := &rollout{Machine: m, app: app, store: store, old: current, was: running}
+	if err := r.agree(f.Spec.Plan, f.Spec.Source.Path); err != nil {
+		return f, err
+	}
+	if f.Number, err = store.Next(); err != nil {
+		return f, err
+	}
+	r.new = &units.Generation{App: app, Plan: f.Spec.Plan, Digest: f.Spec.Digest(), Unsized: f.Spec.Unsized()}
+	if f.InPlace = r.inPlace(); f.InPlace {
+		f.Stop, f.Start = running, running
+		return f, nil
+	}
+	i, err := m.Layout.Instances(app)
+	if err != nil {
+		return f, err
+	}
+	if len(running) > 0 || i.Next != 1 {
+		for _, u := range all {
+			n, _ := number(app, u.Name)
+			i.Next = max(i.Next, n+1)
+		}
+	}
+	if f.Spec.Plan.Mode == 1 {
+		f.Keep = r.keep(all)
+	}
+	numbers := i.Take(0, max(0, f.Spec.Plan.Nodes-len(f.Keep)))
+	f.Start = f.Spec.Plan.Instances(app, numbers)
+	f.Stop = without(running, f.Keep)
+	return f, nil
+}
+
+// Units are all units of an app that systemd has loaded, in the order of their
+// numbers, whether or not they run.
+func (m *Machine) Units(ctx context.Context, app string) ([]systemd.Unit, error) {
+	return m.ours(ctx, app)
+}
+
+// Number is the instance number in the name of an app's unit, 0 for the one
+// service of mode 0; false if the unit is not one of the app's.
+func Number(app, unit string) (int, bool) { return number(app, unit) }
+
+// List names units for a person, as systemctl takes them.
+func List(names []string) string { return list(names) }

@@ -1,0 +1,467 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"app-rollout/units"
+)
+
+// A scenario is one kind of rollout, to be tried with every fault at every
+// call that it makes of systemd and of the kernel.
+type scenario struct {
+	name    string
+	start   []string // lines of the .env that is up before; nil: nothing is
+	asks    []string // lines of the .env that is asked for; nil: it is gone
+	prepare func(t *testing.T, w *world)
+	act     func(m *Machine, ctx context.Context, app string) error // nil: Swap
+	need    int                                                     // so many instances of a ready generation serve at every moment
+	fails   bool                                                    // without any fault too
+	boots   bool                                                    // it begins with a boot
+}
+
+var scenarios = []scenario{
+	{name: "first", asks: []string{""}},
+	{name: "first, fails", asks: []string{"BEHAVE=deaf"}, fails: true},
+	{name: "deploy", start: []string{""}, asks: []string{"NEW=1"}, need: 2},
+	{name: "late", start: []string{""}, asks: []string{"BEHAVE=late"}, need: 2},
+	{name: "exits", start: []string{""}, asks: []string{"BEHAVE=exits"}, need: 2, fails: true},
+	{name: "deaf", start: []string{""}, asks: []string{"BEHAVE=deaf", "SYSTEMD_CLUSTER_READY_SEC=1"}, need: 2, fails: true},
+	{name: "elsewhere", start: []string{""}, asks: []string{"BEHAVE=elsewhere", "SYSTEMD_CLUSTER_READY_SEC=1"}, need: 2, fails: true},
+	{name: "beside", start: []string{""}, asks: []string{"BEHAVE=beside"}, need: 2, fails: true},
+	{name: "dies", start: []string{""}, asks: []string{"BEHAVE=dies"}, need: 2, fails: true},
+	{name: "mute", start: []string{""}, asks: []string{"BEHAVE=mute", "SYSTEMD_CLUSTER_READY_SEC=1"}, need: 2, fails: true},
+	{name: "more", start: []string{""}, asks: []string{"SYSTEMD_CLUSTER_NODES=3"}, need: 2},
+	{name: "fewer", start: []string{"SYSTEMD_CLUSTER_NODES=3"}, asks: []string{"SYSTEMD_CLUSTER_NODES=1"}, need: 1},
+	{name: "service", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, asks: []string{"SYSTEMD_CLUSTER_MODE=0", "NEW=1"}},
+	{name: "service, fails", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, asks: []string{"SYSTEMD_CLUSTER_MODE=0", "BEHAVE=dies"}, fails: true},
+	{name: "service to instances", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, asks: []string{"NEW=1"}, need: 1},
+	{name: "service to instances, fails", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, asks: []string{"BEHAVE=dies"}, need: 1, fails: true},
+	{name: "instances to service", start: []string{""}, asks: []string{"SYSTEMD_CLUSTER_MODE=0"}, need: 1},
+	{name: "instances to service, fails", start: []string{""}, asks: []string{"SYSTEMD_CLUSTER_MODE=0", "BEHAVE=dies"}, need: 1, fails: true},
+	{name: "unsteered", start: []string{""}, asks: []string{"NEW=1"}, need: 2, prepare: unsteered},
+	{name: "unsteered, fails", start: []string{""}, asks: []string{"BEHAVE=dies"}, need: 2, prepare: unsteered, fails: true},
+	{name: "roll back", start: []string{""}, asks: []string{"NEW=1"}, need: 2, prepare: deployed, act: (*Machine).Rollback},
+	{name: "gone", start: []string{""}},
+	{name: "boot, never rolled out", asks: []string{""}, boots: true, act: (*Machine).Boot},
+	{name: "boot, as it was", start: []string{""}, asks: []string{""}, need: 2, boots: true, act: (*Machine).Boot},
+	{name: "boot, changed", start: []string{""}, asks: []string{"NEW=1"}, need: 2, boots: true, act: (*Machine).Boot},
+	{name: "boot, changed for the worse", start: []string{""}, asks: []string{"BEHAVE=dies"}, need: 2, boots: true, act: (*Machine).Boot, fails: true},
+}
+
+func unsteered(_ *testing.T, w *world) { w.unsteer = "no BPF here" }
+
+func deployed(t *testing.T, w *world) {
+	t.Helper()
+	if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// watchSec keeps the loops short in which nothing new happens.
+const watchSec = "SYSTEMD_CLUSTER_WATCH_SEC=1"
+
+// world is the state in which the scenario begins.
+func (s scenario) world(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	if s.start != nil {
+		w.env(append([]string{watchSec}, s.start...)...)
+		deployed(t, w)
+	}
+	s.ask(w)
+	if s.prepare != nil {
+		s.prepare(t, w)
+	}
+	if s.boots {
+		w.reboot()
+	}
+	for _, u := range w.units {
+		u.proved = true
+	}
+	w.calls, w.events = nil, nil
+	w.check = func() { w.holds(t, s.need) }
+	return w
+}
+
+// ask makes the .env what the scenario asks for.
+func (s scenario) ask(w *world) {
+	if s.asks == nil {
+		if err := os.Remove(w.layout.Env("shop")); err != nil {
+			w.t.Fatal(err)
+		}
+		return
+	}
+	w.env(append([]string{watchSec}, s.asks...)...)
+}
+
+func (s scenario) do(ctx context.Context, w *world) error {
+	if s.act == nil {
+		return w.machine().Swap(ctx, "shop")
+	}
+	return s.act(w.machine(), ctx, "shop")
+}
+
+// holds checks the invariants 1 and 2 of the package at one moment.
+func (w *world) holds(t *testing.T, need int) {
+	t.Helper()
+	var listen, reached []*fakeUnit
+	ready := 0
+	store := w.layout.Store("shop")
+	for _, u := range w.units {
+		if u.Active != "active" || u.behave == "deaf" || u.behave == "elsewhere" || u.behave == "beside" {
+			continue
+		}
+		listen = append(listen, u)
+		if len(w.led) > 0 && strings.Contains(strings.Join(w.led, " ")+" ", u.Name+" ") {
+			reached = append(reached, u)
+		}
+		if !u.proved {
+			g, err := store.Generation(u.generation)
+			u.proved = err == nil && g.Ready
+		}
+		if u.proved {
+			ready++
+		}
+	}
+	if len(reached) == 0 {
+		reached = listen // without a socket to pick, the kernel picks any
+	}
+	where := fmt.Sprintf("at call %d of %v", len(w.calls), tail(w.calls))
+	if ready < need {
+		t.Errorf("%s only %d ready instances are up, not %d", where, ready, need)
+	}
+	if w.unsteer != "" || need == 0 {
+		return
+	}
+	for _, u := range reached {
+		if !u.proved {
+			t.Errorf("%s connections reach %s, which has not proved itself; steered to %v", where, u.Name, w.led)
+		}
+	}
+}
+
+func tail(calls []string) []string { return calls[max(0, len(calls)-8):] }
+
+// invocations are the starts of the units that run, to see whether they were
+// restarted.
+func (w *world) invocations() map[string]string {
+	m := map[string]string{}
+	for name, u := range w.units {
+		if u.Live() {
+			m[name] = u.Invocation
+		}
+	}
+	return m
+}
+
+// settled checks that exactly one generation is there, whole, and nothing else.
+func (w *world) settled(t *testing.T, s scenario) {
+	t.Helper()
+	g, err := w.layout.Store("shop").Current()
+	if err != nil {
+		t.Errorf("the store cannot be read: %v", err)
+		return
+	}
+	if w.led != nil {
+		t.Errorf("traffic is still steered, to %v", w.led)
+	}
+	for _, pattern := range []string{units.UnitDir + "/*", units.RunDir + "/shop/*.tmp", units.StateDir + "/shop/*.tmp", units.StateDir + "/shop/generations/*/*.tmp", units.StateDir + "/shop/generations/new"} {
+		if left, _ := filepath.Glob(w.layout.Path(pattern)); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+	if g == nil && s.boots {
+		return // what the boot has started is taken over by the next run
+	}
+	live := 0
+	for name, u := range w.units {
+		if u.Active == "failed" {
+			t.Errorf("%s is left failed", name)
+		}
+		if !u.Live() {
+			continue
+		}
+		live++
+		if g == nil {
+			t.Errorf("%s runs, but no generation is recorded", name)
+			continue
+		}
+		own, err := w.layout.Store("shop").Generation(u.generation)
+		if err != nil {
+			t.Errorf("%s runs on generation %d, which cannot be read: %v", name, u.generation, err)
+			continue
+		}
+		if u.generation != g.Number && own.Unsized != g.Unsized {
+			t.Errorf("%s runs generation %d, the current one is %d", name, u.generation, g.Number)
+		}
+		if m := generationOf.FindStringSubmatch(u.text); m == nil || m[1] != fmt.Sprint(g.Number) {
+			// A unit whose file went before a reload still has the old text loaded;
+			// what it runs has been looked at above.
+			if own.Unsized != g.Unsized {
+				t.Errorf("%s would be restarted on %v, the current generation is %d", name, m, g.Number)
+			}
+		}
+		if !u.Up() {
+			t.Errorf("%s is %s (%s)", name, u.Active, u.Sub)
+		}
+	}
+	switch {
+	case g == nil || s.asks == nil && live == 0:
+	case live != g.Nodes:
+		t.Errorf("%d units run, the current generation %d has %d", live, g.Number, g.Nodes)
+	}
+	// Every generation that is kept is whole.
+	numbers, err := w.layout.Store("shop").Generations()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, n := range numbers {
+		if _, err := w.layout.Store("shop").Generation(n); err != nil {
+			t.Errorf("generation %d cannot be read: %v", n, err)
+		}
+	}
+}
+
+// puts right: systemd's ExecStopPost=, then one more run of a good .env, and
+// all is well.
+func (s scenario) mends(t *testing.T, w *world) {
+	t.Helper()
+	w.onCall = nil
+	if err := w.machine().Recover(t.Context(), "shop"); err != nil {
+		t.Errorf("Recover = %v", err)
+	}
+	if s.asks != nil {
+		w.settled(t, s)
+	}
+	w.once(t, s)
+}
+
+// once more: a run with an .env that is good.
+func (w *world) once(t *testing.T, s scenario) {
+	t.Helper()
+	if s.asks != nil {
+		good := []string{watchSec, "MORE=1"}
+		if strings.Contains(strings.Join(s.asks, "\n"), "MODE=0") {
+			good = append(good, "SYSTEMD_CLUSTER_MODE=0")
+		}
+		w.env(good...)
+	}
+	if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+		t.Errorf("one more run: %v", err)
+	}
+	w.settled(t, s)
+	if g, err := w.layout.Store("shop").Current(); s.asks != nil && err == nil && g != nil {
+		if text, err := w.layout.Store("shop").Env(g.Number); err != nil || !strings.Contains(string(text), "MORE=1") {
+			t.Errorf("one more run did not bring what was asked for: generation %d", g.Number)
+		}
+	}
+	w.check = nil
+}
+
+var errFault = errors.New("a fault")
+
+// faults are what is done to a scenario at its k-th call.
+var faults = []struct {
+	name string
+	do   func(t *testing.T, s scenario, k int)
+}{
+	{"an error once", func(t *testing.T, s scenario, k int) { s.errors(t, func(n int) bool { return n == k }) }},
+	{"errors from then on", func(t *testing.T, s scenario, k int) { s.errors(t, func(n int) bool { return n >= k }) }},
+	{"SIGTERM", func(t *testing.T, s scenario, k int) {
+		w := s.world(t)
+		defer w.gone()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w.onCall = func(n int, _ string) error {
+			if n == k {
+				cancel()
+			}
+			return nil
+		}
+		before, was := current(t, w), w.invocations()
+		err := s.do(ctx, w)
+		s.outcome(t, w, before, was, err)
+		s.mends(t, w)
+	}},
+	{"SIGKILL", func(t *testing.T, s scenario, k int) {
+		w, was := s.killed(t, k)
+		defer w.gone()
+		w.check = func() { w.holds(t, s.need) }
+		s.mends(t, w)
+		_ = was
+	}},
+	{"SIGKILL, and of the recovery", func(t *testing.T, s scenario, k int) {
+		all, _ := s.killed(t, k)
+		all.calls = nil
+		_ = all.machine().Recover(t.Context(), "shop")
+		all.gone()
+		for j := range all.calls {
+			if again(all.calls[:j+1]) {
+				continue
+			}
+			w, _ := s.killed(t, k)
+			var w2 *world
+			w.onCall = func(n int, _ string) error {
+				if n == j && w2 == nil {
+					w2 = w.copy()
+				}
+				return nil
+			}
+			w.calls = nil
+			_ = w.machine().Recover(t.Context(), "shop")
+			w.gone()
+			if w2 == nil {
+				t.Fatalf("the recovery makes no call %d", j)
+			}
+			w2.check = func() { w2.holds(t, s.need) }
+			s.mends(t, w2)
+			w2.gone()
+			if t.Failed() {
+				t.Logf("at call %d of the recovery", j)
+				return
+			}
+		}
+	}},
+	{"power cut", func(t *testing.T, s scenario, k int) {
+		w, _ := s.killed(t, k)
+		defer w.gone()
+		before := current(t, w)
+		w.reboot()
+		w.check = func() { w.holds(t, 0) }
+		err := w.machine().Boot(t.Context(), "shop")
+		if err != nil && !s.fails {
+			t.Errorf("Boot = %v", err)
+		}
+		if after := current(t, w); after < before {
+			t.Errorf("after the boot generation %d is the current one, it was %d", after, before)
+		}
+		if err := w.machine().Recover(t.Context(), "shop"); err != nil {
+			t.Errorf("Recover = %v", err)
+		}
+		if before > 0 || err == nil {
+			w.settled(t, s)
+		}
+		w.once(t, s)
+	}},
+}
+
+// killed is the world that is left when the helper is killed at its k-th call.
+func (s scenario) killed(t *testing.T, k int) (*world, map[string]string) {
+	t.Helper()
+	w := s.world(t)
+	defer w.gone()
+	var left *world
+	w.onCall = func(n int, _ string) error {
+		if n == k {
+			left = w.copy()
+		}
+		return nil
+	}
+	was := w.invocations()
+	_ = s.do(t.Context(), w)
+	if left == nil {
+		t.Fatalf("there is no call %d", k)
+	}
+	return left, was
+}
+
+// errors answers some calls with an error.
+func (s scenario) errors(t *testing.T, fails func(int) bool) {
+	t.Helper()
+	w := s.world(t)
+	defer w.gone()
+	w.onCall = func(n int, _ string) error {
+		if fails(n) {
+			return errFault
+		}
+		return nil
+	}
+	before, was := current(t, w), w.invocations()
+	err := s.do(t.Context(), w)
+	s.outcome(t, w, before, was, err)
+	s.mends(t, w)
+}
+
+// outcome checks what a rollout says against what it did.
+func (s scenario) outcome(t *testing.T, w *world, before int, was map[string]string, err error) {
+	t.Helper()
+	after := current(t, w)
+	if err == nil && after == before && s.asks != nil && !s.boots {
+		t.Errorf("nothing is said to have failed, but generation %d is still the current one", before)
+	}
+	if after != before || s.need == 0 {
+		return
+	}
+	for name, id := range was {
+		if u := w.units[name]; u == nil || u.Invocation != id {
+			t.Errorf("%s was touched, though nothing was committed", name)
+		}
+	}
+}
+
+func (w *world) gone() { os.RemoveAll(w.layout.Root) }
+
+// TestModel tries every fault at every call of every scenario.
+func TestModel(t *testing.T) {
+	tried := 0
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			var calls []string
+			synctest.Test(t, func(t *testing.T) {
+				w := s.world(t)
+				before, was := current(t, w), w.invocations()
+				err := s.do(t.Context(), w)
+				if (err != nil) != s.fails {
+					t.Fatalf("without any fault: %v", err)
+				}
+				calls = w.calls
+				s.outcome(t, w, before, was, err)
+				s.mends(t, w)
+			})
+			for _, f := range faults {
+				for k := range calls {
+					if again(calls[:k+1]) {
+						continue
+					}
+					ok := t.Run(fmt.Sprintf("%s/%d", f.name, k), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) { f.do(t, s, k) })
+					})
+					tried++
+					if !ok {
+						t.Logf("%s at call %d of %v", f.name, k, calls[max(0, k-6):min(len(calls), k+2)])
+						if os.Getenv("ALL") == "" {
+							break
+						}
+					}
+				}
+			}
+		})
+	}
+	t.Logf("%d faults were tried", tried)
+}
+
+// again says that the last call is one of a loop in which nothing new has
+// happened for two rounds.
+func again(calls []string) bool {
+	for round := 2; round <= 8; round++ {
+		n := len(calls)
+		if n < 3*round {
+			return false
+		}
+		same := true
+		for i := range round {
+			same = same && calls[n-1-i] == calls[n-1-i-round] && calls[n-1-i] == calls[n-1-i-2*round]
+		}
+		if same {
+			return true
+		}
+	}
+	return false
+}

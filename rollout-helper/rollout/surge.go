@@ -1,0 +1,51 @@
+package rollout
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// surge warns when the new instances may not have the memory they need beside
+// the old ones, which they run beside until these are stopped: what the old
+// ones use is the best guess at that. "" is no warning; nor is what cannot be
+// found out one.
+func (r *rollout) surge(ctx context.Context) string {
+	us, err := r.Systemd.Units(ctx, r.surplus()...)
+	if err != nil || len(us) == 0 {
+		return ""
+	}
+	var used uint64
+	for _, u := range us {
+		used += u.Memory
+	}
+	need := used / uint64(len(us)) * uint64(len(r.fresh))
+	text, err := os.ReadFile(r.Layout.Path("/proc/meminfo"))
+	if err != nil {
+		return ""
+	}
+	available, ok := memAvailable(text)
+	if !ok || need <= available {
+		return ""
+	}
+	return fmt.Sprintf("%d MiB of memory are available, but %s may need %d MiB, as the running ones use %d MiB: some may be killed for want of memory",
+		available>>20, list(r.fresh), need>>20, used>>20)
+}
+
+// memAvailable is the field of that name of /proc/meminfo, in bytes: how much
+// new programs can have without swapping, as the kernel reckons; see proc(5).
+func memAvailable(meminfo []byte) (uint64, bool) {
+	for lines := bufio.NewScanner(bytes.NewReader(meminfo)); lines.Scan(); {
+		value, ok := strings.CutPrefix(lines.Text(), "MemAvailable:")
+		if !ok {
+			continue
+		}
+		kib, err := strconv.ParseUint(strings.TrimSpace(strings.TrimSuffix(value, "kB")), 10, 64)
+		return kib << 10, err == nil
+	}
+	return 0, false
+}

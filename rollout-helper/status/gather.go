@@ -1,0 +1,274 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"app-rollout/rollout-helper/ports"
+	"app-rollout/rollout-helper/rollout"
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/units"
+)
+
+// Eyes see the machine.
+type Eyes struct {
+	*rollout.Machine
+	Connections func(ports ...uint16) ([]sockets.Connection, error)
+}
+
+// Apps are the names of all apps that the user can see, and what is wrong with
+// /etc/app-rollout as a whole.
+func (e Eyes) Apps() (names []string, problems []*units.Problem, err error) {
+	names, problems, err = e.Machine.Apps()
+	if errors.Is(err, fs.ErrPermission) {
+		return units.AppNames(e.Layout)
+	}
+	return names, problems, err
+}
+
+// Report gathers everything about the named apps, or about all.
+func (e Eyes) Report(ctx context.Context, names []string) (*Report, error) {
+	all, problems, err := e.Apps()
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{Version: Version, Machine: e.machine(), Apps: []App{}}
+	if len(names) == 0 {
+		names = all
+		for _, p := range problems {
+			r.Machine.Problems = append(r.Machine.Problems, p.Error())
+		}
+	}
+	listeners, err := e.Traffic.Listeners()
+	if err != nil {
+		r.Machine.Hidden = append(r.Machine.Hidden, "who listens: "+err.Error())
+	}
+	runs, err := e.underWay(ctx)
+	if err != nil {
+		r.Machine.Hidden = append(r.Machine.Hidden, "units: systemd does not answer: "+err.Error())
+	}
+	for _, name := range names {
+		r.Apps = append(r.Apps, e.app(ctx, name, listeners, runs))
+	}
+	return r, nil
+}
+
+func (e Eyes) machine() Machine {
+	m := Machine{PortSharing: "on", Migrates: e.Traffic.Migrates(), Problems: []string{}}
+	if err := ports.Pinned(e.Layout.Path(units.BPFDir), units.SliceGroup); errors.Is(err, fs.ErrPermission) {
+		m.PortSharing, m.PortSharingWhy = "unknown", "only root can look into "+units.BPFDir
+	} else if err != nil {
+		m.PortSharing, m.PortSharingWhy = "off", err.Error()
+	}
+	return m
+}
+
+// underWay are the rollout services that run now, by the app, "" for all.
+func (e Eyes) underWay(ctx context.Context) (map[string]*UnderWay, error) {
+	us, err := e.Systemd.Units(ctx, "app-rollout.service", "app-rollout-boot.service", "app-rollout@*.service")
+	if err != nil {
+		return nil, err
+	}
+	runs := make(map[string]*UnderWay)
+	for _, u := range us {
+		if u.Active != "activating" && u.Active != "deactivating" {
+			continue
+		}
+		app := ""
+		if name, ok := strings.CutPrefix(u.Name, "app-rollout@"); ok {
+			app = strings.TrimSuffix(name, ".service")
+		}
+		runs[app] = &UnderWay{Service: u.Name, Since: u.Since, Says: u.Status}
+	}
+	return runs, nil
+}
+
+// Look gathers what runs of one app, without what its .env asks for.
+func (e Eyes) Look(ctx context.Context, name string) (App, error) {
+	a := App{Name: name}
+	hide := func(string, error) {}
+	store := e.Layout.Store(name)
+	current, err := store.Current()
+	if err != nil {
+		return a, err
+	}
+	e.stored(&a, store, current, hide)
+	us, err := e.Units(ctx, name)
+	if err != nil {
+		return a, err
+	}
+	listeners, err := e.Traffic.Listeners()
+	if err != nil {
+		return a, err
+	}
+	e.instances(&a, us, listeners, hide)
+	return a, nil
+}
+
+func (e Eyes) app(ctx context.Context, name string, listeners []sockets.Listener, runs map[string]*UnderWay) App {
+	a := App{Name: name, Instances: []Instance{}, UnderWay: runs[name]}
+	if all := runs[""]; a.UnderWay == nil && all != nil {
+		a.UnderWay = &UnderWay{Service: all.Service, Since: all.Since}
+		if strings.HasPrefix(all.Says, name+": ") {
+			a.UnderWay.Says = all.Says
+		}
+	}
+	hide := func(what string, err error) { a.Hidden = append(a.Hidden, what+": "+why(err)) }
+	store := e.Layout.Store(name)
+	current, err := store.Current()
+	if err != nil {
+		hide(hiddenStore, err)
+	} else {
+		e.stored(&a, store, current, hide)
+	}
+	a.Asked = e.asked(name, current, err == nil)
+	if a.Asked.State == Hidden {
+		a.Hidden = append(a.Hidden, "what the .env asks for: "+strings.Join(a.Asked.Why, "; "))
+		a.Asked.Why = nil
+	}
+	us, err := e.Units(ctx, name)
+	if err != nil {
+		hide("instances", err)
+		return a
+	}
+	e.instances(&a, us, listeners, hide)
+	a.State = state(a)
+	return a
+}
+
+// why is an error for a user who may not do something.
+func why(err error) string {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return "only root can see them; try sudo"
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
+}
+
+// stored fills in what the store of generations knows.
+func (e Eyes) stored(a *App, store units.Store, current *units.Generation, hide func(string, error)) {
+	a.Held = current.Held()
+	last := current
+	if current != nil {
+		a.Mode, a.Port, a.Nodes = current.Mode, current.Port, current.Nodes
+		a.Generation = &Generation{Number: current.Number, Ready: current.ReadySince(), User: current.User, WorkingDirectory: current.WorkingDirectory}
+	}
+	rejected, err := store.Rejected()
+	if err != nil {
+		hide("rejected generation", err)
+	}
+	if rejected != nil && (current == nil || rejected.Number > current.Number) {
+		last = rejected
+	}
+	if last != nil && last.Rollout != nil {
+		r := last.Rollout
+		a.Last = &Rollout{
+			Generation: last.Number, Result: r.Result, Reason: r.Reason, Started: r.Started, Seconds: r.Seconds,
+			Traffic: r.Rung, TrafficWhy: r.RungWhy, Drained: r.Drained, Cut: r.Cut,
+			MigrateFailed: r.MigrateFailed, ListenDrops: r.ListenDrops,
+		}
+	}
+}
+
+// asked compares the .env with what runs; without rights to the store that
+// cannot be told.
+func (e Eyes) asked(name string, current *units.Generation, known bool) Asked {
+	spec, err := e.Layout.Read(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Asked{State: Gone}
+	case err != nil && os.Geteuid() != 0 && !e.readable(name):
+		return Asked{State: Hidden, Why: []string{"only root and its owner can read it; try sudo"}}
+	case err != nil:
+		a := Asked{State: Invalid}
+		for _, e := range units.Each(err) {
+			a.Why = append(a.Why, e.Error())
+		}
+		return a
+	case !known:
+		return Asked{State: Hidden, Why: []string{"only root can compare it with what runs; try sudo"}}
+	case current == nil:
+		return e.rejected(name, spec, Asked{State: Pending})
+	case current.Digest == spec.Digest():
+		return Asked{State: Same}
+	}
+	a := Asked{State: Pending}
+	if env, err := e.Layout.Store(name).Env(current.Number); err == nil {
+		changes := spec.Since(current, env)
+		a.Changed, a.Otherwise = changes.Variables, changes.Others
+	}
+	return e.rejected(name, spec, a)
+}
+
+// readable says whether the user can open the .env.
+func (e Eyes) readable(name string) bool {
+	f, err := os.Open(e.Layout.Env(name))
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
+}
+
+// rejected marks what failed before.
+func (e Eyes) rejected(name string, spec *units.Spec, a Asked) Asked {
+	g, err := e.Layout.Store(name).Rejected()
+	if err != nil || g == nil || g.Digest != spec.Digest() {
+		return a
+	}
+	a.State, a.Generation = Rejected, g.Number
+	if g.Rollout != nil {
+		a.Why = []string{g.Rollout.Reason}
+	}
+	return a
+}
+
+// state sums up the instances.
+func state(a App) string {
+	up := 0
+	for _, i := range a.Instances {
+		if i.Up() && (a.Generation == nil || i.Generation == 0 || i.Generation == a.Generation.Number) {
+			up++
+		}
+	}
+	switch {
+	case up > 0 && up >= a.Nodes:
+		return "up"
+	case up > 0:
+		return "degraded"
+	case slices.ContainsFunc(a.Instances, func(i Instance) bool { return i.Active != "inactive" }):
+		return "down"
+	}
+	return "stopped"
+}
+
+// Says is the state for a person.
+func (a App) Says() string {
+	up := 0
+	for _, i := range a.Instances {
+		if i.Up() {
+			up++
+		}
+	}
+	n := len(a.Instances)
+	switch {
+	case a.State == "stopped":
+		return "stopped"
+	case a.Nodes > 0 && up <= a.Nodes:
+		n = a.Nodes
+	}
+	if n == 1 {
+		return map[bool]string{true: "1 instance is up", false: "its instance is down"}[up == 1]
+	}
+	return fmt.Sprintf("%d of %d instances are up", up, n)
+}
+
+// HidesStore says that the generations cannot be seen.
+func (a App) HidesStore() bool {
+	return slices.ContainsFunc(a.Hidden, func(h string) bool { return strings.HasPrefix(h, hiddenStore) })
+}
+
+const hiddenStore = "generations, hold and last rollout"

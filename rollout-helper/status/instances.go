@@ -1,0 +1,93 @@
+package status
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"app-rollout/rollout-helper/rollout"
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
+)
+
+// instances fills in the app's units: those that run, and those that failed.
+func (e Eyes) instances(a *App, us []systemd.Unit, listeners []sockets.Listener, hide func(string, error)) {
+	var cgroups []map[uint64]bool
+	for _, u := range us {
+		if !u.Live() && u.Active != "failed" {
+			continue
+		}
+		n, _ := rollout.Number(a.Name, u.Name)
+		i := Instance{
+			Unit: u.Name, Number: n, Generation: generation(u.Source), Active: u.Active, Sub: u.Sub,
+			PID: u.MainPID, Since: u.Since, Restarts: u.Restarts, Memory: u.Memory,
+		}
+		if a.Generation == nil && n > 0 {
+			a.Mode = 1
+		}
+		ids, err := e.Traffic.Cgroups(u)
+		if err != nil {
+			hide("sockets of "+u.Name, err)
+		}
+		cgroups = append(cgroups, ids)
+		a.Instances = append(a.Instances, i)
+	}
+	if a.Generation == nil {
+		a.Nodes = max(a.Nodes, len(a.Instances))
+	}
+	e.shares(a, cgroups, listeners, hide)
+}
+
+// generation is the number in the path of a frozen .env; 0 if it is not in the
+// store: the generator froze it, and no run has recorded it yet.
+func generation(source string) int {
+	n, err := strconv.Atoi(path.Base(path.Dir(source)))
+	if err != nil || !strings.Contains(source, "/generations/") {
+		return 0
+	}
+	return n
+}
+
+// shares counts sockets: the kernel picks a listener of the group by a hash of
+// the connection's addresses, so each gets the same share.
+func (e Eyes) shares(a *App, cgroups []map[uint64]bool, listeners []sockets.Listener, hide func(string, error)) {
+	asked := make(map[uint16]bool)
+	total := 0
+	for i := range a.Instances {
+		for _, l := range listeners {
+			port := l.Addr.Port()
+			if !cgroups[i][l.Cgroup] || a.Port != 0 && int(port) != a.Port {
+				continue
+			}
+			a.Instances[i].Listeners++
+			total++
+			asked[port] = true
+		}
+	}
+	for i := range a.Instances {
+		if total > 0 && a.UnderWay == nil {
+			share := 100 * float64(a.Instances[i].Listeners) / float64(total)
+			a.Instances[i].Share = &share
+		}
+	}
+	// An old instance whose listener is closed may still have connections.
+	if a.Port != 0 {
+		asked[uint16(a.Port)] = true
+	}
+	if len(a.Instances) == 0 || len(asked) == 0 {
+		return
+	}
+	connections, err := e.Connections(slices.Sorted(maps.Keys(asked))...)
+	if err != nil {
+		hide("connections", err)
+	}
+	for _, c := range connections {
+		for i := range a.Instances {
+			if !c.HalfOpen && cgroups[i][c.Cgroup] {
+				a.Instances[i].Connections++
+			}
+		}
+	}
+}

@@ -1,0 +1,115 @@
+// Package status gathers how apps stand: what runs, what their .env files ask
+// for, and how the last rollouts went. It changes nothing, and tells what the
+// user who asks may not see instead of failing.
+package status
+
+import "time"
+
+// Version is that of the schema below. It grows when a field changes its
+// meaning or goes; new fields may come at any time. The schema is described in
+// app-rollout(1), "JSON".
+const Version = 1
+
+// Report is what `app-rollout status --json` prints. No field ever holds the
+// value of a variable.
+type Report struct {
+	Version int     `json:"version"`
+	Machine Machine `json:"machine"`
+	Apps    []App   `json:"apps"`
+}
+
+// Machine is what holds for all apps.
+type Machine struct {
+	PortSharing    string   `json:"port_sharing"` // "on", "off" or "unknown"
+	PortSharingWhy string   `json:"port_sharing_reason,omitempty"`
+	Migrates       bool     `json:"migrates"`         // net.ipv4.tcp_migrate_req
+	Problems       []string `json:"problems"`         // of /etc/app-rollout as a whole
+	Hidden         []string `json:"hidden,omitempty"` // what could not be seen, and why
+}
+
+// App is one app.
+type App struct {
+	Name       string      `json:"app"`
+	State      string      `json:"state"` // "up", "degraded", "down" or "stopped"
+	Mode       int         `json:"mode"`
+	Port       int         `json:"port,omitempty"`
+	Nodes      int         `json:"nodes"`      // instances that there should be
+	Generation *Generation `json:"generation"` // the current one; null if none was ever ready, or it cannot be seen
+	Held       bool        `json:"held"`       // rolled back by a person; a run for all leaves it alone
+	Asked      Asked       `json:"asked"`
+	Last       *Rollout    `json:"last_rollout"`
+	UnderWay   *UnderWay   `json:"under_way"` // the run that works on it now
+	Instances  []Instance  `json:"instances"`
+	Hidden     []string    `json:"hidden,omitempty"` // what could not be seen, and why
+}
+
+// Generation is the current one.
+type Generation struct {
+	Number           int       `json:"generation"`
+	Ready            time.Time `json:"ready"` // when it became ready
+	User             string    `json:"user,omitempty"`
+	WorkingDirectory string    `json:"working_directory,omitempty"`
+}
+
+// What an .env asks for, against the current generation.
+const (
+	Same     = "same"
+	Pending  = "pending"  // the next run rolls it out
+	Rejected = "rejected" // it failed before; only a run that names the app, or a run for all, tries it again
+	Invalid  = "invalid"
+	Gone     = "gone" // the next run stops the app
+	Hidden   = "hidden"
+)
+
+// Asked is what the .env asks for.
+type Asked struct {
+	State      string   `json:"state"`
+	Generation int      `json:"generation,omitempty"` // the rejected one
+	Changed    []string `json:"changed,omitempty"`    // names of variables
+	Otherwise  []string `json:"otherwise,omitempty"`  // what else changed, in words
+	Why        []string `json:"why,omitempty"`        // of rejected and invalid
+}
+
+// Rollout is the newest that ended.
+type Rollout struct {
+	Generation int       `json:"generation"`
+	Result     string    `json:"result"` // "ready" or "failed"
+	Reason     string    `json:"reason,omitempty"`
+	Started    time.Time `json:"started"`
+	Seconds    float64   `json:"seconds"`
+	Traffic    string    `json:"traffic"` // "steered", "migrated" or "plain"
+	TrafficWhy string    `json:"traffic_reason,omitempty"`
+	Drained    int       `json:"drained"`
+	Cut        int       `json:"cut"`
+	// The kernel's counters while it lasted, of the whole machine.
+	MigrateFailed uint64 `json:"migrate_failed"`
+	ListenDrops   uint64 `json:"listen_drops"`
+}
+
+// UnderWay is a run that has not ended.
+type UnderWay struct {
+	Service string    `json:"service"`
+	Since   time.Time `json:"since"`
+	Says    string    `json:"says,omitempty"` // its status text
+}
+
+// Instance is one unit of the app.
+type Instance struct {
+	Unit        string    `json:"unit"`
+	Number      int       `json:"instance"`
+	Generation  int       `json:"generation,omitempty"` // 0: not recorded yet
+	Active      string    `json:"active"`
+	Sub         string    `json:"sub"`
+	PID         uint32    `json:"pid,omitempty"`
+	Since       time.Time `json:"since"`
+	Restarts    uint32    `json:"restarts"`
+	Memory      uint64    `json:"memory_bytes,omitempty"`
+	Listeners   int       `json:"listeners"`   // on the app's port; without PORT, on any
+	Connections int       `json:"connections"` // that it has taken and not closed
+	// Share of the app's new connections, in percent, as the kernel spreads them
+	// over the listeners; null while a run is under way, which steers them.
+	Share *float64 `json:"share_percent"`
+}
+
+// Up says that the instance runs as it should.
+func (i Instance) Up() bool { return i.Active == "active" || i.Active == "reloading" }

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"app-rollout/rollout-helper/status"
+)
+
+// view shows runs to a person: on a terminal one live line an app, and what
+// went wrong with the log of who did it; otherwise each record as it comes.
+// At the end there is one line an app.
+type view struct {
+	out, err *screen
+	eyes     status.Eyes
+	apps     []*progress // in the order of their names
+	shown    int         // live lines on the terminal
+	looked   time.Time
+	wide     int // the longest name
+	began    time.Time
+}
+
+// progress is how far one app has come.
+type progress struct {
+	name     string
+	step     string
+	text     string
+	began    time.Time
+	ended    time.Time
+	number   int // generation that is rolled out
+	before   int // the current one when the run began
+	failures []record
+	counts   string
+}
+
+// lookTick is how often instances and connections are counted for the live
+// lines, and mostLooked for how many apps at once.
+const (
+	lookTick   = 300 * time.Millisecond
+	mostLooked = 4
+)
+
+func newView(out, err *screen, e status.Eyes, apps []string) *view {
+	v := &view{out: out, err: err, eyes: e, began: time.Now()}
+	for _, name := range slices.Sorted(slices.Values(apps)) {
+		p := &progress{name: name}
+		if current, err := e.Layout.Store(name).Current(); err == nil && current != nil {
+			p.before = current.Number
+		}
+		v.apps = append(v.apps, p)
+		v.wide = max(v.wide, utf8.RuneCountInString(name))
+	}
+	return v
+}
+
+func (v *view) app(name string) *progress {
+	for _, p := range v.apps {
+		if p.name == name {
+			return p
+		}
+	}
+	if name == "" {
+		return nil
+	}
+	// One that came meanwhile.
+	p := &progress{name: name}
+	v.apps = append(v.apps, p)
+	return p
+}
+
+// record takes in one line of a run's log.
+func (v *view) record(r record) {
+	if p := v.app(r.App); p != nil {
+		if p.began.IsZero() {
+			p.began = time.Now()
+		}
+		p.step, p.text = r.Step, strings.TrimPrefix(r.Text, p.name+": ")
+		if n, err := strconv.Atoi(r.Number); err == nil {
+			p.number = n
+		}
+		if r.failed() {
+			p.failures = append(p.failures, r)
+			p.ended = time.Now()
+		}
+	}
+	switch {
+	case !v.out.tty && r.failed():
+		v.err.println(r.Text)
+	case !v.out.tty:
+		v.out.println(r.Text)
+	case r.Step == "" || r.Priority == "4" || r.failed() && r.App == "" && r.Step != "end":
+		// What stands in no live line, and warnings.
+		v.clear()
+		v.out.println(v.out.paint(yellow, r.Text))
+	}
+}
+
+// note says something of our own.
+func (v *view) note(text string) {
+	v.clear()
+	v.err.println(text)
+}
+
+// clear removes the live lines.
+func (v *view) clear() {
+	if v.shown > 0 {
+		fmt.Fprintf(v.out.w, "\x1b[%dA\x1b[J", v.shown)
+		v.shown = 0
+	}
+}
+
+// draw draws the live lines anew.
+func (v *view) draw(ctx context.Context) {
+	if !v.out.tty {
+		return
+	}
+	if time.Since(v.looked) >= lookTick {
+		v.look(ctx)
+		v.looked = time.Now()
+	}
+	v.clear()
+	for _, p := range v.apps {
+		if p.began.IsZero() {
+			continue
+		}
+		v.out.println(v.out.cut(v.line(p)))
+		v.shown++
+	}
+}
+
+func (v *view) line(p *progress) string {
+	end := time.Now()
+	if !p.ended.IsZero() {
+		end = p.ended
+	}
+	text := p.counts
+	if text == "" || p.step == "failed" {
+		text = p.text
+	}
+	return fmt.Sprintf("%-*s  %-7s %6.1f s  %s", v.wide, p.name, p.step, end.Sub(p.began).Seconds(), text)
+}
+
+// look counts, for the live lines.
+func (v *view) look(ctx context.Context) {
+	looked := 0
+	for _, p := range v.apps {
+		if p.began.IsZero() || !p.ended.IsZero() || p.number == 0 || looked == mostLooked {
+			continue
+		}
+		looked++
+		a, err := v.eyes.Look(ctx, p.name)
+		if err != nil {
+			continue
+		}
+		p.counts = counts(a, p.number)
+	}
+}
+
+// counts tells the instances of a generation and what the others still have.
+func counts(a status.App, number int) string {
+	ready, fresh, old, connections := 0, 0, 0, 0
+	for _, i := range a.Instances {
+		if i.Generation != number {
+			old++
+			connections += i.Connections
+			continue
+		}
+		fresh++
+		if i.Up() && i.Listeners > 0 {
+			ready++
+		}
+	}
+	text := fmt.Sprintf("generation %d: %d of %d instances listen", number, ready, fresh)
+	if old > 0 {
+		text += fmt.Sprintf(", %d connections on %d old ones", connections, old)
+	}
+	return text
+}
+
+// summary is the end: one line an app, and where one failed, what helps.
+func (v *view) summary(ctx context.Context) {
+	v.clear()
+	failed := 0
+	for _, p := range v.apps {
+		if len(p.failures) > 0 {
+			failed++
+			v.teach(p)
+			continue
+		}
+		if text := v.success(ctx, p); text != "" {
+			if v.out.tty {
+				v.out.println(v.out.paint(green, "✓"), text)
+			} else {
+				v.out.println(text)
+			}
+		}
+	}
+	if v.out.tty && failed > 0 && len(v.apps) > 1 {
+		v.out.printf("%d of %d apps failed\n", failed, len(v.apps))
+	}
+}
+
+// teach says of a failed app what happened and, on a terminal, what the
+// instance itself had to say, which may be secret and so goes nowhere else.
+func (v *view) teach(p *progress) {
+	if !v.out.tty {
+		return
+	}
+	for _, r := range p.failures {
+		v.out.println(v.out.paint(red, "✗"), r.Text)
+		if r.Unit == "" {
+			continue
+		}
+		lines := lastLines(r.Unit, 10)
+		if len(lines) == 0 {
+			v.out.println(v.out.paint(dim, "    "+r.Unit+" has logged nothing"))
+			continue
+		}
+		v.out.println(v.out.paint(dim, "    the last it logged ("+r.Unit+"):"))
+		for _, line := range lines {
+			v.out.println(v.out.paint(dim, "    │ ") + v.out.cut(line))
+		}
+	}
+}
+
+// success is the line for an app that did not fail.
+func (v *view) success(ctx context.Context, p *progress) string {
+	current, err := v.eyes.Layout.Store(p.name).Current()
+	if err != nil || current == nil || current.Rollout == nil || p.began.IsZero() {
+		return ""
+	}
+	if current.Number == p.before {
+		return fmt.Sprintf("%s: generation %d serves, as before", p.name, current.Number)
+	}
+	if p.step == "stop" && p.number == 0 {
+		return ""
+	}
+	r := current.Rollout
+	return fmt.Sprintf("%s: generation %d serves: rolled out in %.1f s, traffic %s%s, %d connections cut",
+		p.name, current.Number, r.Seconds, r.Rung, because(r.RungWhy), r.Cut)
+}

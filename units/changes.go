@@ -1,0 +1,117 @@
+package units
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Changes says in what two states of an app differ: variables by their names,
+// everything else in words. It never holds a value.
+type Changes struct {
+	Variables []string
+	Others    []string
+}
+
+// None: nothing differs.
+func (c Changes) None() bool { return len(c.Variables) == 0 && len(c.Others) == 0 }
+
+// Names is all of it, for one line.
+func (c Changes) Names() []string { return slices.Concat(c.Variables, c.Others) }
+
+// frozen is what can be told apart without knowing any value.
+type frozen struct {
+	digest string
+	env    []byte
+	source string
+	plan   Plan
+}
+
+// Since says what the spec asks for otherwise than a generation, whose frozen
+// .env is env.
+func (s *Spec) Since(g *Generation, env []byte) Changes {
+	return compare(frozen{g.Digest, env, g.Source, g.Plan}, frozen{s.Digest(), s.Source.Text, s.Source.Path, s.Plan})
+}
+
+// Since says in what a generation differs from an earlier one; the texts are
+// their frozen .envs.
+func (g *Generation) Since(before *Generation, env, envBefore []byte) Changes {
+	return compare(frozen{before.Digest, envBefore, before.Source, before.Plan}, frozen{g.Digest, env, g.Source, g.Plan})
+}
+
+func compare(before, after frozen) (c Changes) {
+	if before.digest == after.digest {
+		return c
+	}
+	old, err := parse(before.source, before.env)
+	if err != nil {
+		return Changes{Others: []string{"the text"}}
+	}
+	now, err := parse(after.source, after.env)
+	if err != nil {
+		return Changes{Others: []string{"the text"}}
+	}
+	names := slices.Concat(slices.Collect(maps.Keys(old.values)), slices.Collect(maps.Keys(now.values)))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		a, had := old.values[name]
+		b, has := now.values[name]
+		if had != has || a != b {
+			c.Variables = append(c.Variables, name)
+		}
+	}
+	other := func(differs bool, variable, words string) {
+		if differs && !slices.Contains(c.Variables, variable) {
+			c.Others = append(c.Others, words)
+		}
+	}
+	other(before.source != after.source, "", "the place of the .env")
+	other(before.plan.WorkingDirectory != after.plan.WorkingDirectory, "SYSTEMD_WORKING_DIRECTORY", "the release (where the working directory leads)")
+	other(before.plan.User != after.plan.User, "SYSTEMD_USER", "the owner of the .env")
+	other(before.plan.Nodes != after.plan.Nodes && before.plan.Mode == after.plan.Mode, "SYSTEMD_CLUSTER_NODES", "the number of CPUs")
+	if c.None() {
+		if bytes.Equal(before.env, after.env) {
+			c.Others = append(c.Others, "where a path in the settings leads")
+		} else {
+			c.Others = append(c.Others, "comments or spelling only")
+		}
+	}
+	return c
+}
+
+// Next is the number that the next generation gets; nothing is reserved by asking.
+func (s Store) Next() (int, error) { return s.next() }
+
+// ReadFile reads an .env that lies elsewhere than in /etc/app-rollout as if a
+// link there led to it.
+func (l Layout) ReadFile(app, path string) (*Source, error) {
+	w, err := l.walk(path)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	src, err := l.readSource(app, w)
+	if err == nil {
+		src.Linked = true
+	}
+	return src, err
+}
+
+// Shell quotes a path for a command that a person may paste.
+func Shell(path string) string { return shell(path) }
+
+// ReadySince is when the generation became ready: its rollout's commit.
+func (g *Generation) ReadySince() time.Time {
+	if g.Rollout == nil {
+		return g.Created
+	}
+	at := g.Rollout.Started
+	for _, s := range g.Rollout.Steps {
+		at = at.Add(time.Duration(s.Milliseconds * float64(time.Millisecond)))
+		if s.Name == "commit" {
+			break
+		}
+	}
+	return at
+}

@@ -1,0 +1,401 @@
+package units
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	passwd = "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\nbob:x:1002:1002::/home/bob:/bin/sh\ncarol:x:1003:100::/:/bin/sh\n"
+	groups = "root:x:0:\nusers:x:100:\nalice:x:1001:\nbob:x:1002:alice\nwww:x:33:\n"
+)
+
+// accountsTree is a tree with users: alice has a private group, bob's has
+// another member, carol's primary group is everybody's.
+func accountsTree(t *testing.T, files map[string]string) Layout {
+	t.Helper()
+	files["/etc/passwd"], files["/etc/group"] = passwd, groups
+	return tree(t, files)
+}
+
+const (
+	alice = 1001
+	bob   = 1002
+	carol = 1003
+)
+
+func TestReadSource(t *testing.T) {
+	type own struct {
+		path     string
+		uid, gid int
+	}
+	type mode struct {
+		path string
+		mode os.FileMode
+	}
+	release := map[string]string{
+		"/etc/app-rollout/shop.env":    "-> /srv/shop/current/.env",
+		"/srv/shop/current":            "-> releases/12",
+		"/srv/shop/releases/12/.env":   "A=1\n",
+		"/srv/shop/releases/12/app.js": "x",
+	}
+	alices := []own{
+		{"/srv/shop", alice, alice}, {"/srv/shop/current", alice, alice}, {"/srv/shop/releases", alice, alice},
+		{"/srv/shop/releases/12", alice, alice}, {"/srv/shop/releases/12/.env", alice, alice},
+	}
+	plain := map[string]string{"/etc/app-rollout/shop.env": "A=1\n"}
+	for _, c := range []struct {
+		name   string
+		files  map[string]string
+		owners []own
+		modes  []mode
+		path   string // of the source
+		user   string
+		err    string
+	}{
+		{name: "root's file", files: plain, path: "/etc/app-rollout/shop.env", user: "root"},
+		{name: "root's release", files: release, path: "/srv/shop/releases/12/.env", user: "root"},
+		{name: "alice's release", files: release, owners: alices, path: "/srv/shop/releases/12/.env", user: "alice"},
+		{name: "alice's file in place", files: plain, owners: []own{{"/etc/app-rollout/shop.env", alice, alice}}, path: "/etc/app-rollout/shop.env", user: "alice"},
+		{name: "umask 002 and a private group", files: release, owners: alices,
+			modes: []mode{{"/srv/shop/releases", 0o775}, {"/srv/shop/releases/12/.env", 0o664}}, path: "/srv/shop/releases/12/.env", user: "alice"},
+
+		{name: "another user's file on root's way", files: release, owners: alices[:4],
+			err: "/srv/shop: belongs to alice, not to root, the owner of the .env; chown -h root /srv/shop"},
+		{name: "another user's link", files: release, owners: []own{{"/srv/shop/current", alice, alice}, {"/srv/shop/releases/12/.env", bob, bob}},
+			err: "/srv/shop/current: belongs to alice, not to root or bob, the owner of the .env; chown -h bob /srv/shop/current"},
+		{name: "a user's link to a root file", files: release, owners: []own{{"/srv/shop/current", alice, alice}},
+			err: "/srv/shop/current: belongs to alice, not to root, the owner of the .env; chown -h root /srv/shop/current"},
+		{name: "writable by all", files: plain, modes: []mode{{"/etc/app-rollout/shop.env", 0o646}},
+			err: "/etc/app-rollout/shop.env: can be written by everybody; chmod o-w /etc/app-rollout/shop.env"},
+		{name: "a directory writable by all", files: release, modes: []mode{{"/srv/shop/releases", 0o757}},
+			err: "/srv/shop/releases: can be written by everybody; chmod o-w /srv/shop/releases"},
+		{name: "a sticky directory is writable all the same", files: release, modes: []mode{{"/srv/shop/releases", 0o777 | os.ModeSticky}},
+			err: "/srv/shop/releases: can be written by everybody; chmod o-w /srv/shop/releases"},
+		{name: "the directory of the links writable by all", files: plain, modes: []mode{{"/etc/app-rollout", 0o777}},
+			err: "/etc/app-rollout: can be written by everybody; chmod o-w /etc/app-rollout"},
+		{name: "writable by a group of services", files: plain, owners: []own{{"/etc/app-rollout/shop.env", 0, 33}}, modes: []mode{{"/etc/app-rollout/shop.env", 0o664}},
+			err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
+		{name: "a private group with a guest", files: plain, owners: []own{{"/etc/app-rollout/shop.env", bob, bob}}, modes: []mode{{"/etc/app-rollout/shop.env", 0o664}},
+			err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
+		{name: "a primary group of many", files: plain, owners: []own{{"/etc/app-rollout/shop.env", carol, 100}}, modes: []mode{{"/etc/app-rollout/shop.env", 0o664}},
+			err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			needRoot(t)
+			l := accountsTree(t, clone(c.files))
+			for _, o := range c.owners {
+				if err := os.Lchown(l.Path(o.path), o.uid, o.gid); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, m := range c.modes {
+				if err := os.Chmod(l.Path(m.path), m.mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			src, err := l.ReadSource("shop")
+			if got := strings.Join(lines(err), "\n"); got != c.err {
+				t.Fatalf("error is\n%s\nwant\n%s", got, c.err)
+			}
+			if err != nil {
+				if errors.Is(err, fs.ErrNotExist) {
+					t.Error("a refused file counts as missing")
+				}
+				return
+			}
+			if src.Path != c.path || src.User != c.user || string(src.Text) != "A=1\n" || src.Linked != (c.path != "/etc/app-rollout/shop.env") {
+				t.Errorf("source is %+v", src)
+			}
+		})
+	}
+}
+
+func clone(m map[string]string) map[string]string {
+	c := make(map[string]string, len(m))
+	for k, v := range m {
+		c[k] = v
+	}
+	return c
+}
+
+// What is no readable file is refused at once, and only a missing one counts
+// as missing: an app whose .env is gone is stopped.
+func TestReadSourceOddFiles(t *testing.T) {
+	const name = "/etc/app-rollout/shop.env"
+	for _, c := range []struct {
+		name    string
+		files   map[string]string
+		make    func(path string) error
+		err     string
+		missing bool
+	}{
+		{name: "gone", err: "open /etc/app-rollout/shop.env: file does not exist", missing: true},
+		{name: "dangling", files: map[string]string{name: "-> /srv/gone/.env"},
+			err: name + ": leads to /srv, which is not there"},
+		{name: "a dangling link in /etc/app-rollout", files: map[string]string{name: "-> other.env"},
+			err: name + ": leads to /etc/app-rollout/other.env, which is not there"},
+		{name: "a loop", files: map[string]string{name: "-> shop.env"},
+			err: name + ": leads through more than 40 links; point it to the real place"},
+		{name: "a directory", make: func(p string) error { return os.Mkdir(p, 0o755) },
+			err: name + ": is a directory; an .env must be a regular file"},
+		{name: "a FIFO", make: func(p string) error { return unix.Mkfifo(p, 0o644) },
+			err: name + ": is a FIFO; an .env must be a regular file"},
+		{name: "a socket", make: func(p string) error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p, Net: "unix"})
+			if err == nil {
+				l.SetUnlinkOnClose(false)
+				err = l.Close()
+			}
+			return err
+		}, err: name + ": is a socket; an .env must be a regular file"},
+		{name: "sparse", make: func(p string) error {
+			return errors.Join(os.WriteFile(p, nil, 0o644), os.Truncate(p, 1<<30))
+		}, err: name + ": is larger than 64 KiB; keep large values in files of their own"},
+		{name: "hard links", make: func(p string) error {
+			return errors.Join(os.WriteFile(p, nil, 0o644), os.Link(p, p+".bak"))
+		}, err: name + ": has 2 hard links; make it a file of its own: cp " + name + " " + name + ".new && mv " + name + ".new " + name},
+		{name: "out of the root and back", files: map[string]string{name: "-> ../../../../../../etc/app-rollout/real", "/etc/app-rollout/real": ""}},
+		{name: "a file as a directory", files: map[string]string{name: "-> /srv/file/.env", "/srv/file": ""},
+			err: name + ": leads to /srv/file, which is not a directory"},
+		{name: "a name with a line break", files: map[string]string{name: "-> /srv/a\nb/.env"},
+			err: name + ": leads to /srv, which is not there"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := map[string]string{"/etc/app-rollout/.keep": ""}
+			for k, v := range c.files {
+				files[k] = v
+			}
+			l := tree(t, files)
+			if c.make != nil {
+				if err := c.make(l.Path(name)); err != nil {
+					t.Skip(err) // a socket's path may be too long here
+				}
+			}
+			began := time.Now()
+			_, err := l.ReadSource("shop")
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("took %s", took)
+			}
+			if got := strings.Join(lines(err), "\n"); got != c.err {
+				t.Errorf("error is\n%s\nwant\n%s", got, c.err)
+			}
+			if errors.Is(err, fs.ErrNotExist) != c.missing {
+				t.Errorf("counts as missing: %t", !c.missing)
+			}
+		})
+	}
+	// Without the directory nothing is known of any app.
+	if _, err := (Layout{Root: t.TempDir()}).ReadSource("shop"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// A device is refused before it is opened: opening a watchdog arms it. Nor is
+// a file system entered that may hang, or whose files are not what they seem.
+func TestWalkOddMounts(t *testing.T) {
+	for _, path := range []string{"/proc/self/environ", "/proc/kmsg", "/sys/kernel/uevent_seqnum"} {
+		if _, err := (Layout{}).walk(path); err == nil || !strings.Contains(err.Error(), "may keep the boot waiting") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	w, err := (Layout{}).walk("/dev/zero")
+	if err != nil {
+		return // the usual case: /dev is a file system of its own
+	}
+	defer w.close()
+	if _, err := (Layout{}).readSource("shop", w); err == nil || !strings.Contains(err.Error(), "is a device") {
+		t.Errorf("/dev/zero: %v", err)
+	}
+}
+
+// A FUSE or automount file system is refused by its type in the table of
+// mounts, which is looked up before anything of it is asked.
+func TestHangingTypes(t *testing.T) {
+	for fs, want := range map[string]bool{"fuse": true, "fuse.sshfs": true, "fuseblk": true, "autofs": true, "proc": true,
+		"ext4": false, "btrfs": false, "overlay": false, "tmpfs": false, "nfs4": false, "zfs": false} {
+		if hangs(fs) != want {
+			t.Errorf("%s: %t", fs, !want)
+		}
+	}
+}
+
+// A file that grows while it is read is read to the limit and no further.
+func TestReadAtMost(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	go func() {
+		for {
+			if _, err := w.Write(make([]byte, 4096)); err != nil {
+				return
+			}
+		}
+	}()
+	if _, err := readAtMost(int(r.Fd()), 10); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("error is %v", err)
+	}
+	r.Close()
+	w.Close()
+}
+
+// While a link is swapped to and fro, what is read is either an allowed file or
+// refused, never a file of another.
+func TestReadSourceRace(t *testing.T) {
+	l := tree(t, map[string]string{
+		"/etc/app-rollout/shop.env": "-> /srv/shop/.env",
+		"/srv/shop/.env":            "A=good\n",
+		"/srv/other/secret":         "A=" + canary + "\n",
+	})
+	if err := os.Chmod(l.Path("/srv/other"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		link, tmp := l.Env("shop"), l.Path("/etc/app-rollout/tmp")
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			target := "/srv/shop/.env"
+			if i%2 == 0 {
+				target = "/srv/other/secret"
+			}
+			os.Symlink(target, tmp)
+			os.Rename(tmp, link)
+		}
+	}()
+	for range 2000 {
+		src, err := l.ReadSource("shop")
+		if err == nil && string(src.Text) != "A=good\n" {
+			t.Errorf("read %q", src.Text)
+			break
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Error("counts as missing")
+			break
+		}
+	}
+	close(stop)
+	<-done
+}
+
+func TestAppNames(t *testing.T) {
+	l := tree(t, map[string]string{
+		"/etc/app-rollout/shop.env":                             "",
+		"/etc/app-rollout/a-b_9.env":                            "",
+		"/etc/app-rollout/80.env":                               "",
+		"/etc/app-rollout/" + strings.Repeat("x", 236) + ".env": "",
+		"/etc/app-rollout/" + strings.Repeat("x", 237) + ".env": "",
+		"/etc/app-rollout/Shop.env":                             "",
+		"/etc/app-rollout/-x.env":                               "",
+		"/etc/app-rollout/a@b.env":                              "",
+		"/etc/app-rollout/app-rollout-boot.env":                 "",
+		"/etc/app-rollout/a\nb.env":                             "",
+		"/etc/app-rollout/README":                               "",
+		"/etc/app-rollout/off.env.off":                          "",
+		"/etc/app-rollout/.hidden.env":                          "",
+		"/etc/app-rollout/shop.env~":                            "",
+		"/etc/app-rollout/.shop.env.swp":                        "",
+		"/etc/app-rollout/shop.env.bak":                         "",
+		"/etc/app-rollout/shop.env.dpkg-new":                    "",
+	})
+	names, problems, err := AppNames(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(names, " "), "80 a-b_9 shop "+strings.Repeat("x", 236); got != want {
+		t.Errorf("apps are %s, want %s", got, want)
+	}
+	var refused []string
+	for _, p := range problems {
+		refused = append(refused, p.Path)
+		if strings.Contains(p.Error(), "\n") {
+			t.Errorf("%q has two lines", p)
+		}
+	}
+	want := []string{"/etc/app-rollout/-x.env", "/etc/app-rollout/README", "/etc/app-rollout/Shop.env",
+		`"/etc/app-rollout/` + `a\nb.env"`, "/etc/app-rollout/a@b.env", "/etc/app-rollout/app-rollout-boot.env",
+		"/etc/app-rollout/" + strings.Repeat("x", 237) + ".env"}
+	want[3] = `/etc/app-rollout/"a\nb.env"`
+	if strings.Join(refused, "\n") != strings.Join(want, "\n") {
+		t.Errorf("refused are\n%s\nwant\n%s", strings.Join(refused, "\n"), strings.Join(want, "\n"))
+	}
+	if names, problems, err := AppNames(Layout{Root: t.TempDir()}); len(names) != 0 || len(problems) != 0 || err != nil {
+		t.Errorf("without a directory: %v %v %v", names, problems, err)
+	}
+}
+
+func TestShadows(t *testing.T) {
+	l := tree(t, map[string]string{
+		"/usr/lib/systemd/system/ssh.service":         "[Unit]\n",
+		"/usr/lib/systemd/system/getty@.service":      "[Unit]\n",
+		"/usr/local/lib/systemd/system/mine.service":  "-> /opt/mine.service",
+		"/etc/systemd/system/masked@.service":         "-> /dev/null",
+		"/etc/init.d/old":                             "#!",
+		"/run/systemd/system/shop.service":            Header + "[Unit]\n",
+		"/etc/systemd/system/dropin.service.d/x.conf": "",
+	})
+	for app, want := range map[string]string{
+		"ssh":    "installed as /usr/lib/systemd/system/ssh.service",
+		"getty":  "installed as /usr/lib/systemd/system/getty@.service",
+		"mine":   "installed as /usr/local/lib/systemd/system/mine.service",
+		"masked": "installed as /etc/systemd/system/masked@.service",
+		"old":    "init script /etc/init.d/old",
+		"shop":   "",
+		"dropin": "",
+	} {
+		err := l.Shadows(app)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", app, err)
+		}
+	}
+}
+
+// The directories that alice names are reached with the same care as her .env.
+func TestPlacesOfOthers(t *testing.T) {
+	needRoot(t)
+	l := accountsTree(t, map[string]string{
+		"/srv/shop/.env":      "",
+		"/srv/shop/bobs/x":    "",
+		"/srv/shop/open/x":    "",
+		"/srv/shop/data/x":    "",
+		"/srv/shop/bobs-link": "-> data",
+		"/usr/bin/app":        "#!",
+	})
+	for path, uid := range map[string]int{"": alice, ".env": alice, "bobs": bob, "open": alice, "data": alice, "bobs-link": bob} {
+		if err := os.Lchown(l.Path("/srv/shop/"+path), uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(l.Path("/srv/shop/open"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]string{
+		"/srv/shop/data":      "",
+		"/srv/shop/bobs":      "cannot be used: /srv/shop/bobs belongs to bob, not to root or alice, the owner of the .env; chown -h alice /srv/shop/bobs",
+		"/srv/shop/bobs-link": "cannot be used: /srv/shop/bobs-link belongs to bob, not to root or alice, the owner of the .env; chown -h alice /srv/shop/bobs-link",
+		"/srv/shop/open":      "cannot be used: /srv/shop/open can be written by everybody; chmod o-w /srv/shop/open",
+	} {
+		for _, name := range []string{"SYSTEMD_WORKING_DIRECTORY", "SYSTEMD_READ_WRITE_PATHS"} {
+			_, err := ask(l, alice, run+name+"="+value+"\n")
+			got := strings.Join(lines(err), "\n")
+			if want == "" && got != "" || want != "" && got != "/srv/shop/.env:2: "+name+" "+want {
+				t.Errorf("%s=%s:\n%s", name, value, got)
+			}
+		}
+	}
+}
