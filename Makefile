@@ -21,8 +21,9 @@ FUZZTIME ?= 30s
 
 DEB_TOOLS := dpkg-dev debhelper fakeroot
 MACHINE_TOOLS := mmdebstrap systemd-container iproute2 util-linux
+VM_TOOLS := mmdebstrap e2fsprogs qemu-system-x86
 
-.PHONY: help build deb lintian unit test stories demo lint fuzz clean deb-tools machine-tools npm
+.PHONY: help build deb lintian unit test stories demo vm lint fuzz clean deb-tools machine-tools vm-tools npm
 
 help:
 	@echo 'make build       generator and helper, in build/bin/'
@@ -30,6 +31,7 @@ help:
 	@echo 'make unit        tests that need nothing'
 	@echo 'sudo make test   all tests: unit tests, then stories on throw-away Debians with their own systemd'
 	@echo 'sudo make demo   three rollouts under load on a throw-away Debian, step by step'
+	@echo 'sudo make vm     the same on the kernels and boots of Debian 12 and 13 themselves, in virtual machines'
 	@echo 'make lint        gofmt, go vet, staticcheck'
 	@echo 'make lintian     lintian over the package'
 	@echo 'make fuzz        each fuzz target for FUZZTIME=$(FUZZTIME)'
@@ -67,7 +69,7 @@ unit: build/go.mod
 
 # The stories boot throw-away Debians. Two at a time: they wait more than they compute.
 stories: deb machine-tools npm
-	go test -tags story -count=1 -timeout 40m -parallel 2 ./test/...
+	go test -tags story -count=1 -timeout 40m -parallel 2 ./test/
 
 ifeq ($(shell id -u),0)
 test: unit stories
@@ -80,6 +82,9 @@ endif
 
 demo: deb machine-tools
 	@go run ./test/demo
+
+vm: deb vm-tools
+	go test -tags vm -count=1 -timeout 20m -v ./test/vm
 
 lint: build/go.mod
 	@unformatted=$$(gofmt -l $$(find . -path ./build -prune -o -name '*.go' -print)); \
@@ -113,6 +118,9 @@ need = missing=; for p in $(1); do \
 
 deb-tools: build/go.mod
 	@$(call need,$(DEB_TOOLS))
+
+vm-tools: build/go.mod
+	@$(call need,$(VM_TOOLS))
 
 machine-tools: build/go.mod
 	@$(call need,$(MACHINE_TOOLS))

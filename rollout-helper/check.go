@@ -70,17 +70,13 @@ func check(ctx context.Context, args []string) (*doctor.Report, error) {
 		}
 		d.App(ctx, report, app)
 	}
-	d.Host(report)
-	d.PortSharing(report)
+	d.Host(ctx, report)
 	return report, nil
 }
 
 // target tells what an argument of check means: an app, or a file that would
 // be one.
 func target(arg string) (app, file string, err error) {
-	if strings.HasPrefix(arg, "-") {
-		return "", "", usageError{fmt.Errorf("%s stands behind an argument; flags come first", arg)}
-	}
 	if !strings.Contains(arg, "/") && !strings.HasSuffix(arg, ".env") {
 		if !units.ValidName(arg) {
 			return "", "", usageError{fmt.Errorf("%q is neither an app's name nor a file's: write ./%s for a file", arg, arg)}

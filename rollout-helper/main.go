@@ -38,7 +38,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) int {
-	err := newApp().RunContext(ctx, args)
+	err := newApp().RunContext(ctx, flagsFirst(args))
 	var usage usageError
 	switch {
 	case err == nil:
@@ -52,11 +52,35 @@ func run(ctx context.Context, args []string) int {
 	return exitFailed
 }
 
+// flagsFirst puts the flags before the arguments, since the CLI library takes a
+// flag behind an argument for an argument. No flag here has a value.
+func flagsFirst(args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	sorted := args[:2:2]
+	for _, arg := range args[2:] {
+		if strings.HasPrefix(arg, "-") {
+			sorted = append(sorted, arg)
+		}
+	}
+	for _, arg := range args[2:] {
+		if !strings.HasPrefix(arg, "-") {
+			sorted = append(sorted, arg)
+		}
+	}
+	return sorted
+}
+
+// version is set when the package is built.
+var version = "unknown"
+
 func newApp() *cli.App {
 	asUsage := func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
 	app := &cli.App{
 		Name:            "app-rollout",
 		Usage:           "run apps as instances on one port, and deploy them without losing a connection",
+		Version:         version,
 		HideHelpCommand: true,
 		Commands: []*cli.Command{
 			runCommand(), statusCommand(), checkCommand(), showCommand(), rollbackCommand(), historyCommand(),
@@ -82,10 +106,6 @@ func newApp() *cli.App {
 func appNames(c *cli.Context, min, max int) ([]string, error) {
 	names := c.Args().Slice()
 	for _, name := range names {
-		// The CLI library takes a flag behind an argument for an argument.
-		if strings.HasPrefix(name, "-") {
-			return nil, usageError{fmt.Errorf("%s stands behind an argument; flags come first", name)}
-		}
 		if !units.ValidName(name) {
 			return nil, usageError{fmt.Errorf("%q cannot be an app's name: lower-case letters, digits, - and _", name)}
 		}

@@ -108,7 +108,7 @@ func followAll(m *systemd.Manager, services []string, v *view) error {
 			v.note("interrupted: what is not committed goes back, what is committed is finished (Ctrl-C again: do not wait for it)")
 		}
 	}
-	v.summary(ctx)
+	v.summary()
 	if wrong == nil && failed {
 		return errReported
 	}

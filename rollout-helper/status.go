@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -59,13 +60,15 @@ func printReport(s *screen, r *status.Report) {
 		}
 		printApp(s, a)
 	}
+	// What shares the ports comes with the first instance.
+	running := slices.ContainsFunc(r.Apps, func(a status.App) bool { return a.State == "up" || a.State == "degraded" })
 	var notes []string
 	notes = append(notes, r.Machine.Problems...)
-	if r.Machine.PortSharing == "off" {
-		notes = append(notes, "port sharing is off ("+r.Machine.PortSharingWhy+"): an app must set SO_REUSEPORT itself; see: systemctl status app-rollout-ports.service")
+	if running && r.Machine.PortSharing == "off" {
+		notes = append(notes, "port sharing is off ("+r.Machine.PortSharingWhy+"): an app must set SO_REUSEPORT itself; see: systemctl status app-rollout-ports")
 	}
-	if !r.Machine.Migrates {
-		notes = append(notes, "net.ipv4.tcp_migrate_req is off: a stopping instance loses what waits in its queue, unless traffic is steered; see: systemctl status app-rollout-ports.service")
+	if running && !r.Machine.Migrates {
+		notes = append(notes, "net.ipv4.tcp_migrate_req is off: a stopping instance loses what waits in its queue, unless traffic is steered; see: systemctl status app-rollout-ports")
 	}
 	for _, h := range r.Machine.Hidden {
 		notes = append(notes, "not seen: "+h)
@@ -176,14 +179,20 @@ func asks(a status.App) (text, color string) {
 	case status.Invalid:
 		return "invalid: " + strings.Join(a.Asked.Why, "; "), red
 	case status.Rejected:
-		text = fmt.Sprintf("rejected, as generation %d: %s; mend it, then: app-rollout run %s", a.Asked.Generation, strings.Join(a.Asked.Why, "; "), a.Name)
+		text = fmt.Sprintf("was rejected as generation %d", a.Asked.Generation)
 		if changed != "" {
 			text += " (changed: " + changed + ")"
 		}
-		return text, red
+		if a.Last == nil || a.Last.Generation != a.Asked.Generation {
+			text += ": " + strings.Join(a.Asked.Why, "; ")
+		}
+		return text + "; mend it, then: app-rollout run " + a.Name, red
 	case status.Pending:
 		if changed == "" {
 			return "not rolled out yet; next: app-rollout run " + a.Name, yellow
+		}
+		if a.Held {
+			return "changed: " + changed + "; not rolled out while it is held", yellow
 		}
 		return "changed: " + changed + "; the next run rolls it out", yellow
 	}

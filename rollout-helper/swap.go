@@ -95,8 +95,13 @@ func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(con
 			continue
 		}
 		failed = append(failed, r.App)
-		for _, err := range units.Each(r.Err) {
-			say(failure(r.App, err))
+		all := units.Each(r.Err)
+		for i, err := range all {
+			e := failure(r.App, err)
+			if i == len(all)-1 {
+				e.Text += next(r.App, e.Text)
+			}
+			say(e)
 		}
 	}
 	if said == 0 {
@@ -109,16 +114,24 @@ func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(con
 	return errReported
 }
 
-// failure is what is said of an app that failed: what is wrong, where, what
-// still serves, and what to type when it is mended.
+// failure is what is said of an app that failed: what is wrong, where, and what
+// still serves.
 func failure(app string, err error) rollout.Event {
 	e := rollout.Event{App: app, Step: "failed", Text: err.Error()}
 	var did *rollout.Failure
 	if errors.As(err, &did) {
 		e.Unit = did.Unit
 	}
-	if !strings.Contains(e.Text, "app-rollout run "+app) {
-		e.Text += "; when that is mended: app-rollout run " + app
-	}
 	return e
+}
+
+// next is what to type then, unless the text says that already.
+func next(app, text string) string {
+	switch {
+	case strings.Contains(text, "app-rollout run "+app):
+		return ""
+	case strings.Contains(text, "was interrupted"):
+		return "; to begin anew: app-rollout run " + app
+	}
+	return "; when that is mended: app-rollout run " + app
 }

@@ -157,7 +157,9 @@ func (v *view) look(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		p.counts = counts(a, p.number)
+		if p.counts = counts(a, p.number); p.counts == "" {
+			p.counts = p.text
+		}
 	}
 }
 
@@ -175,6 +177,9 @@ func counts(a status.App, number int) string {
 			ready++
 		}
 	}
+	if fresh == 0 {
+		return ""
+	}
 	text := fmt.Sprintf("generation %d: %d of %d instances listen", number, ready, fresh)
 	if old > 0 {
 		text += fmt.Sprintf(", %d connections on %d old ones", connections, old)
@@ -183,7 +188,7 @@ func counts(a status.App, number int) string {
 }
 
 // summary is the end: one line an app, and where one failed, what helps.
-func (v *view) summary(ctx context.Context) {
+func (v *view) summary() {
 	v.clear()
 	failed := 0
 	for _, p := range v.apps {
@@ -192,16 +197,12 @@ func (v *view) summary(ctx context.Context) {
 			v.teach(p)
 			continue
 		}
-		if text := v.success(ctx, p); text != "" {
-			if v.out.tty {
-				v.out.println(v.out.paint(green, "✓"), text)
-			} else {
-				v.out.println(text)
-			}
+		if text := v.success(p); text != "" && v.out.tty {
+			v.out.println(v.out.paint(green, "✓"), text)
 		}
 	}
-	if v.out.tty && failed > 0 && len(v.apps) > 1 {
-		v.out.printf("%d of %d apps failed\n", failed, len(v.apps))
+	if len(v.apps) > 1 {
+		v.out.printf("%d apps in %.1f s: %d well, %d failed\n", len(v.apps), time.Since(v.began).Seconds(), len(v.apps)-failed, failed)
 	}
 }
 
@@ -229,7 +230,7 @@ func (v *view) teach(p *progress) {
 }
 
 // success is the line for an app that did not fail.
-func (v *view) success(ctx context.Context, p *progress) string {
+func (v *view) success(p *progress) string {
 	current, err := v.eyes.Layout.Store(p.name).Current()
 	if err != nil || current == nil || current.Rollout == nil || p.began.IsZero() {
 		return ""

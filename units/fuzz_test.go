@@ -109,7 +109,7 @@ func FuzzUnit(f *testing.F) {
 			return // the unit reader takes no longer lines; the child is slow
 		}
 		text = append([]byte("CANARY="+canary+"\n"), text...)
-		for _, uid := range []uint32{0, 1000} {
+		for _, uid := range []uint32{0, uint32(alice)} {
 			src := &Source{App: "shop", Path: "/srv/a b%c/.env", Linked: true, UID: uid, User: "alice", Text: text}
 			if uid == 0 {
 				src.User = "root"

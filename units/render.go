@@ -106,7 +106,11 @@ func (s *Spec) Unit(dir string) string {
 	}
 	line("ProtectHome", s.protectHome())
 	from("PrivateTmp", "PrivateDevices", "ProtectProc", "MemoryDenyWriteExecute", "RestrictAddressFamilies", "RestrictNamespaces", "UMask")
-	line("ReadWritePaths", pathList(s.writable))
+	writable := s.writable
+	if s.directives["PrivateTmp"] == "no" { // ProtectSystem=strict covers the real ones
+		writable = slices.Concat(writable, []string{"/tmp", "/var/tmp"})
+	}
+	line("ReadWritePaths", pathList(writable))
 
 	if s.Plan.ReusePort {
 		b.WriteString("\n# Instances share the port.\n")

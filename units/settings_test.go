@@ -1,6 +1,7 @@
 package units
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -9,12 +10,12 @@ import (
 )
 
 // ask checks an .env of root's, or of alice's, in /srv/shop.
-func ask(l Layout, uid uint32, text string) (*Spec, error) {
+func ask(l Layout, uid int, text string) (*Spec, error) {
 	user := "root"
 	if uid != 0 {
 		user = "alice"
 	}
-	return l.Check(&Source{App: "shop", Path: "/srv/shop/.env", Linked: true, UID: uid, GID: uid, User: user, Text: []byte(text), released: true})
+	return l.Check(&Source{App: "shop", Path: "/srv/shop/.env", Linked: true, UID: uint32(uid), GID: uint32(uid), User: user, Text: []byte(text), released: true})
 }
 
 func shopTree(t testing.TB) Layout {
@@ -46,7 +47,7 @@ func TestBadSettings(t *testing.T) {
 	)
 	for _, c := range []struct {
 		line string // after a good EXEC_START on line 1
-		uid  uint32
+		uid  int
 		want string // after "/srv/shop/.env:2: "
 	}{
 		{"SYSTEMD_CLUSTER_NODES=0", 0, "SYSTEMD_CLUSTER_NODES must be a number from 1 to 256, or auto"},
@@ -180,14 +181,14 @@ func TestGoodSettings(t *testing.T) {
 	cpus = func() int { return 3 }
 	for _, c := range []struct {
 		line string
-		uid  uint32
+		uid  int
 		want string // lines of the unit, separated by |
 	}{
 		{"SYSTEMD_CLUSTER_MODE=1", 0, "Description=shop (instance %i)|Environment=SYSTEMD_INSTANCE=%i"},
 		{"", 0, "Description=shop|Environment=SYSTEMD_INSTANCE=0|User=ar-shop|DynamicUser=yes|Type=exec|Restart=always|RestartSec=5000ms|TimeoutStopSec=30000ms|KillSignal=SIGTERM|CapabilityBoundingSet="},
 		{"", alice, "User=alice|WorkingDirectory=/srv/shop|ReadWritePaths=/srv/shop|Slice=system-app\\x2drollout.slice"},
 		{"SYSTEMD_USER=alice", alice, "User=alice"},
-		{"SYSTEMD_USER=1001", alice, "User=alice"},
+		{fmt.Sprintf("SYSTEMD_USER=%d", alice), alice, "User=alice"},
 		{"SYSTEMD_USER=www-data", 0, "User=www-data"},
 		{"SYSTEMD_WORKING_DIRECTORY='/srv/a b'\nSYSTEMD_READ_WRITE_PATHS='\"/srv/a b\" /srv/shop/data'", 0,
 			`WorkingDirectory=/srv/a b|ReadWritePaths="/srv/a b" /srv/shop/data|RequiresMountsFor="/srv/a b" /srv/shop/data /usr/bin /var/lib/app-rollout`},
@@ -219,7 +220,7 @@ func TestGoodSettings(t *testing.T) {
 		{"SYSTEMD_CPU_WEIGHT=10", 0, "CPUWeight=10"},
 		{"SYSTEMD_TASKS_MAX=infinity", 0, "TasksMax=infinity"},
 		{"SYSTEMD_UMASK=0022", 0, "UMask=0022"},
-		{"SYSTEMD_PRIVATE_TMP=no\nSYSTEMD_USER=alice", 0, "PrivateTmp=no"},
+		{"SYSTEMD_PRIVATE_TMP=no\nSYSTEMD_USER=alice", 0, "PrivateTmp=no|ReadWritePaths=/srv/shop /tmp /var/tmp"},
 		{"SYSTEMD_PRIVATE_DEVICES=no", 0, "PrivateDevices=no"},
 		{"SYSTEMD_PROTECT_HOME=tmpfs", 0, "ProtectHome=tmpfs"},
 		{"SYSTEMD_PROTECT_PROC=default", 0, "ProtectProc=default"},
@@ -310,7 +311,7 @@ func TestSettingsTable(t *testing.T) {
 // The digest changes with everything that is frozen, and with nothing else.
 func TestDigest(t *testing.T) {
 	l := shopTree(t)
-	spec := func(uid uint32, text string) *Spec {
+	spec := func(uid int, text string) *Spec {
 		s, err := ask(l, uid, run+text)
 		if err != nil {
 			t.Fatal(err)
@@ -357,7 +358,6 @@ func TestWarnings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Source.released = false
 	var got []string
 	for _, w := range s.Warnings {
 		got = append(got, w.Error())
@@ -371,5 +371,35 @@ func TestWarnings(t *testing.T) {
 	}
 	if strings.Contains(all, canary) {
 		t.Error("a value stands in a warning")
+	}
+}
+
+// Only code that lies in place is warned of.
+func TestReleased(t *testing.T) {
+	l := tree(t, map[string]string{
+		"/etc/app-rollout/place.env":   "-> /srv/place/.env",
+		"/etc/app-rollout/release.env": "-> /srv/release/current/.env",
+		"/etc/app-rollout/given.env":   run + "SYSTEMD_WORKING_DIRECTORY=/srv/release/current\n",
+		"/etc/app-rollout/root.env":    run,
+		"/srv/place/.env":              run,
+		"/srv/release/current":         "-> releases/1",
+		"/srv/release/releases/1/.env": run,
+		"/usr/bin/app":                 "#!",
+	})
+	for app, want := range map[string]bool{"place": true, "release": false, "given": false, "root": false} {
+		if os.Getuid() != 0 {
+			continue // the trees are root's
+		}
+		s, err := l.Read(app)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := false
+		for _, w := range s.Warnings {
+			got = got || strings.Contains(w.Text, "is not deployed as a release")
+		}
+		if got != want {
+			t.Errorf("%s: warned: %t", app, got)
+		}
 	}
 }

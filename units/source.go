@@ -89,7 +89,7 @@ func (l Layout) readSource(app string, w *walked) (*Source, error) {
 	return &Source{
 		App: app, Path: w.path, Linked: w.links > 0,
 		UID: w.stat.Uid, GID: w.stat.Gid, User: accounts.name(w.stat.Uid),
-		Text: text, released: w.links > 1,
+		Text: text, released: w.midway,
 	}, nil
 }
 

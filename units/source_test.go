@@ -2,6 +2,7 @@ package units
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -12,10 +13,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// alice owns what a test gives her, or, if it may give nothing away, what it
+// makes itself.
+var alice = func() int {
+	if uid := os.Getuid(); uid != 0 {
+		return uid
+	}
+	return 1001
+}()
+
 const (
-	passwd = "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\nbob:x:1002:1002::/home/bob:/bin/sh\ncarol:x:1003:100::/:/bin/sh\n"
+	bob   = 1002
+	carol = 1003
+
 	groups = "root:x:0:\nusers:x:100:\nalice:x:1001:\nbob:x:1002:alice\nwww:x:33:\n"
 )
+
+var passwd = fmt.Sprintf("root:x:0:0::/root:/bin/sh\nalice:x:%d:1001::/home/alice:/bin/sh\nbob:x:1002:1002::/home/bob:/bin/sh\ncarol:x:1003:100::/:/bin/sh\n", alice)
 
 // accountsTree is a tree with users: alice has a private group, bob's has
 // another member, carol's primary group is everybody's.
@@ -24,12 +38,6 @@ func accountsTree(t *testing.T, files map[string]string) Layout {
 	files["/etc/passwd"], files["/etc/group"] = passwd, groups
 	return tree(t, files)
 }
-
-const (
-	alice = 1001
-	bob   = 1002
-	carol = 1003
-)
 
 func TestReadSource(t *testing.T) {
 	type own struct {
@@ -163,6 +171,9 @@ func TestReadSourceOddFiles(t *testing.T) {
 			return errors.Join(os.WriteFile(p, nil, 0o644), os.Link(p, p+".bak"))
 		}, err: name + ": has 2 hard links; make it a file of its own: cp " + name + " " + name + ".new && mv " + name + ".new " + name},
 		{name: "out of the root and back", files: map[string]string{name: "-> ../../../../../../etc/app-rollout/real", "/etc/app-rollout/real": ""}},
+		{name: "round and round", files: map[string]string{name: "-> " + strings.Repeat("../app-rollout/", 200) + "l1",
+			"/etc/app-rollout/l1": "-> " + strings.Repeat("../app-rollout/", 200) + "l2", "/etc/app-rollout/l2": "-> " + strings.Repeat("../app-rollout/", 200) + "l3"},
+			err: name + ": leads to /etc, which is reached by too long a way; point the links to the real place"},
 		{name: "a file as a directory", files: map[string]string{name: "-> /srv/file/.env", "/srv/file": ""},
 			err: name + ": leads to /srv/file, which is not a directory"},
 		{name: "a name with a line break", files: map[string]string{name: "-> /srv/a\nb/.env"},
@@ -397,5 +408,77 @@ func TestPlacesOfOthers(t *testing.T) {
 				t.Errorf("%s=%s:\n%s", name, value, got)
 			}
 		}
+	}
+}
+
+func TestTooManyApps(t *testing.T) {
+	l := tree(t, map[string]string{"/etc/app-rollout/.keep": ""})
+	for i := range maxApps + 5 {
+		if err := os.WriteFile(l.Path(fmt.Sprintf("%s/a%05d.env", EtcDir, i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, problems, err := AppNames(l)
+	if err != nil || len(names) != maxApps || len(problems) != 1 || !strings.Contains(problems[0].Text, "more than 4096 apps; those from a04096 on") {
+		t.Errorf("%d names, %v, %v", len(names), problems, err)
+	}
+}
+
+// A FUSE file system that nobody serves, and an automount that nobody answers:
+// whoever looks into them waits for ever. We do not.
+func TestHangingMounts(t *testing.T) {
+	needRoot(t)
+	for _, c := range []struct {
+		fs    string
+		mount func(dir string) (release func(), err error)
+	}{
+		{"fuse", func(dir string) (func(), error) {
+			fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return nil, err
+			}
+			// Closing it ends the file system, and whoever waits in it.
+			return func() { unix.Close(fd) },
+				unix.Mount("none", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
+		}},
+		{"autofs", func(dir string) (func(), error) {
+			var pipe [2]int
+			if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+				return nil, err
+			}
+			return func() { unix.Close(pipe[0]); unix.Close(pipe[1]) },
+				unix.Mount("none", dir, "autofs", 0, fmt.Sprintf("fd=%d,pgrp=1,minproto=5,maxproto=5,direct", pipe[1]))
+		}},
+	} {
+		t.Run(c.fs, func(t *testing.T) {
+			l := tree(t, map[string]string{"/etc/app-rollout/shop.env": "-> /srv/data/app/.env", "/srv/data/.keep": "", "/usr/bin/app": "#!"})
+			release, err := c.mount(l.Path("/srv/data"))
+			if err != nil {
+				t.Skip("left out: cannot mount it here: ", err)
+			}
+			defer func() {
+				release()
+				if err := unix.Unmount(l.Path("/srv/data"), unix.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			}()
+			done := make(chan string, 2)
+			go func() {
+				_, err := l.ReadSource("shop")
+				done <- strings.Join(lines(err), "\n")
+				_, err = ask(l, 0, run+"SYSTEMD_WORKING_DIRECTORY=/srv/data/app\n")
+				done <- strings.Join(lines(err), "\n")
+			}()
+			for _, want := range []string{"/etc/app-rollout/shop.env: leads to ", "SYSTEMD_WORKING_DIRECTORY cannot be used: "} {
+				select {
+				case got := <-done:
+					if !strings.Contains(got, want+"/srv/data, which lies on a file system of type "+c.fs) && !strings.Contains(got, want+"/srv/data lies on a file system of type "+c.fs) {
+						t.Errorf("error is %s", got)
+					}
+				case <-time.After(2 * time.Second):
+					t.Fatal("it waits")
+				}
+			}
+		})
 	}
 }

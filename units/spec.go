@@ -24,6 +24,7 @@ type Spec struct {
 	writable   []string          // ReadWritePaths=
 	dynamic    bool              // DynamicUser=
 	linkedWord bool              // a word of the command leads through a link
+	released   bool              // the working directory is one that a link was moved to
 }
 
 func (s *Spec) set(directive, value string) { s.directives[directive] = value }

@@ -51,6 +51,7 @@ func dynamicUser(app string) string {
 
 // workingDirectory settles WorkingDirectory=, links resolved.
 func (s *Spec) workingDirectory(l Layout, value string, given bool) (why string) {
+	s.released = s.Source.released
 	if !given {
 		if !s.Source.Linked {
 			s.Plan.WorkingDirectory = "/"
@@ -61,7 +62,7 @@ func (s *Spec) workingDirectory(l Layout, value string, given bool) (why string)
 	if !strings.HasPrefix(value, "/") {
 		return "must be an absolute path"
 	}
-	path, isDir, why := s.place(l, value)
+	path, isDir, linked, why := s.place(l, value)
 	switch {
 	case why != "":
 		return why
@@ -69,6 +70,9 @@ func (s *Spec) workingDirectory(l Layout, value string, given bool) (why string)
 		return "must be a directory"
 	}
 	s.Plan.WorkingDirectory = path
+	if given {
+		s.released = linked
+	}
 	return ""
 }
 
@@ -91,7 +95,7 @@ func (s *Spec) readWritePaths(l Layout, value string, given bool) (why string) {
 		if !strings.HasPrefix(p, "/") {
 			return "must be absolute paths, or begin with ./ for the working directory"
 		}
-		path, _, why := s.place(l, p)
+		path, _, _, why := s.place(l, p)
 		if why != "" {
 			return why
 		}
@@ -103,30 +107,31 @@ func (s *Spec) readWritePaths(l Layout, value string, given bool) (why string) {
 	return ""
 }
 
-// place resolves a path from a setting. An owner other than root stays inside
-// the real .env's directory, on a way that nobody else can change.
-func (s *Spec) place(l Layout, path string) (resolved string, isDir bool, why string) {
+// place resolves a path from a setting, and says whether links led there. An
+// owner other than root stays inside the real .env's directory, on a way that
+// nobody else can change.
+func (s *Spec) place(l Layout, path string) (resolved string, isDir, linked bool, why string) {
 	w, err := l.walk(path)
 	if err != nil {
-		return "", false, about(err)
+		return "", false, false, about(err)
 	}
 	defer w.close()
 	kind := w.stat.Mode & unix.S_IFMT
 	if kind != unix.S_IFDIR && kind != unix.S_IFREG {
-		return "", false, "must be a directory, not " + kindName(kind)
+		return "", false, false, "must be a directory, not " + kindName(kind)
 	}
 	if !unitPath(w.path) {
-		return "", false, "has a character that systemd could not be given; rename the directory"
+		return "", false, false, "has a character that systemd could not be given; rename the directory"
 	}
 	if s.Source.UID != 0 {
 		if !inside(w.path, s.Source.dir()) {
-			return "", false, "must lie inside " + s.Source.dir() + ", the directory of the real .env; for another, root must own the .env"
+			return "", false, false, "must lie inside " + s.Source.dir() + ", the directory of the real .env; for another, root must own the .env"
 		}
 		if err := w.guard(l.accounts(), s.Source.UID); err != nil {
-			return "", false, about(err)
+			return "", false, false, about(err)
 		}
 	}
-	return w.path, kind == unix.S_IFDIR, ""
+	return w.path, kind == unix.S_IFDIR, w.links > 0, ""
 }
 
 // about words the problem of one path as part of a sentence on a setting.

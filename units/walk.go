@@ -13,6 +13,7 @@ import (
 const (
 	maxLinks = 40 // as the kernel, MAXSYMLINKS
 	maxDepth = 128
+	maxSteps = 1024 // components in all, those of links included
 )
 
 // element is one directory, link or file that a path led through.
@@ -28,6 +29,7 @@ type walked struct {
 	element           // the end, never a link
 	passed  []element // directories and links on the way; their fd is not open
 	links   int       // how many links were followed
+	midway  bool      // one of them to a directory on the way
 	open    []int
 }
 
@@ -67,19 +69,20 @@ func (l Layout) follow(w *walked, path string) error {
 	}
 	w.open = append(w.open, fd)
 	top := element{path: "/", fd: fd}
-	if err := unix.Fstat(fd, &top.stat); err != nil {
-		return &Problem{Path: root, Text: reason(err)}
+	var mount uint64
+	if top.stat, mount, err = look(fd); err != nil {
+		return &Problem{Path: root, Text: "cannot be looked at: " + reason(err)}
 	}
-	mount, err := mountOf(fd)
-	if err != nil {
-		return &Problem{Path: root, Text: "cannot be looked at through /proc: " + reason(err)}
-	}
-	mounts := map[string]string{mount: ""} // id → why not; the root's own is taken as it is
+	own := mount
+	mounts := map[uint64]string{mount: ""} // id → why not; the root's own is taken as it is
 
 	stack := []element{top} // the directories from the root to here
 	w.passed = append(w.passed, top)
 	todo := split(path)
-	for len(todo) > 0 {
+	for steps := 1; len(todo) > 0; steps++ {
+		if steps > maxSteps {
+			return &Problem{Path: stack[len(stack)-1].path, Text: "is reached by too long a way; point the links to the real place"}
+		}
 		name := todo[0]
 		todo = todo[1:]
 		if name == ".." {
@@ -108,9 +111,8 @@ func (l Layout) follow(w *walked, path string) error {
 			return p
 		}
 		w.open = append(w.open, e.fd)
-		mount, err := mountOf(e.fd)
-		if err != nil {
-			return &Problem{Path: e.path, Text: "cannot be looked at through /proc: " + reason(err)}
+		if e.stat, mount, err = look(e.fd); err != nil {
+			return &Problem{Path: e.path, Text: "cannot be looked at: " + reason(err)}
 		}
 		why, known := mounts[mount]
 		if !known {
@@ -120,8 +122,10 @@ func (l Layout) follow(w *walked, path string) error {
 		if why != "" {
 			return &Problem{Path: e.path, Text: why + "; move the files to a local one"}
 		}
-		if err := unix.Fstat(e.fd, &e.stat); err != nil {
-			return &Problem{Path: e.path, Text: reason(err)}
+		if mount != own { // what the kernel knew of another may be old
+			if err := unix.Fstat(e.fd, &e.stat); err != nil {
+				return &Problem{Path: e.path, Text: reason(err)}
+			}
 		}
 		switch e.stat.Mode & unix.S_IFMT {
 		case unix.S_IFLNK:
@@ -132,6 +136,7 @@ func (l Layout) follow(w *walked, path string) error {
 			if err != nil {
 				return &Problem{Path: e.path, Text: reason(err)}
 			}
+			w.midway = w.midway || len(todo) > 0
 			w.passed = append(w.passed, e)
 			if strings.HasPrefix(target, "/") {
 				stack = stack[:1]

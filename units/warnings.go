@@ -26,7 +26,7 @@ func (s *Spec) warn(p *parsed) {
 	if s.linkedWord {
 		add(command.line, "SYSTEMD_EXEC_START has a path that leads through a link, so that what it names is not frozen; write it relative to the working directory")
 	}
-	if wd := s.Plan.WorkingDirectory; wd != "/" && !s.Source.released {
+	if wd := s.Plan.WorkingDirectory; wd != "/" && !s.released {
 		add(p.written["SYSTEMD_WORKING_DIRECTORY"].line, "the code in "+wd+" is not deployed as a release (a new directory, and a link that is moved to it): a restarted old instance runs what lies there by then")
 	}
 	if s.Plan.User == "root" || s.Plan.User == "0" {

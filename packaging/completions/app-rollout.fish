@@ -1,5 +1,20 @@
 # fish completion for app-rollout
-complete -c app-rollout -f -n __fish_use_subcommand -a 'run status check show rollback history'
-complete -c app-rollout -F -n '__fish_seen_subcommand_from check'
-complete -c app-rollout -f -n '__fish_seen_subcommand_from run status show rollback history' \
-    -a "(string replace -r '.*/(.*)\.env' '\$1' /etc/app-rollout/*.env)"
+
+function __app_rollout_apps
+    for f in /etc/app-rollout/*.env
+        string replace -r '^.*/(.*)\.env$' '$1' -- $f
+    end
+end
+
+complete -c app-rollout -f
+complete -c app-rollout -n __fish_use_subcommand -a run -d 'Roll out all apps, or the named ones, and follow it'
+complete -c app-rollout -n __fish_use_subcommand -a status -d 'Show how the apps stand'
+complete -c app-rollout -n __fish_use_subcommand -a check -d 'Say what is wrong, or will surprise'
+complete -c app-rollout -n __fish_use_subcommand -a show -d 'Print what a run would do, and the unit'
+complete -c app-rollout -n __fish_use_subcommand -a rollback -d 'Roll an app back, and hold it there'
+complete -c app-rollout -n __fish_use_subcommand -a history -d 'List the generations of an app'
+complete -c app-rollout -n __fish_use_subcommand -s v -l version -d 'Print the version'
+complete -c app-rollout -s h -l help -d 'Print what a command takes'
+complete -c app-rollout -n '__fish_seen_subcommand_from status check' -l json -d 'Print one JSON document'
+complete -c app-rollout -n '__fish_seen_subcommand_from run status check show rollback history' -a '(__app_rollout_apps)'
+complete -c app-rollout -n '__fish_seen_subcommand_from check' -F

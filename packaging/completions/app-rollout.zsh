@@ -1,10 +1,32 @@
 #compdef app-rollout
-local -a apps
+
+local -a commands apps
+commands=(
+  'run:roll out all apps, or the named ones, and follow it'
+  'status:show how the apps stand'
+  'check:say what is wrong, or will surprise'
+  'show:print what a run would do, and the unit'
+  'rollback:roll an app back to its previous generation, and hold it there'
+  'history:list the generations of an app'
+)
 apps=(/etc/app-rollout/*.env(N:t:r))
+
 if (( CURRENT == 2 )); then
-    compadd run status check show rollback history
-elif [[ $words[2] == check ]]; then
-    _files
-else
-    compadd -a apps
+  if [[ $PREFIX == -* ]]; then
+    compadd -- --help --version
+  else
+    _describe command commands
+  fi
+  return
 fi
+case $words[2] in
+  status) [[ $PREFIX == -* ]] && compadd -- --json --help || compadd -a apps ;;
+  check) [[ $PREFIX == -* ]] && compadd -- --json --help || { compadd -a apps; _files } ;;
+  run) [[ $PREFIX == -* ]] && compadd -- --help || compadd -a apps ;;
+  show|rollback|history)
+    if [[ $PREFIX == -* ]]; then
+      compadd -- --help
+    elif (( CURRENT == 3 )); then
+      compadd -a apps
+    fi ;;
+esac

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,10 +20,10 @@ import (
 
 // Host is advice about the machine: which rung of traffic its kernel allows,
 // and whether ports are shared for the apps.
-func (d *Doctor) Host(r *Report) {
+func (d *Doctor) Host(ctx context.Context, r *Report) {
 	d.begin()
-	if release := kernel(); release != "" && !since(release, 5, 14) {
-		r.warn("", "", 0, "the kernel is "+release+": connections can be neither steered nor moved before 5.14, so that a rollout may lose some; use a newer one")
+	if name := release(); name != "" && !since(name, 5, 14) {
+		r.warn("", "", 0, "the kernel is "+name+": connections can be neither steered nor moved before 5.14, so that a rollout may lose some; use a newer one")
 	}
 	if sockets.Root() == "" {
 		r.warn("", "", 0, "no cgroup2 file system is mounted: whose sockets are whose cannot be told; boot with systemd.unified_cgroup_hierarchy=1")
@@ -30,8 +31,12 @@ func (d *Doctor) Host(r *Report) {
 	if _, err := sockets.Listeners(); err != nil {
 		r.warn("", "", 0, "who listens cannot be told: "+err.Error())
 	}
-	if !d.Traffic.Migrates() {
-		r.warn("", "", 0, "net.ipv4.tcp_migrate_req is off: a listener that closes loses what waits in its queue; systemctl start app-rollout-ports.service")
+	started := d.portsStarted(ctx)
+	if started {
+		d.portSharing(r)
+	}
+	if started && !d.Traffic.Migrates() {
+		r.warn("", "", 0, "net.ipv4.tcp_migrate_req is off: a listener that closes loses what waits in its queue; systemctl restart app-rollout-ports.service")
 	}
 	if os.Geteuid() != 0 {
 		r.warn("", "", 0, "whether BPF can be used was not looked at: only root can; try sudo")
@@ -44,20 +49,27 @@ func (d *Doctor) Host(r *Report) {
 	}
 }
 
-// PortSharing is advice for apps that leave SO_REUSEPORT to us.
-func (d *Doctor) PortSharing(r *Report) {
+// portsStarted says whether the service that shares the ports was started: it
+// comes with the first instance.
+func (d *Doctor) portsStarted(ctx context.Context) bool {
+	us, err := d.Systemd.Units(ctx, "app-rollout-ports.service")
+	return err == nil && len(us) > 0 && us[0].Active != "inactive"
+}
+
+// portSharing is advice for apps that leave SO_REUSEPORT to us.
+func (d *Doctor) portSharing(r *Report) {
 	shared := false
 	for _, spec := range d.apps {
 		shared = shared || spec.Plan.ReusePort && spec.Plan.Port != 0
 	}
 	err := ports.Pinned(d.Layout.Path(units.BPFDir), units.SliceGroup)
 	if shared && err != nil && !(errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0) {
-		r.warn("", "", 0, fmt.Sprintf("the port-sharing programs are not pinned (%v): an instance shares its port only if the app sets SO_REUSEPORT itself; systemctl start app-rollout-ports.service", err))
+		r.warn("", "", 0, fmt.Sprintf("the port-sharing programs are not in force (%v): an instance shares its port only if the app sets SO_REUSEPORT itself; systemctl restart app-rollout-ports.service", err))
 	}
 }
 
-// kernel is the release of the running one: "6.1.0-28-amd64".
-func kernel() string {
+// release is that of the running one: "6.1.0-28-amd64".
+func release() string {
 	var name unix.Utsname
 	if unix.Uname(&name) != nil {
 		return ""

@@ -69,11 +69,9 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	}
 	m.Report(Event{App: app, Step: "recover", Text: "putting right what an unfinished run has left", Level: Warning})
 	r := &rollout{
-		Machine: m, app: app, store: store, old: current, new: current,
+		Machine: m, app: app, store: store, old: current,
+		new:    &units.Generation{App: app, Plan: longest(store)},
 		record: &units.Record{Rung: Steered}, began: time.Now(),
-	}
-	if current == nil {
-		r.new = &units.Generation{App: app}
 	}
 	serving, err := m.Systemd.Units(ctx, append(mine, units.Instance(app, 0))...)
 	if err != nil {
@@ -85,7 +83,7 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	}
 	wrong := []error{
 		r.lead(serving, nil),
-		r.drained(ctx, strays, mine, r.limit(current)),
+		r.drained(ctx, strays, mine, r.limit(r.new)),
 		r.leading(ctx, mine, func() error { return m.end(ctx, strays, r.stopTime()) }),
 	}
 	known, err := r.reinstate(context.WithoutCancel(ctx))
@@ -93,6 +91,20 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 		wrong = append(wrong, r.tidy(ctx, current, mine))
 	}
 	return errors.Join(wrong...)
+}
+
+// longest has the longest times of all generations that are kept: whose the
+// units are that a killed run has left, nobody wrote down.
+func longest(store units.Store) (p units.Plan) {
+	numbers, _ := store.Generations()
+	for _, n := range numbers {
+		if g, err := store.Generation(n); err == nil {
+			p.ReadySec = max(p.ReadySec, g.ReadySec)
+			p.DrainSec = max(p.DrainSec, g.DrainSec)
+			p.TimeoutStopSec = max(p.TimeoutStopSec, g.TimeoutStopSec)
+		}
+	}
+	return p
 }
 
 // forgive lets systemd forget the failed units that nobody waits for any more.

@@ -126,9 +126,12 @@ func (r *rollout) again(ctx context.Context, limit time.Duration) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &Failure{name, fmt.Sprintf("was still starting after %.0f s", limit.Seconds())}
 	}
-	u, e := r.unit(context.WithoutCancel(ctx), name)
-	if e != nil {
-		return e
+	if err != nil {
+		return fmt.Errorf("%s could not be restarted: %w", name, err)
 	}
-	return started(result, err, u)
+	u, err := r.unit(context.WithoutCancel(ctx), name)
+	if err != nil {
+		return err
+	}
+	return started(result, nil, u)
 }

@@ -76,13 +76,10 @@ func memory(t *testing.T) string {
 }
 
 // copy is a world of its own in the same state: what a killed helper leaves.
-func (w *world) copy() *world {
-	w2 := newWorld(w.t)
-	if err := os.RemoveAll(w2.layout.Root); err != nil {
-		w.t.Fatal(err)
-	}
+func (w *world) copy(t *testing.T) *world {
+	w2 := &world{t: t, layout: units.Layout{Root: memory(t)}, units: map[string]*fakeUnit{}}
 	if err := copyTree(w.layout.Root, w2.layout.Root); err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for name, u := range w.units {
 		c := *u

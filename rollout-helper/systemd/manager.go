@@ -117,10 +117,12 @@ func (m *Manager) Units(ctx context.Context, patterns ...string) ([]Unit, error)
 func (m *Manager) fill(ctx context.Context, u *Unit) error {
 	var service, unit map[string]any
 	err := m.call(ctx, func(c *dbus.Conn) (err error) {
-		if service, err = c.GetUnitTypePropertiesContext(ctx, u.Name, "Service"); err != nil {
+		// In this order: if it ends in between, it still seems to run, and the
+		// next look sees how it ended.
+		if unit, err = c.GetUnitPropertiesContext(ctx, u.Name); err != nil {
 			return err
 		}
-		unit, err = c.GetUnitPropertiesContext(ctx, u.Name)
+		service, err = c.GetUnitTypePropertiesContext(ctx, u.Name, "Service")
 		return err
 	})
 	if err != nil {

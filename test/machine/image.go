@@ -39,10 +39,17 @@ done
 // buildImage returns the directory of the image of a release with Base and
 // these packages, after building it if it is not there.
 func buildImage(release string, packages []string, logf func(string, ...any)) (string, error) {
-	packages = append(slices.Clone(Base), packages...)
+	return Tree(release, append(slices.Clone(Base), packages...), tidy, logf)
+}
+
+// Tree returns a directory under build/images that holds a minimal Debian with
+// these packages, after building it if it is not there. hook is a shell script
+// that ends the building; "$1" is the directory.
+func Tree(release string, packages []string, hook string, logf func(string, ...any)) (string, error) {
+	packages = slices.Clone(packages)
 	slices.Sort(packages)
 	packages = slices.Compact(packages)
-	key := sha256.Sum256([]byte(strings.Join(packages, "\n") + tidy))
+	key := sha256.Sum256([]byte(strings.Join(packages, "\n") + hook))
 	images := filepath.Join(Root(), "build", "images")
 	image := filepath.Join(images, release+"-"+hex.EncodeToString(key[:4]))
 	if err := os.MkdirAll(images, 0o755); err != nil {
@@ -56,7 +63,7 @@ func buildImage(release string, packages []string, logf func(string, ...any)) (s
 	if _, err := os.Stat(image); err == nil {
 		return image, nil
 	}
-	logf("building the image %s of %d packages (once; less than a minute)", filepath.Base(image), len(packages))
+	logf("building the image %s of %d packages (once; a minute or so)", filepath.Base(image), len(packages))
 	temp := image + ".tmp"
 	if err := os.RemoveAll(temp); err != nil {
 		return "", err
@@ -65,7 +72,7 @@ func buildImage(release string, packages []string, logf func(string, ...any)) (s
 	for _, option := range aptOptions() {
 		args = append(args, "--aptopt="+option)
 	}
-	args = append(args, "--customize-hook="+"set -eu\n"+tidy, release, temp)
+	args = append(args, "--customize-hook="+"set -eu\n"+hook, release, temp)
 	if mirror := hostMirror(); mirror != "" {
 		args = append(args, mirror)
 	}

@@ -133,18 +133,33 @@ func layer(t T, name string, fill func(dir string) error) string {
 	if err := os.MkdirAll(layers, 0o755); err != nil {
 		t.Fatalf("%v", err)
 	}
+	// Between the making of a directory and of its lock nobody may sweep.
+	all, err := lockFile(filepath.Join(layers, ".lock"), true)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer all.Close()
+	sweep(layers, os.RemoveAll)
 	dir, err := os.MkdirTemp(layers, name)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
+	lock, err := lockFile(filepath.Join(dir, "lock"), true)
+	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	if err := fill(dir); err != nil {
+	t.Cleanup(func() {
+		os.RemoveAll(dir)
+		lock.Close()
+	})
+	root := filepath.Join(dir, "root")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatalf("%v", err)
+	}
+	if err := fill(root); err != nil {
 		t.Fatalf("layer %s: %v", name, err)
 	}
-	return dir
+	return root
 }
 
 func goBuild(out, pkg string) error {

@@ -219,7 +219,7 @@ func (m *Machine) create(image string) error {
 		return err
 	}
 	defer all.Close()
-	sweep(machines)
+	sweep(machines, remove)
 
 	if m.dir, err = os.MkdirTemp(machines, "m"); err != nil {
 		return err
@@ -277,16 +277,16 @@ func (m *Machine) destroy() {
 	}
 }
 
-// sweep removes what machines of processes that were killed left behind: the
-// processes are gone (they get SIGKILL with their parent), the directories not.
-func sweep(machines string) {
-	dirs, _ := filepath.Glob(filepath.Join(machines, "m*"))
-	for _, dir := range dirs {
-		lock, err := lockFile(filepath.Join(dir, "lock"), false)
+// sweep removes what processes that were killed left behind below parent:
+// directories with a file "lock" in them that nobody has locked.
+func sweep(parent string, remove func(dir string) error) {
+	locks, _ := filepath.Glob(filepath.Join(parent, "*", "lock"))
+	for _, path := range locks {
+		lock, err := lockFile(path, false)
 		if err != nil {
 			continue
 		}
-		remove(dir)
+		remove(filepath.Dir(path))
 		lock.Close()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,7 @@ type nspawn struct {
 	cgroup string        // directory of our cgroup, in which both live
 	exited chan struct{} // closed when systemd-nspawn is gone
 	err    error         // how it exited; after exited
+	watch  io.Closer     // see watchOver
 }
 
 // startNspawn boots what lies in root.
@@ -61,6 +63,10 @@ func startNspawn(name, root, console string) (*nspawn, error) {
 		Setpgid:   true, // Ctrl-C is for the test, which then ends the machine
 		Pdeathsig: syscall.SIGKILL,
 	}
+	if n.watch, err = watchOver(n.cgroup); err != nil {
+		removeCgroup(n.cgroup)
+		return nil, err
+	}
 	started := make(chan error)
 	go func() {
 		// Pdeathsig comes when the thread that started the child ends, not
@@ -76,10 +82,27 @@ func startNspawn(name, root, console string) (*nspawn, error) {
 		close(n.exited)
 	}()
 	if err := <-started; err != nil {
-		removeCgroup(n.cgroup)
+		n.removeCgroup()
 		return nil, err
 	}
 	return n, nil
+}
+
+// watchOver starts a process that kills what is in the cgroup when we die
+// without having ended it (a test that runs out of time is not cleaned up
+// after): systemd-nspawn then goes with us, but not what it has started.
+func watchOver(cgroup string) (io.Closer, error) {
+	cmd := exec.Command("sh", "-c", `cat; [ ! -e "$0/cgroup.kill" ] || echo 1 >"$0/cgroup.kill"`, cgroup)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go cmd.Wait()
+	return stdin, nil
 }
 
 // waitLeader finds the container's PID 1.
@@ -169,6 +192,7 @@ func (n *nspawn) kill() error {
 }
 
 func (n *nspawn) removeCgroup() error {
+	defer n.watch.Close()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		err := removeCgroup(n.cgroup)

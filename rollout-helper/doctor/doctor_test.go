@@ -1,0 +1,157 @@
+package doctor
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"app-rollout/rollout-helper/rollout"
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
+)
+
+func TestMain(m *testing.M) {
+	units.ParserMain()
+	os.Exit(m.Run())
+}
+
+type noUnits struct{ rollout.Systemd }
+
+func (noUnits) Units(context.Context, ...string) ([]systemd.Unit, error) { return nil, nil }
+
+type kernel struct {
+	rollout.Traffic
+	listeners []sockets.Listener
+}
+
+func (k kernel) Listeners() ([]sockets.Listener, error) { return k.listeners, nil }
+func (k kernel) Owner(uint64) string                    { return "nginx.service" }
+
+const secret = "c4n4ryS3cret"
+
+// examine checks apps by what their .env files say.
+func examine(t *testing.T, envs map[string]string, apps ...string) *Report {
+	t.Helper()
+	l := units.Layout{Root: t.TempDir()}
+	files := map[string]string{"/usr/bin/shop": "", units.EtcDir + "/.keep": "", units.StateDir + "/.keep": ""}
+	for app, text := range envs {
+		files[units.EtcDir+"/"+app+".env"] = text + "\nSECRET='" + secret + "'\n"
+	}
+	for path, text := range files {
+		path = l.Path(path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &Doctor{Machine: &rollout.Machine{Layout: l, Systemd: noUnits{}, Traffic: kernel{listeners: []sockets.Listener{
+		{Group: sockets.Group{Addr: netip.MustParseAddrPort("0.0.0.0:9999")}, Cgroup: 7},
+	}}}}
+	r := New()
+	for _, app := range apps {
+		d.App(context.Background(), r, app)
+	}
+	return r
+}
+
+func TestAdvice(t *testing.T) {
+	const good = "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\n"
+	for name, test := range map[string]struct {
+		env  string
+		ok   bool
+		want []string // what each finding has
+	}{
+		"fine":          {good + "PORT=8080", true, nil},
+		"no port":       {good, true, []string{"warning: ?PORT is missing"}},
+		"no port, one":  {"SYSTEMD_EXEC_START=/usr/bin/shop", true, nil},
+		"taken":         {good + "PORT=9999", true, []string{"PORT 9999 is taken by nginx.service (on 0.0.0.0:9999)"}},
+		"short stop":    {good + "PORT=8080\nSYSTEMD_TIMEOUT_STOP_SEC=5s", true, []string{"SYSTEMD_TIMEOUT_STOP_SEC (5 s) is shorter than SYSTEMD_CLUSTER_DRAIN_SEC (30 s)"}},
+		"not shared":    {good + "PORT=8080\nSYSTEMD_CLUSTER_REUSE_PORT=0", true, []string{"must set SO_REUSEPORT itself"}},
+		"dollar":        {good + "PORT=8080\nA=\"x$B\"", true, []string{":4: A has a $"}},
+		"several wrong": {"SYSTEMD_CLUSTER_MODE=yes\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=x", false, []string{":1: SYSTEMD_CLUSTER_MODE must be", ":3: PORT must be"}},
+		"no setting":    {good + "PORT=8080\nSYSTEMD_CLUSTER_NODS=3", false, []string{"did you mean SYSTEMD_CLUSTER_NODES"}},
+		"no program":    {"SYSTEMD_EXEC_START=/usr/bin/gone\nPORT=8080", false, []string{"SYSTEMD_EXEC_START must name a program"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := examine(t, map[string]string{"shop": test.env}, "shop")
+			if r.OK != test.ok || len(r.Findings) != len(test.want) {
+				t.Fatalf("ok %v: %v, want %v: %q", r.OK, r.Findings, test.ok, test.want)
+			}
+			for i, f := range r.Findings {
+				want := strings.TrimPrefix(test.want[i], "warning: ?")
+				if text := f.String(); !strings.Contains(text, want) || strings.Contains(text, secret) {
+					t.Errorf("%q, want %q", text, want)
+				}
+				if strings.Contains(f.Text, "\n") {
+					t.Errorf("several lines: %q", f.Text)
+				}
+			}
+		})
+	}
+}
+
+func TestSamePort(t *testing.T) {
+	const good = "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=8080"
+	r := examine(t, map[string]string{"shop": good, "blog": good}, "blog", "shop")
+	if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Text, "is the app blog's too") {
+		t.Errorf("%v", r.Findings)
+	}
+}
+
+func TestMountOf(t *testing.T) {
+	const table = `22 1 8:1 / / rw - ext4 /dev/sda1 rw
+23 22 0:5 / /dev rw - devtmpfs udev rw
+24 22 8:2 / /srv rw - xfs /dev/sdb rw
+25 24 0:9 / /srv/with\040space rw - tmpfs tmpfs rw
+26 22 8:3 / /srv rw - ext4 /dev/sdc rw
+`
+	for path, want := range map[string]string{
+		"/etc/x":               "/ ext4",
+		"/srv":                 "/srv ext4",
+		"/srv/shop/.env":       "/srv ext4",
+		"/srv2/shop":           "/ ext4",
+		"/srv/with space/.env": "/srv/with space tmpfs",
+	} {
+		point, kind := mountOf(table, path)
+		if got := point + " " + kind; got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+func TestMountedAtBoot(t *testing.T) {
+	l := units.Layout{Root: t.TempDir()}
+	for path, text := range map[string]string{
+		"/etc/fstab": "# /dev/x /commented xfs\n/dev/sdb /srv xfs defaults 0 0\n/dev/sdc /with\\040space/ xfs defaults\n",
+		`/etc/systemd/system/mnt-my\x2ddata.mount`: "",
+	} {
+		if err := os.MkdirAll(filepath.Dir(l.Path(path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(l.Path(path), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &Doctor{Machine: &rollout.Machine{Layout: l}}
+	for point, want := range map[string]bool{"/srv": true, "/with space": true, "/commented": false, "/mnt/my-data": true, "/mnt/other": false} {
+		if got := d.mountedAtBoot(point); got != want {
+			t.Errorf("%s: %v", point, got)
+		}
+	}
+}
+
+func TestSince(t *testing.T) {
+	for release, want := range map[string]bool{
+		"6.1.0-28-amd64": true, "5.14.0": true, "5.13.19": false, "5.4.0-1-generic": false, "4.19": false, "strange": true,
+	} {
+		if since(release, 5, 14) != want {
+			t.Errorf("%s: %v", release, !want)
+		}
+	}
+}

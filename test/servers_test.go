@@ -1,0 +1,252 @@
+//go:build story
+
+package test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"app-rollout/test/load"
+	"app-rollout/test/machine"
+)
+
+// server is one real web server as an app. In env and files {g} stands for the
+// generation ("g1", "g2", …), and every answer begins with it. Each runs under
+// the hardening that every app has; what one needs lifted stands in its env.
+type server struct {
+	name  string
+	env   []string
+	files map[string]string
+}
+
+// servers are what people run, on their stop signals: most of them cut what
+// they have in hand, or keep the listener until it is done.
+var servers = []server{
+	{name: "gunicorn-sync", env: []string{ // TERM: finishes, but takes nothing any more from its queue
+		"SYSTEMD_EXEC_START=/usr/bin/gunicorn --chdir /opt/apps --reuse-port -b 127.0.0.1:8080 -w 2 wsgi:app"}},
+	{name: "gunicorn-gthread", env: []string{
+		"SYSTEMD_EXEC_START=/usr/bin/gunicorn --chdir /opt/apps --reuse-port -b 127.0.0.1:8080 -w 1 -k gthread --threads 8 wsgi:app"}},
+	{name: "uwsgi", env: []string{ // TERM cuts
+		"SYSTEMD_EXEC_START=/usr/bin/uwsgi --plugin python3 --http-socket 127.0.0.1:8080 --reuse-port --master --die-on-term -p 2 --disable-logging --wsgi-file /opt/apps/wsgi.py"}},
+	{name: "unicorn", // TERM cuts
+		env:   []string{"SYSTEMD_EXEC_START=/usr/bin/unicorn -E deployment -c /opt/apps/unicorn.rb /opt/apps/config.ru"},
+		files: map[string]string{"/opt/apps/unicorn.rb": "worker_processes 2\nlisten '127.0.0.1:8080', :reuseport => true\nlogger Logger.new(IO::NULL)\n"}},
+	{name: "nginx", // TERM cuts; one listener for each worker
+		env: []string{"SYSTEMD_EXEC_START=/usr/sbin/nginx -c /opt/apps/nginx-{g}.conf"},
+		files: map[string]string{"/opt/apps/nginx-{g}.conf": `daemon off;
+pid /tmp/nginx.pid;
+error_log stderr;
+worker_processes 2;
+events {}
+http {
+	access_log off;
+	client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi;
+	uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
+	server { listen 127.0.0.1:8080 reuseport; return 200 "{g}\n"; }
+}
+`}},
+	{name: "haproxy", // TERM cuts
+		env: []string{"SYSTEMD_TYPE=notify", "SYSTEMD_EXEC_START=/usr/sbin/haproxy -Ws -f /opt/apps/haproxy.cfg"},
+		files: map[string]string{"/opt/apps/haproxy.cfg": `global
+	maxconn 200
+defaults
+	mode http
+	timeout client 10s
+	timeout connect 10s
+	timeout server 10s
+frontend app
+	bind 127.0.0.1:8080
+	http-request return status 200 content-type text/plain lf-string "%[env(GENERATION)]\n"
+`}},
+	{name: "caddy",
+		env: []string{"SYSTEMD_TYPE=notify", "XDG_DATA_HOME=/tmp/data", "XDG_CONFIG_HOME=/tmp/config",
+			"SYSTEMD_EXEC_START=/usr/bin/caddy run --config /opt/apps/Caddyfile --adapter caddyfile"},
+		files: map[string]string{"/opt/apps/Caddyfile": "{\n\tadmin off\n\tpersist_config off\n}\nhttp://127.0.0.1:8080 {\n\tbind 127.0.0.1\n\trespond \"{$GENERATION}\"\n}\n"}},
+	{name: "node", env: []string{ // TERM kills
+		"SYSTEMD_EXEC_START=/usr/local/bin/node /opt/apps/server.js"}},
+	{name: "bun", // TERM kills
+		env: []string{"SYSTEMD_EXEC_START=/usr/local/bin/bun run /opt/apps/bun.js"},
+		files: map[string]string{"/opt/apps/bun.js": "Bun.serve({ hostname: '127.0.0.1', port: Number(process.env.PORT), reusePort: true,\n" +
+			"  fetch: () => new Response(process.env.GENERATION + ' ' + process.env.SYSTEMD_INSTANCE + '\\n') });\n"}},
+
+	// These never ask for SO_REUSEPORT: a second copy would not start by itself.
+	{name: "uvicorn", env: []string{
+		"SYSTEMD_EXEC_START=/usr/bin/uvicorn --app-dir /opt/apps --host 127.0.0.1 --port 8080 --no-access-log asgi:app"}},
+	{name: "puma", env: []string{
+		"SYSTEMD_EXEC_START=/usr/bin/puma -e production -b tcp://127.0.0.1:8080 /opt/apps/config.ru"}},
+	{name: "hypercorn", env: []string{
+		"SYSTEMD_WORKING_DIRECTORY=/opt/apps",
+		"SYSTEMD_EXEC_START=/usr/bin/hypercorn -w 1 -b 127.0.0.1:8080 asgi:app"}},
+	{name: "http-server",
+		env:   []string{"SYSTEMD_EXEC_START=/usr/bin/python3 -m http.server --bind 127.0.0.1 --directory /opt/apps/static-{g} 8080"},
+		files: map[string]string{"/opt/apps/static-{g}/index.html": "{g}\n"}},
+	{name: "node-plain", env: []string{"NO_REUSEPORT=1",
+		"SYSTEMD_EXEC_START=/usr/local/bin/node /opt/apps/server.js"}},
+	{name: "go", env: []string{
+		"SYSTEMD_EXEC_START=/opt/apps/server"}},
+	{name: "go-dies-at-term", env: []string{"STOP=die",
+		"SYSTEMD_EXEC_START=/opt/apps/server"}},
+	{name: "go-sigkill", env: []string{"SYSTEMD_KILL_SIGNAL=SIGKILL",
+		"SYSTEMD_EXEC_START=/opt/apps/server"}},
+}
+
+// app is the server's name as an app's: that of an installed unit is refused.
+func (s server) app() string { return "my-" + s.name }
+
+// write puts a generation of the server in place.
+func (s server) write(m *machine.Machine, generation int, lines ...string) {
+	g := strings.NewReplacer("{g}", "g"+strconv.Itoa(generation))
+	for path, text := range s.files {
+		m.Write(g.Replace(path), g.Replace(text), 0o644)
+	}
+	env := append([]string{
+		"SYSTEMD_CLUSTER_MODE=1", "SYSTEMD_CLUSTER_NODES=2", "SYSTEMD_CLUSTER_WATCH_SEC=1",
+		"SYSTEMD_CLUSTER_HEALTH_PATH=/", "PORT=8080", "GENERATION={g}",
+	}, append(s.env, lines...)...)
+	m.Write("/etc/app-rollout/"+s.app()+".env", g.Replace(strings.Join(env, "\n")+"\n"), 0o644)
+}
+
+// remove ends the app, in no orderly way, and frees the port.
+func (s server) remove(m *machine.Machine) {
+	app := s.app()
+	m.Sh("rm -f /etc/app-rollout/" + app + ".env; systemctl kill -s KILL '" + app + "@*.service'; systemctl stop '" + app + "@*.service'; systemctl reset-failed '" + app + "@*.service'")
+	m.Must("systemctl", "start", "app-rollout@"+app+".service")
+}
+
+// full is how the README's table is measured; else the same is done in short.
+var full = os.Getenv("SERVERS") == "full"
+
+func serversMachine(t *testing.T) *machine.Machine {
+	return machine.Boot(t, machine.Options{
+		Install: true, Packages: machine.Servers,
+		Layers: []string{machine.Apps(t), machine.Node(t), machine.Bun(t)},
+	})
+}
+
+// TestServers: no server of the table loses a connection, whatever it does on
+// its stop signal and whether or not it asks for SO_REUSEPORT; and every
+// connection is answered by the generation that was to have it.
+func TestServers(t *testing.T) {
+	t.Parallel()
+	m := serversMachine(t)
+	rollouts, clients := 2, 8
+	if full {
+		rollouts, clients = 5, 32
+	}
+	table := newTable()
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) {
+			defer s.remove(m)
+			row := table.row(s.name)
+			row.ours = s.rollouts(t, m, rollouts, clients)
+			nothingLost(t, row.ours.report)
+			inOrder(t, m, s.app(), row.ours.report.Answers)
+			if record := receipt(m, s.app(), "current"); record.Rollout.Rung != "steered" {
+				t.Errorf("traffic was %s: %s", record.Rollout.Rung, record.Rollout.RungWhy)
+			}
+			if full {
+				row.oursKept = s.kept(m, rollouts+2)
+			}
+		})
+	}
+	if !full {
+		return
+	}
+	plain(m)
+	for _, s := range servers {
+		t.Run(s.name+" without steering", func(t *testing.T) {
+			defer s.remove(m)
+			row := table.row(s.name)
+			row.plain = s.rollouts(t, m, rollouts, clients)
+			row.plainKept = s.kept(m, rollouts+2)
+		})
+	}
+	path := filepath.Join(machine.Root(), "build", "servers.md")
+	if err := os.WriteFile(path, []byte(table.markdown(rollouts, clients)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s:\n%s", path, table.markdown(rollouts, clients))
+}
+
+// measured is what the clients saw of some rollouts.
+type measured struct {
+	report *load.Report
+	took   []span
+}
+
+type span struct{ from, to time.Time }
+
+// rollouts starts the server and rolls it out so many times under load.
+func (s server) rollouts(t *testing.T, m *machine.Machine, rollouts, clients int) measured {
+	t.Helper()
+	s.write(m, 1, "SYSTEMD_CLUSTER_WATCH_SEC=0")
+	deploys(t, m, s.app())
+	o := load.Options{Addr: "127.0.0.1:8080", Workers: clients, Want: "g", Timeline: true, Pause: 2 * time.Millisecond}
+	client := m.Load(o)
+	m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > 50 })
+	var took []span
+	for g := 2; g <= rollouts+1; g++ {
+		s.write(m, g)
+		from := time.Now()
+		deploys(t, m, s.app())
+		took = append(took, span{from, time.Now()})
+	}
+	last := client.Answered()
+	m.Wait("answers of the last generation", 20*time.Second, func() bool { return client.Answered() > last+50 })
+	return measured{client.Stop(), took}
+}
+
+// kept rolls the server out once under clients that keep their connections,
+// and returns how many requests these lost of how many.
+func (s server) kept(m *machine.Machine, generation int) string {
+	s.write(m, generation)
+	type end struct {
+		machine.Result
+	}
+	done := make(chan end, 1)
+	go func() {
+		done <- end{m.Run(context.Background(), "wrk", "-t", "1", "-c", "16", "-d", "6", "http://127.0.0.1:8080/")}
+	}()
+	m.Wait("wrk", 10*time.Second, func() bool {
+		return m.Run(context.Background(), "sh", "-c", "[ $(ss -Htn state established sport = :8080 | wc -l) -ge 16 ]").Code == 0
+	})
+	if r := run(m, s.app()); r.Code != 0 {
+		return "failed"
+	}
+	return wrkLost((<-done).Out)
+}
+
+var (
+	wrkTotal  = regexp.MustCompile(`(\d+) requests in`)
+	wrkErrors = regexp.MustCompile(`Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)`)
+)
+
+// wrkLost reads wrk's summary: "12 of 34567".
+func wrkLost(out string) string {
+	total := wrkTotal.FindStringSubmatch(out)
+	if total == nil {
+		return "?"
+	}
+	lost := 0
+	if e := wrkErrors.FindStringSubmatch(out); e != nil {
+		for _, n := range e[1:] {
+			i, _ := strconv.Atoi(n)
+			lost += i
+		}
+	}
+	return fmt.Sprintf("%d of %s", lost, total[1])
+}
+
+// plain takes steering away from the rollouts, and moving of queued
+// connections from the kernel: what is left is start, wait, stop.
+func plain(m *machine.Machine) {
+	noBPF(m)
+	m.Sh("echo 0 > /proc/sys/net/ipv4/tcp_migrate_req")
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"app-rollout/test/load"
+)
+
+const address = "127.0.0.1:8080"
+
+// shop is the .env of the app that is rolled out: a server that knows nothing
+// of SO_REUSEPORT, in two instances. Later lines win.
+func (g *guest) shop(generation string, lines ...string) {
+	g.write("/etc/app-rollout/shop.env", strings.Join(append([]string{
+		"SYSTEMD_CLUSTER_MODE=1", "SYSTEMD_CLUSTER_NODES=2", "SYSTEMD_CLUSTER_WATCH_SEC=1",
+		"SYSTEMD_EXEC_START=/opt/apps/server", "PORT=8080", "GENERATION=" + generation}, lines...), "\n")+"\n")
+}
+
+// firstLife goes from a bare Debian to the middle of a rollout, where the power
+// is cut.
+func (g *guest) firstLife() {
+	g.sh("install -D -t /opt/apps /mnt/test/server")
+	g.say("installed in %.1f s", g.try("dpkg --install /mnt/test/app-rollout.deb || { echo FAIL; exit 1; }").took.Seconds())
+	g.equal("app-rollout-boot.service", g.try("systemctl is-enabled app-rollout-boot.service").out, "enabled")
+
+	g.shop("g1")
+	g.sh("systemctl start app-rollout.service")
+	g.runs("shop", "shop@1 shop@2")
+	g.shared()
+	g.rollouts()
+	g.failedRollout()
+	g.limits()
+
+	// An app that the next boot meets for the first time.
+	g.write("/etc/app-rollout/fresh.env", "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=3\nSYSTEMD_EXEC_START=/opt/apps/server\nPORT=8090\nGENERATION=fresh\n")
+	g.shop("g5", "SYSTEMD_CLUSTER_WATCH_SEC=10")
+	g.write(cutMark, "")
+	g.sh("sync; systemctl start --no-block app-rollout@shop.service")
+	g.wait("answers from the candidate", time.Minute, func() bool { return generation() == "g5" })
+	if g.failed {
+		panic(stop{})
+	}
+	g.say("CUT")
+	select {}
+}
+
+// shared: two instances of a server that did not ask for it listen on one port,
+// and both are asked.
+func (g *guest) shared() {
+	var report struct {
+		Machine struct {
+			PortSharing string `json:"port_sharing"`
+			Why         string `json:"port_sharing_reason"`
+			Migrates    bool
+		}
+	}
+	if err := json.Unmarshal([]byte(g.sh("app-rollout status --json")), &report); err != nil {
+		g.must("status --json: %v", err)
+	}
+	if report.Machine.PortSharing != "on" || !report.Machine.Migrates {
+		g.fail("status: %+v", report.Machine)
+	}
+	g.equal("listeners on the port", g.sh("ss -Hltn 'sport = :8080' | wc -l"), "2")
+	seen := map[string]bool{}
+	g.wait("an answer from each instance", time.Minute, func() bool {
+		if f := strings.Fields(answer(address)); len(f) > 1 {
+			seen[f[1]] = true
+		}
+		return seen["1"] && seen["2"]
+	})
+	g.say("two instances share the port")
+}
+
+// rollouts rolls out three times under load.
+func (g *guest) rollouts() {
+	stopLoad := g.load()
+	for i := range 3 {
+		g.shop(fmt.Sprintf("g%d", i+2))
+		r := g.try("app-rollout run shop")
+		if r.code != 0 {
+			g.must("rollout %d: status %d: %s", i+1, r.code, r.out)
+		}
+		g.runs("shop", fmt.Sprintf("shop@%d shop@%d", 2*i+3, 2*i+4))
+		rollout := g.record("shop")
+		g.equal("traffic", rollout.Traffic, "steered")
+		g.equal("reason for no better", rollout.Reason, "")
+		if rollout.Cut > 0 {
+			g.fail("%d connections cut", rollout.Cut)
+		}
+		g.say("rollout %d: %.1f s, traffic %s, %d drained, %d cut", i+1, r.took.Seconds(), rollout.Traffic, rollout.Drained, rollout.Cut)
+	}
+	g.nothingLost("three rollouts", stopLoad())
+}
+
+// failedRollout: one that never becomes ready changes nothing.
+func (g *guest) failedRollout() {
+	before := g.property("shop@7.service", "MainPID") + " " + g.property("shop@8.service", "MainPID")
+	stopLoad := g.load()
+	g.shop("bad", "EXIT_AT_START=3")
+	r := g.try("app-rollout run shop")
+	if r.code != 1 || !strings.Contains(r.out, "exited with status 3") {
+		g.fail("a rollout that fails: status %d: %s", r.code, r.out)
+	}
+	g.nothingLost("a failed rollout", stopLoad())
+	g.runs("shop", "shop@7 shop@8")
+	g.equal("pids", g.property("shop@7.service", "MainPID")+" "+g.property("shop@8.service", "MainPID"), before)
+	g.equal("answers", generation(), "g4")
+}
+
+// limits: what an .env asks for holds in the kernel.
+func (g *guest) limits() {
+	g.write("/etc/app-rollout/hog.env", "SYSTEMD_EXEC_START=/opt/apps/server\nPORT=8091\nMEMORY=200\nSYSTEMD_MEMORY_MAX=64M\nSYSTEMD_CLUSTER_READY_SEC=20\n")
+	r := g.try("app-rollout run hog")
+	if r.code != 1 || !strings.Contains(r.out, "was killed for want of memory") {
+		g.fail("an app over its MemoryMax=: status %d: %s", r.code, r.out)
+	}
+	g.write("/etc/app-rollout/hog.env", "SYSTEMD_EXEC_START=/opt/apps/server\nPORT=8091\nMEMORY=30\nSYSTEMD_MEMORY_MAX=64M\n")
+	g.sh("app-rollout run hog")
+	cgroup := "/sys/fs/cgroup" + g.property("hog.service", "ControlGroup")
+	g.equal("memory.max", g.sh("cat "+cgroup+"/memory.max"), strconv.Itoa(64<<20))
+
+	// A shell that does nothing but burn CPU gets its fifth of one.
+	g.write("/etc/app-rollout/burn.env", `SYSTEMD_EXEC_START="/bin/sh -c 'while :; do :; done'"`+"\nSYSTEMD_CPU_QUOTA=20%\nSYSTEMD_CLUSTER_WATCH_SEC=0\n")
+	g.sh("app-rollout run burn")
+	cgroup = "/sys/fs/cgroup" + g.property("burn.service", "ControlGroup")
+	g.equal("cpu.max", g.sh("cat "+cgroup+"/cpu.max"), "20000 100000")
+	used, began := g.cpu(cgroup), time.Now()
+	time.Sleep(2 * time.Second)
+	share := float64(g.cpu(cgroup)-used) / float64(time.Since(began))
+	if share > 0.3 {
+		g.fail("CPUQuota=20%%: it used %.0f %% of a CPU", 100*share)
+	}
+	g.say("limits hold: 200 MiB killed under MemoryMax=64M, %.0f %% of a CPU under CPUQuota=20%%", 100*share)
+	g.sh("rm /etc/app-rollout/hog.env /etc/app-rollout/burn.env; systemctl start app-rollout.service || true")
+	g.runs("burn", "")
+	g.runs("hog", "")
+}
+
+// cpu is the CPU time that a cgroup has used.
+func (g *guest) cpu(cgroup string) time.Duration {
+	n, err := strconv.ParseInt(g.sh("sed -n 's/^usage_usec //p' "+cgroup+"/cpu.stat"), 10, 64)
+	if err != nil {
+		g.must("cpu.stat: %v", err)
+	}
+	return time.Duration(n) * time.Microsecond
+}
+
+// secondLife is the boot after the power cut.
+func (g *guest) secondLife() {
+	// The committed generation first, whatever the .env asks for.
+	g.wait("an answer after the boot", time.Minute, func() bool { return answer(address) != "" })
+	g.equal("the first to answer after the power cut", generation(), "g4")
+	g.say("the committed generation answers %s s after the kernel began", g.sh("cut -d' ' -f1 /proc/uptime"))
+	g.wait("the app that was never rolled out", time.Minute, func() bool { return answer("127.0.0.1:8090") != "" })
+	g.runs("fresh", "fresh@1 fresh@2 fresh@3")
+
+	// Then what the .env asks for, with nothing lost.
+	stopLoad := g.load()
+	g.wait("app-rollout-boot.service", 2*time.Minute, func() bool { return g.property("app-rollout-boot.service", "SubState") == "exited" })
+	g.nothingLost("the rollout at boot", stopLoad())
+	g.equal("answers", generation(), "g5")
+	g.equal("traffic", g.record("shop").Traffic, "steered")
+	if _, err := os.Stat("/var/lib/app-rollout/fresh/current/generation.json"); err != nil {
+		g.fail("the app that the boot met first is not recorded: %v", err)
+	}
+	g.runs("fresh", "fresh@1 fresh@2 fresh@3")
+	g.equal("failed units", g.sh("systemctl list-units --plain --no-legend --state=failed"), "")
+	if trouble := g.try("dmesg | grep -E 'BUG:|WARNING:|Oops|lockup|blocked for more'"); trouble.code == 0 {
+		g.fail("the kernel: %s", trouble.out)
+	}
+}
+
+type record struct {
+	Traffic string `json:"traffic"`
+	Reason  string `json:"traffic_reason"`
+	Drained int    `json:"drained"`
+	Cut     int    `json:"cut"`
+}
+
+// record is that of the rollout that brought the current generation.
+func (g *guest) record(app string) record {
+	text, err := os.ReadFile(filepath.Join("/var/lib/app-rollout", app, "current/generation.json"))
+	if err != nil {
+		g.must("%v", err)
+	}
+	var frozen struct{ Rollout record }
+	if err := json.Unmarshal(text, &frozen); err != nil {
+		g.must("generation.json: %v", err)
+	}
+	return frozen.Rollout
+}
+
+// runs fails unless exactly these instances run.
+func (g *guest) runs(app, want string) {
+	got := g.sh("systemctl list-units --plain --no-legend --state=active,activating,deactivating '" + app + "@*.service' '" + app + ".service' | cut -d' ' -f1 | sed s/.service//")
+	g.equal("what runs of "+app, strings.Join(strings.Fields(got), " "), want)
+}
+
+var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// answer is the first line of one answer, "" if there is none.
+func answer(address string) string {
+	resp, err := client.Get("http://" + address + "/")
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(body), "\n")
+	return line
+}
+
+// generation is the first word of an answer.
+func generation() string {
+	word, _, _ := strings.Cut(answer(address), " ")
+	return word
+}
+
+// load asks the app over and over, until the function that it returns is called.
+func (g *guest) load() (stop func() *load.Report) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan *load.Report)
+	// What there is of CPU is the emulator's: a few clients are a load.
+	go func() {
+		done <- load.Run(ctx, load.Options{Addr: address, Workers: 4, Pause: 2 * time.Millisecond}, nil)
+	}()
+	return func() *load.Report {
+		cancel()
+		return <-done
+	}
+}
+
+func (g *guest) nothingLost(what string, report *load.Report) {
+	if report.Lost() > 0 || report.Answered() == 0 {
+		g.fail("%s: %v: %v", what, report, report.Failures)
+		return
+	}
+	g.say("%s: %v", what, report)
+}

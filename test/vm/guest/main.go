@@ -1,0 +1,139 @@
+// Command guest runs inside the virtual machines of test/vm, from a unit of its
+// own. It takes the machine through its life and writes what it finds to the
+// second serial port, a line each: "FAIL …" for what is wrong, "CUT" where the
+// power is to be cut, "DONE" before it switches the machine off, and the rest
+// for people.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cutMark says that the boot is the one after the power cut.
+const cutMark = "/var/lib/guest-was-cut"
+
+func main() {
+	port, err := os.OpenFile("/dev/ttyS1", os.O_WRONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	g := &guest{port: port}
+	defer g.end()
+	g.say("%s, %s, up after %s s", g.sh("uname -sr"), g.sh("systemctl --version | head -1"), g.sh("cut -d' ' -f1 /proc/uptime"))
+	if _, err := os.Stat(cutMark); errors.Is(err, os.ErrNotExist) {
+		g.firstLife()
+	} else {
+		g.secondLife()
+	}
+}
+
+type guest struct {
+	port   *os.File
+	failed bool
+}
+
+// stop is the panic that ends a life early.
+type stop struct{}
+
+func (g *guest) say(format string, args ...any) {
+	fmt.Fprintln(g.port, strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n   "))
+}
+
+// fail reports what is wrong and goes on.
+func (g *guest) fail(format string, args ...any) {
+	g.failed = true
+	g.say("FAIL "+strings.ReplaceAll(format, "\n", " "), args...)
+}
+
+// must reports what is wrong, without which nothing that follows makes sense.
+func (g *guest) must(format string, args ...any) {
+	g.fail(format, args...)
+	panic(stop{})
+}
+
+// end switches the machine off. If something was wrong, what the machine's logs
+// say comes first.
+func (g *guest) end() {
+	if p := recover(); p != nil {
+		if _, ours := p.(stop); !ours {
+			g.fail("panic: %v", p)
+		}
+	}
+	if g.failed {
+		g.say("%s", g.try("journalctl -b --no-pager -o short-monotonic -n 400; dmesg | tail -60").out)
+	}
+	g.say("DONE")
+	g.try("systemctl --no-block poweroff")
+	select {} // until PID 1 ends us
+}
+
+type result struct {
+	out  string // both streams
+	code int
+	took time.Duration
+}
+
+// commandLimit is far beyond what any command here takes, in emulation too.
+const commandLimit = 3 * time.Minute
+
+// try runs a shell script.
+func (g *guest) try(script string) result {
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	defer cancel()
+	began := time.Now()
+	cmd := exec.CommandContext(ctx, "sh", "-euc", script)
+	cmd.Env = append(os.Environ(), "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0")
+	out, err := cmd.CombinedOutput()
+	r := result{out: strings.TrimSpace(string(out)), took: time.Since(began)}
+	if err != nil {
+		r.code = cmd.ProcessState.ExitCode()
+	}
+	return r
+}
+
+// sh runs a shell script that has to succeed, and returns what it printed.
+func (g *guest) sh(script string) string {
+	r := g.try(script)
+	if r.code != 0 {
+		g.must("%s: status %d: %s", script, r.code, r.out)
+	}
+	return r.out
+}
+
+// wait asks until something holds.
+func (g *guest) wait(what string, limit time.Duration, holds func() bool) {
+	for end := time.Now().Add(limit); !holds(); {
+		if time.Now().After(end) {
+			g.must("%s: not within %v", what, limit)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// equal fails unless what was got is what was wanted.
+func (g *guest) equal(what, got, want string) {
+	if got != want {
+		g.fail("%s: %q, want %q", what, got, want)
+	}
+}
+
+// property is one property of a unit.
+func (g *guest) property(unit, name string) string {
+	return g.sh("systemctl show --value --property=" + name + " -- " + unit)
+}
+
+// write makes a file of root's.
+func (g *guest) write(path, text string) {
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		g.must("%v", err)
+	}
+}

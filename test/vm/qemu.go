@@ -1,0 +1,148 @@
+package vm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// emulation is what always works.
+var emulation = []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
+
+// virtualisation is the host's own CPU. arch-capabilities is left out since
+// some hosts, virtual machines themselves, refuse to have its register set,
+// and qemu gives up on that; it tells only of the CPU's flaws.
+var virtualisation = []string{"-accel", "kvm", "-cpu", "host,-arch-capabilities"}
+
+var (
+	probe    sync.Once
+	chosen   []string
+	probeLog string
+)
+
+// probeTime is how long a kernel may take to find that it has no root: less
+// than a second where KVM works. On hosts where it does not, guests hang.
+const probeTime = 8 * time.Second
+
+// Accelerator is how to run guests here: by KVM if a kernel really boots that
+// way, else by software emulation. why says which, and why.
+func Accelerator(kernel string) (args []string, why string) {
+	probe.Do(func() {
+		chosen, probeLog = emulation, "software emulation: no /dev/kvm"
+		if _, err := os.Stat("/dev/kvm"); err != nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(slices.Clone(virtualisation),
+			"-M", "q35", "-smp", "2", "-m", "512", "-nodefaults", "-display", "none", "-no-reboot",
+			"-serial", "stdio", "-kernel", kernel, "-append", "console=ttyS0 panic=-1")...)
+		out, err := cmd.CombinedOutput()
+		switch {
+		case bytes.Contains(out, []byte("Unable to mount root fs")):
+			chosen, probeLog = virtualisation, "KVM"
+		case ctx.Err() != nil:
+			probeLog = fmt.Sprintf("software emulation: by KVM a kernel does not boot in %v", probeTime)
+		default:
+			probeLog = fmt.Sprintf("software emulation: KVM: %v: %s", err, lastLine(out))
+		}
+	})
+	return chosen, probeLog
+}
+
+func lastLine(out []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1]
+}
+
+// VM is one run of qemu: from power on to power off, or cut.
+type VM struct {
+	Lines <-chan string // what the guest writes to its second serial port; closed when the power is off
+
+	cmd     *exec.Cmd
+	console string
+	exited  chan struct{}
+	err     error
+}
+
+// Boot switches a machine on. disk is written to, data is not. The console's
+// log is appended to a file in dir.
+func Boot(dir string, disk Disk, data string) (*VM, error) {
+	accelerator, _ := Accelerator(disk.Kernel)
+	v := &VM{console: filepath.Join(dir, "console.log"), exited: make(chan struct{})}
+	args := append(slices.Clone(accelerator), "-M", "q35", "-smp", "2", "-m", "1024", "-nodefaults", "-display", "none", "-no-reboot",
+		"-kernel", disk.Kernel, "-initrd", disk.Initrd,
+		"-append", "root=/dev/vda rw console=ttyS0 panic=-1 systemd.show_status=false",
+		"-chardev", "file,id=console,append=on,path="+v.console, "-serial", "chardev:console",
+		"-serial", "stdio",
+		"-drive", "id=disk,format=raw,if=none,file="+disk.Image, "-device", "virtio-blk-pci,drive=disk",
+		"-drive", "id=data,format=raw,if=none,readonly=on,file="+data, "-device", "virtio-blk-pci,drive=data",
+		"-device", "virtio-rng-pci")
+	v.cmd = exec.Command("qemu-system-x86_64", args...)
+	v.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	stdout, err := v.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	var stderr bytes.Buffer
+	v.cmd.Stderr = &stderr
+	lines := make(chan string, 1000)
+	v.Lines = lines
+	started := make(chan error)
+	go func() {
+		// Pdeathsig comes when the thread that started the child ends: keep it.
+		runtime.LockOSThread()
+		err := v.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		for in := bufio.NewScanner(stdout); in.Scan(); {
+			lines <- strings.TrimRight(in.Text(), "\r")
+		}
+		_, _ = io.Copy(io.Discard, stdout)
+		if v.err = v.cmd.Wait(); v.err != nil {
+			v.err = fmt.Errorf("qemu: %w\n%s", v.err, stderr.Bytes())
+		}
+		close(lines)
+		close(v.exited)
+	}()
+	return v, <-started
+}
+
+// Cut cuts the power: what the guest has not synced is lost.
+func (v *VM) Cut() {
+	_ = v.cmd.Process.Kill()
+	<-v.exited
+}
+
+// WaitOff waits until the guest has switched itself off.
+func (v *VM) WaitOff(limit time.Duration) error {
+	select {
+	case <-v.exited:
+		return v.err
+	case <-time.After(limit):
+		return errors.New("the machine does not switch itself off")
+	}
+}
+
+// Console is the end of what the kernel and systemd wrote.
+func (v *VM) Console() string {
+	text, err := os.ReadFile(v.console)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-30000):])
+}

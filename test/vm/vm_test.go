@@ -1,0 +1,124 @@
+//go:build vm
+
+package vm
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"app-rollout/test/machine"
+)
+
+// TestStockKernel takes each release through the life of a server: install,
+// boot-time instances, rollouts under load, a failed one, limits, a power cut in
+// the middle of a rollout, the boot after it, an orderly end. What is checked
+// stands in the guest program.
+func TestStockKernel(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: sudo make vm")
+	}
+	for _, release := range []string{"bookworm", "trixie"} {
+		t.Run(release, func(t *testing.T) {
+			disk, err := ReleaseDisk(release, t.Logf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, how := Accelerator(disk.Kernel)
+			t.Logf("%s, %s", filepath.Base(disk.Kernel), how)
+			dir := t.TempDir()
+			if disk, err = disk.Copy(filepath.Join(dir, "disk")); err != nil {
+				t.Fatal(err)
+			}
+			data := dataDisk(t, dir)
+
+			v := boot(t, dir, disk, data)
+			if last := follow(t, v); last != "CUT" {
+				t.Fatalf("the first boot ended with %q, not where its power was to be cut", last)
+			}
+			v.Cut()
+			t.Log("the power is cut")
+
+			v = boot(t, dir, disk, data)
+			if last := follow(t, v); last != "DONE" {
+				t.Fatalf("the second boot ended with %q", last)
+			}
+			began := time.Now()
+			if err := v.WaitOff(time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("switched itself off in %v", time.Since(began).Round(time.Millisecond))
+		})
+	}
+}
+
+// dataDisk is what the machine gets from us: the package, the guest program,
+// the sample app.
+func dataDisk(t *testing.T, dir string) string {
+	t.Helper()
+	files := filepath.Join(dir, "files")
+	if err := os.Mkdir(files, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := run("cp", machine.Deb(t), filepath.Join(files, "app-rollout.deb")); err != nil {
+		t.Fatal(err)
+	}
+	for name, pkg := range map[string]string{"guest": "./test/vm/guest", "server": "./test/apps/server"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", filepath.Join(files, name), pkg)
+		cmd.Dir = machine.Root()
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("go build %s: %v\n%s", pkg, err, out)
+		}
+	}
+	image := filepath.Join(dir, "data")
+	if err := FileSystem(image, files, "64M"); err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+func boot(t *testing.T, dir string, disk Disk, data string) *VM {
+	t.Helper()
+	v, err := Boot(dir, disk, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Cut)
+	return v
+}
+
+// bootLimit is for one whole life of a machine, in software emulation on a
+// busy host.
+const bootLimit = 6 * time.Minute
+
+// follow logs what the guest says, fails the test for what it found wrong, and
+// returns its last word: "CUT", "DONE" or "".
+func follow(t *testing.T, v *VM) string {
+	t.Helper()
+	limit := time.After(bootLimit)
+	began := time.Now()
+	for {
+		select {
+		case line, ok := <-v.Lines:
+			word, text, _ := strings.Cut(line, " ")
+			switch {
+			case !ok:
+				t.Errorf("the machine went off by itself\n%s", v.Console())
+				return ""
+			case word == "CUT", word == "DONE":
+				return word
+			case word == "FAIL":
+				t.Errorf("%s", text)
+			case word != "":
+				t.Logf("%5.1f s  %s", time.Since(began).Seconds(), line)
+			}
+		case <-limit:
+			t.Errorf("not done after %v\n%s", bootLimit, v.Console())
+			return ""
+		}
+	}
+}
