@@ -166,6 +166,7 @@ func (s Store) copy(from, inside string, of int) (*Generation, error) {
 			}
 		}
 		g.Number, g.CopyOf, g.Ready, g.Rollout = number, of, false, nil
+		g.Created = time.Now()
 		record, err := g.encode()
 		if err != nil {
 			return err
