@@ -67,7 +67,7 @@ func compare(before, after frozen) (c Changes) {
 		}
 	}
 	other(before.source != after.source, "", "the place of the .env")
-	other(before.plan.WorkingDirectory != after.plan.WorkingDirectory, "SYSTEMD_WORKING_DIRECTORY", "the release (where the working directory leads)")
+	other(before.plan.WorkingDirectory != after.plan.WorkingDirectory, "SYSTEMD_WORKING_DIRECTORY", "the release that the working directory leads to")
 	other(before.plan.User != after.plan.User, "SYSTEMD_USER", "the owner of the .env")
 	other(before.plan.Nodes != after.plan.Nodes && before.plan.Mode == after.plan.Mode, "SYSTEMD_CLUSTER_NODES", "the number of CPUs")
 	if c.None() {

@@ -18,7 +18,7 @@ func TestChanges(t *testing.T) {
 		{"same", "a", "A=other", nil, nil},
 		{"changed, added, removed", "b", "A=secret2\nC=3\nD=4\n", nil, []string{"A", "B", "D"}},
 		{"comment", "b", "# hello\nA=secret1\nB=2\nC=3\n", nil, []string{"comments or spelling only"}},
-		{"release", "b", "A=secret1\nB=2\nC=3\n", func(f *frozen) { f.plan.WorkingDirectory = "/srv/2" }, []string{"the release (where the working directory leads)"}},
+		{"release", "b", "A=secret1\nB=2\nC=3\n", func(f *frozen) { f.plan.WorkingDirectory = "/srv/2" }, []string{"the release that the working directory leads to"}},
 		{"working directory", "b", "A=secret1\nB=2\nC=3\nSYSTEMD_WORKING_DIRECTORY=/srv/2", func(f *frozen) { f.plan.WorkingDirectory = "/srv/2" }, []string{"SYSTEMD_WORKING_DIRECTORY"}},
 		{"owner and CPUs", "b", "A=secret1\nB=2\nC=3\n", func(f *frozen) { f.plan.User, f.plan.Nodes = "v", 4 }, []string{"the owner of the .env", "the number of CPUs"}},
 		{"link", "b", "A=secret1\nB=2\nC=3\n", nil, []string{"where a path in the settings leads"}},

@@ -32,6 +32,9 @@ var hardening = []string{
 	"SystemCallErrorNumber=EPERM",
 	"SystemCallFilter=@system-service",
 	"SystemCallFilter=~@privileged @resources",
+	// Pre-fork servers set the user that they are already (gunicorn). No other
+	// can be had without the capability.
+	"SystemCallFilter=@setuid",
 }
 
 // Unit is the text of the unit that runs the app: of the template, or in mode

@@ -3,6 +3,8 @@ package rollout
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -61,7 +63,7 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 		}
 	}
 	strays := without(running, mine)
-	if err := m.forgive(ctx, all, mine); err != nil {
+	if err := errors.Join(m.forgive(ctx, all, mine), m.sweep(app)); err != nil {
 		return err
 	}
 	if len(strays) == 0 && len(files) == 0 {
@@ -105,6 +107,24 @@ func longest(store units.Store) (p units.Plan) {
 		}
 	}
 	return p
+}
+
+// sweep removes the files that a killed run has not finished; those of the store
+// go when it is pruned.
+func (m *Machine) sweep(app string) error {
+	var left []string
+	for _, pattern := range []string{m.Layout.Run(app) + "/*.tmp", m.Layout.UnitFile(app + ".service.tmp"), m.Layout.UnitFile(app + "@*.service.tmp")} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		left = append(left, found...)
+	}
+	var wrong []error
+	for _, path := range left {
+		wrong = append(wrong, os.Remove(path))
+	}
+	return errors.Join(wrong...)
 }
 
 // forgive lets systemd forget the failed units that nobody waits for any more.

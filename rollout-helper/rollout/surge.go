@@ -15,7 +15,7 @@ import (
 // ones use is the best guess at that. "" is no warning; nor is what cannot be
 // found out one.
 func (r *rollout) surge(ctx context.Context) string {
-	us, err := r.Systemd.Units(ctx, r.surplus()...)
+	us, err := r.Systemd.Units(ctx, r.was...)
 	if err != nil || len(us) == 0 {
 		return ""
 	}

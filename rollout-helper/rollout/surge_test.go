@@ -17,7 +17,7 @@ func TestSurge(t *testing.T) {
 	}{
 		{"enough", "MemTotal: 9 kB\nMemAvailable:     614400 kB\nBuffers: 1 kB\n", "2", ""},
 		{"too little", "MemFree: 1 kB\nMemAvailable:     614399 kB\n", "2", "599 MiB of memory are available, but shop@3 shop@4 may need 600 MiB, as the running ones use 600 MiB: some may be killed for want of memory"},
-		{"growing", "MemAvailable:     614400 kB\n", "5", ""}, // the kept ones need no more
+		{"growing", "MemAvailable:     614400 kB\n", "5", "600 MiB of memory are available, but shop@3 shop@4 shop@5 may need 900 MiB, as the running ones use 600 MiB: some may be killed for want of memory"},
 		{"unknown", "MemFree: 1 kB\n", "2", ""},
 		{"garbage", "MemAvailable: much\n", "2", ""},
 	} {

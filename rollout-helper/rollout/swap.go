@@ -94,7 +94,10 @@ func (r *rollout) begin(ctx context.Context, all []systemd.Unit) error {
 		return r.run(ctx)
 	}
 	// Nothing was touched but files of our own.
-	return errors.Join(err, r.tidy(ctx, r.old, r.was))
+	if e := r.tidy(ctx, r.old, r.was); e != nil {
+		r.say(Warning, "back", "%v", e)
+	}
+	return err
 }
 
 // agree refuses what cannot share the port, or the unit's name, with what runs,

@@ -17,6 +17,7 @@ import (
 
 // Manager speaks with PID 1. It dials again when PID 1 has re-executed itself.
 type Manager struct {
+	dial func(context.Context) (*dbus.Conn, error)
 	mu   sync.Mutex
 	conn *dbus.Conn
 
@@ -33,7 +34,10 @@ const lookAgain = 500 * time.Millisecond
 // Dial connects to PID 1: to its own socket as root, which needs no bus
 // daemon, else over the system bus.
 func Dial() (*Manager, error) {
-	m := new(Manager)
+	m := &Manager{dial: dbus.NewSystemConnectionContext}
+	if os.Geteuid() == 0 {
+		m.dial = dbus.NewSystemdConnectionContext
+	}
 	_, err := m.connection()
 	return m, err
 }
@@ -59,11 +63,7 @@ func (m *Manager) connection() (*dbus.Conn, error) {
 		m.conn.Close()
 		m.conn = nil
 	}
-	dial := dbus.NewSystemConnectionContext
-	if os.Geteuid() == 0 {
-		dial = dbus.NewSystemdConnectionContext
-	}
-	conn, err := dial(context.Background())
+	conn, err := m.dial(context.Background())
 	if err != nil {
 		return nil, err
 	}

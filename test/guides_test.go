@@ -1,0 +1,136 @@
+//go:build story
+
+package test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"app-rollout/test/machine"
+)
+
+// TestGuides does what each guide says, block by block, on a machine of its own:
+// ```sh blocks are run, and each line of a ```text block must be in the output of
+// the one before it ("…" at its end: anything). A block under <!-- fails --> must
+// fail. What a guide takes for granted is put there by prepare.
+func TestGuides(t *testing.T) {
+	guides, err := filepath.Glob(filepath.Join(machine.Root(), "packaging/guides/*.md"))
+	if err != nil || len(guides) == 0 {
+		t.Fatalf("no guides: %v", err)
+	}
+	for _, path := range guides {
+		name := strings.TrimSuffix(filepath.Base(path), ".md")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			options := machine.Options{Install: true, Layers: []string{machine.Apps(t)}}
+			switch name {
+			case "node", "pm2":
+				options.Layers = append(options.Layers, machine.Node(t))
+			case "python", "ruby", "nginx":
+				options.Packages = machine.Servers
+			}
+			m := machine.Boot(t, options)
+			prepare(t, m, name, string(text))
+			out := ""
+			for _, b := range blocks(string(text)) {
+				switch b.kind {
+				case "sh":
+					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+					r := m.Run(ctx, "sh", "-euc", "cd /root\n"+b.text)
+					cancel()
+					out = r.Out + "\n" + r.Err
+					if (r.Code != 0) != b.fails {
+						t.Fatalf("status %d of\n%s\n%s", r.Code, b.text, out)
+					}
+					t.Logf("%s\n%s", b.text, out)
+				case "text":
+					for line := range strings.Lines(b.text) {
+						if line = strings.TrimSpace(line); !says(out, line) {
+							t.Errorf("no line %q in\n%s", line, out)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+type block struct {
+	kind, text string
+	fails      bool
+}
+
+var fence = regexp.MustCompile("(?ms)^(<!-- fails -->\n)?```([a-z]*)\n(.*?)^```\n")
+
+func blocks(guide string) (all []block) {
+	for _, m := range fence.FindAllStringSubmatch(guide, -1) {
+		all = append(all, block{kind: m[2], text: m[3], fails: m[1] != ""})
+	}
+	return all
+}
+
+func says(out, want string) bool {
+	begin, open := strings.CutSuffix(want, "…")
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		if line == want || open && strings.HasPrefix(line, begin) {
+			return true
+		}
+	}
+	return false
+}
+
+// prepare puts there what a guide takes for granted.
+func prepare(t *testing.T, m *machine.Machine, name, guide string) {
+	m.Write("/usr/local/bin/curl", curl, 0o755)
+	switch name {
+	case "node":
+		m.Sh("ln -s /usr/local/bin/node /usr/bin/node")
+	case "pm2":
+		// The app of the guide on Node, kept by something that is told to stop it.
+		m.Sh("ln -s /usr/local/bin/node /usr/bin/node")
+		node, err := os.ReadFile(filepath.Join(machine.Root(), "packaging/guides/node.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		setUp, _, _ := strings.Cut(blocks(string(node))[0].text, "cat >/srv/shop/.env")
+		m.Sh(setUp + "chown -R shop: /srv/shop\nsystemd-run --unit=pm2-shop --uid=shop --setenv=PORT=3000 /usr/bin/node /srv/shop/server.js")
+		m.Write("/usr/local/bin/pm2", "#!/bin/sh\nif [ \"$1\" = stop ]; then systemctl stop pm2-shop; fi\n", 0o755)
+	case "ci":
+		// The job runs where the server is, and as root.
+		m.Write("/usr/local/bin/ssh", "#!/bin/sh\nshift\nexec sh -c \"$*\"\n", 0o755)
+		m.Write("/usr/local/bin/sudo", "#!/bin/sh\nexec \"$@\"\n", 0o755)
+		m.Sh("mkdir -p /etc/sudoers.d")
+	case "go":
+		dir := t.TempDir()
+		for _, b := range blocks(guide) {
+			if b.kind == "go" {
+				hostWrite(t, filepath.Join(dir, "main.go"), b.text)
+			}
+		}
+		hostWrite(t, filepath.Join(dir, "go.mod"), "module shop\n\ngo 1.24\n")
+		build := exec.Command("go", "build", "-o", "shop", ".")
+		build.Dir = dir
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("go build: %v\n%s", err, out)
+		}
+		m.Copy(filepath.Join(dir, "shop"), "/root/shop", 0o755)
+	}
+}
+
+// curl is as much of curl as the guides need; the images have none.
+const curl = `#!/usr/bin/python3
+import sys, urllib.request
+sys.stdout.write(urllib.request.urlopen(sys.argv[-1], timeout=10).read().decode())
+`
