@@ -47,18 +47,20 @@ build: build/go.mod
 	GOOS=linux GOARCH=$(GOARCH_FOR) go build -ldflags='-s -w -buildid= -X main.version=$(VERSION)' -o build/bin/rollout-helper ./rollout-helper
 
 # The package is built in a copy of the tree, with packaging/debian as its
-# debian/. debhelper takes HOME away: Go is told where its caches are.
+# debian/; each run has one of its own. debhelper takes HOME away: Go is told
+# where its caches are.
 deb: build/go.mod deb-tools
-	@rm -rf build/deb && mkdir -p build/deb/src
-	@git -c safe.directory='*' ls-files -z --cached --others --exclude-standard >build/deb/files 2>/dev/null || \
-	  find . \( -path ./build -o -path ./.git \) -prune -o -type f -print0 >build/deb/files
-	@tar -c --null --ignore-failed-read -T build/deb/files | tar -x -C build/deb/src
-	@cp -r packaging/debian build/deb/src/debian
-	@echo 'building $(DEB)'
-	@cd build/deb/src && env GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" GOENV="$$(go env GOENV)" \
-	  dpkg-buildpackage --host-arch=$(ARCH) --build=binary --unsigned-source --unsigned-changes --no-check-builddeps >../log 2>&1 || { tail -50 ../log; exit 1; }
-	@rm -f build/app-rollout_*_$(ARCH).deb
-	@mv build/deb/app-rollout_$(VERSION)_$(ARCH).* build/
+	@echo 'building $(DEB)'; set -e; \
+	stage=$$(mktemp -d build/deb.XXXXXX); trap 'rm -rf "$$stage"' EXIT; mkdir "$$stage/src"; \
+	git -c safe.directory='*' ls-files -z --cached --others --exclude-standard >"$$stage/files" 2>/dev/null || \
+	  find . \( -path ./build -o -path ./.git \) -prune -o -type f -print0 >"$$stage/files"; \
+	tar -c --null --ignore-failed-read -T "$$stage/files" | tar -x -C "$$stage/src"; \
+	cp -r packaging/debian "$$stage/src/debian"; \
+	(cd "$$stage/src" && GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" GOENV="$$(go env GOENV)" \
+	  dpkg-buildpackage --host-arch=$(ARCH) --build=binary --unsigned-source --unsigned-changes --no-check-builddeps) \
+	  >"$$stage/log" 2>&1 || { tail -50 "$$stage/log"; exit 1; }; \
+	rm -f build/app-rollout_*_$(ARCH).deb; \
+	mv "$$stage"/app-rollout_$(VERSION)_$(ARCH).* build/
 
 lintian: deb
 	@$(call need,lintian)

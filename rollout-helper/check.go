@@ -111,6 +111,6 @@ func printFindings(s *screen, r *doctor.Report) {
 		s.println(s.paint(green, "all is well"))
 	}
 	if s.tty && errors == 0 && len(r.Findings) > 0 {
-		s.println("no errors; the warnings keep nothing from running")
+		s.println("no errors")
 	}
 }

@@ -61,8 +61,8 @@ func runCommand() *cli.Command {
 const followTick = 100 * time.Millisecond
 
 // followAll starts the services and shows what they log until all have ended.
-// The first Ctrl-C is passed on to them, so that they go back, or finish; the
-// next one leaves them to it.
+// The first Ctrl-C is passed on to those that have something to take back; what
+// is committed is finished without haste. The next one leaves them to it.
 func followAll(m *systemd.Manager, services []string, v *view) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
@@ -70,7 +70,7 @@ func followAll(m *systemd.Manager, services []string, v *view) error {
 	// A signal ends nothing here at once: records that come later are the point.
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	interrupted := make(chan struct{})
+	interrupts := make(map[string]chan struct{})
 
 	records := make(chan record)
 	type end struct {
@@ -79,6 +79,8 @@ func followAll(m *systemd.Manager, services []string, v *view) error {
 	}
 	ends := make(chan end)
 	for _, service := range services {
+		interrupted := make(chan struct{})
+		interrupts[service] = interrupted
 		go func() {
 			failed, err := follow(ctx, m, service, records, interrupted)
 			ends <- end{failed, err}
@@ -104,8 +106,18 @@ func followAll(m *systemd.Manager, services []string, v *view) error {
 				return fmt.Errorf("no longer followed; it goes on: journalctl -f -u %s", services[0])
 			}
 			stopping = true
-			close(interrupted)
-			v.note("interrupted: what is not committed goes back, what is committed is finished (Ctrl-C again: do not wait for it)")
+			back := false
+			for service, interrupted := range interrupts {
+				if !v.committed(service) {
+					back = true
+					close(interrupted)
+				}
+			}
+			if back {
+				v.note("interrupted: what is not committed goes back, what is committed is finished (Ctrl-C again: do not wait for it)")
+			} else {
+				v.note("interrupted, but it is committed already, and is finished (Ctrl-C again: do not wait for it)")
+			}
 		}
 	}
 	v.summary()

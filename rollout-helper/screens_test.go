@@ -171,3 +171,19 @@ func TestPrintFindings(t *testing.T) {
 		t.Errorf("%q", out.String())
 	}
 }
+
+// Only what is not committed has something to take back.
+func TestCommitted(t *testing.T) {
+	v, _ := newTestView(t, false)
+	v.record(record{App: "shop", Step: "drain"})
+	v.record(record{App: "blog", Step: "watch"})
+	for service, want := range map[string]bool{"app-rollout@shop.service": true, "app-rollout@blog.service": false, "app-rollout.service": false} {
+		if v.committed(service) != want {
+			t.Errorf("%s: %v", service, !want)
+		}
+	}
+	v.record(record{App: "blog", Step: "failed", Priority: "3"})
+	if !v.committed("app-rollout.service") {
+		t.Error("what failed has gone back already")
+	}
+}

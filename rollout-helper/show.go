@@ -129,8 +129,13 @@ func reason(store units.Store, f *rollout.Foresight) string {
 
 // explain makes of an error for want of rights one that says so.
 func explain(err error) error {
-	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+	switch {
+	case err == nil || os.Geteuid() == 0:
+		return err
+	case errors.Is(err, fs.ErrPermission):
 		return errors.New("only root can see the generations; try sudo")
+	case strings.HasSuffix(err.Error(), "permission denied"):
+		return fmt.Errorf("%w; try sudo", err)
 	}
 	return err
 }

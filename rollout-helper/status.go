@@ -41,7 +41,9 @@ func statusCommand() *cli.Command {
 	}
 }
 
-func jsonFlag(usage string) cli.Flag { return &cli.BoolFlag{Name: "json", Usage: usage} }
+func jsonFlag(usage string) cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: usage, DisableDefaultText: true}
+}
 
 func printJSON(v any) error {
 	out := json.NewEncoder(os.Stdout)

@@ -100,6 +100,20 @@ func (v *view) record(r record) {
 	}
 }
 
+// committed says that a service has nothing to take back any more.
+func (v *view) committed(service string) bool {
+	name, one := strings.CutPrefix(strings.TrimSuffix(service, ".service"), "app-rollout@")
+	for _, p := range v.apps {
+		if one && p.name != name || !p.ended.IsZero() {
+			continue
+		}
+		if !slices.Contains([]string{"commit", "drain", "stop", "forget"}, p.step) {
+			return false
+		}
+	}
+	return true
+}
+
 // note says something of our own.
 func (v *view) note(text string) {
 	v.clear()

@@ -69,7 +69,9 @@ func TestOrdering(t *testing.T) {
 	before := instances(m, "shop")
 	m.Write("/etc/app-rollout/shop.env", shop("START_DELAY=60s"), 0o644)
 	m.Must("systemctl", "start", "--no-block", "app-rollout.service")
-	m.Wait("the new instances", 10*time.Second, func() bool { return instances(m, "shop") != before && strings.Count(instances(m, "shop"), "shop@") == 4 })
+	m.Wait("the new instances", 10*time.Second, func() bool {
+		return instances(m, "shop") != before && strings.Count(instances(m, "shop"), "shop@") == 4
+	})
 	start := time.Now()
 	m.Must("systemctl", "stop", "app-rollout.service")
 	if took := time.Since(start); took > 10*time.Second {

@@ -66,7 +66,7 @@ frontend app
 	http-request return status 200 content-type text/plain lf-string "%[env(GENERATION)]\n"
 `}},
 	{name: "caddy",
-		env: []string{"SYSTEMD_TYPE=notify", "XDG_DATA_HOME=/tmp/data", "XDG_CONFIG_HOME=/tmp/config",
+		env: []string{"SYSTEMD_TYPE=notify", "HOME=/tmp",
 			"SYSTEMD_EXEC_START=/usr/bin/caddy run --config /opt/apps/Caddyfile --adapter caddyfile"},
 		files: map[string]string{"/opt/apps/Caddyfile": "{\n\tadmin off\n\tpersist_config off\n}\nhttp://127.0.0.1:8080 {\n\tbind 127.0.0.1\n\trespond \"{$GENERATION}\"\n}\n"}},
 	{name: "node", env: []string{ // TERM kills
@@ -115,9 +115,8 @@ func (s server) write(m *machine.Machine, generation int, lines ...string) {
 
 // remove ends the app, in no orderly way, and frees the port.
 func (s server) remove(m *machine.Machine) {
-	app := s.app()
-	m.Sh("rm -f /etc/app-rollout/" + app + ".env; systemctl kill -s KILL '" + app + "@*.service'; systemctl stop '" + app + "@*.service'; systemctl reset-failed '" + app + "@*.service'")
-	m.Must("systemctl", "start", "app-rollout@"+app+".service")
+	units := "'" + s.app() + "@*.service'"
+	m.Sh("rm -f /etc/app-rollout/" + s.app() + ".env; systemctl kill -s KILL " + units + "; systemctl stop " + units + "; systemctl reset-failed " + units)
 }
 
 // full is how the README's table is measured; else the same is done in short.

@@ -74,6 +74,19 @@ func (a *accounts) name(uid uint32) string {
 	return ""
 }
 
+// UserID is the id of a user in /etc/passwd; false if it has no entry there: it
+// is a dynamic user, or comes from elsewhere.
+func (l Layout) UserID(name string) (uint32, bool) {
+	a := l.accounts()
+	a.load()
+	for _, u := range a.users {
+		if u.name == name {
+			return u.uid, true
+		}
+	}
+	return 0, false
+}
+
 // private says whether gid is the private group of uid: the user's primary
 // group, of the user's name, with nobody else in it.
 func (a *accounts) private(gid, uid uint32) bool {

@@ -175,8 +175,9 @@ func groupNames(s *Spec, d, v string) string {
 // accountName says whether systemd takes v as a user or group, by name or by
 // number (valid_user_group_name, user-util.c).
 func accountName(v string) bool {
-	if _, err := strconv.ParseUint(v, 10, 32); err == nil {
-		return v == "0" || v[0] != '0'
+	if n, err := strconv.ParseUint(v, 10, 32); err == nil {
+		// The last two are "nobody has set it", in 16 and in 32 bits (uid_is_valid).
+		return (v == "0" || v[0] != '0') && n != 1<<16-1 && n != 1<<32-1
 	}
 	if v == "" || len(v) > 31 {
 		return false

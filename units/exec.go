@@ -113,9 +113,10 @@ func (s *Spec) command(l Layout, value string) (why string) {
 	}
 	words[0] = strings.TrimSuffix(dir.path, "/") + "/" + base
 	s.exec, s.execDir = words, dir.path
-	for _, w := range words[1:] {
-		if strings.HasPrefix(w, "/") && len(w) < unix.PathMax {
-			s.linkedWord = s.linkedWord || l.leadsThroughLink(filepath.Dir(w))
+	// Each look costs some system calls, so not at every word there may be.
+	for _, w := range words[1:min(len(words), 64)] {
+		if strings.HasPrefix(w, "/") && len(w) < unix.PathMax && !s.linkedWord {
+			s.linkedWord = l.leadsThroughLink(filepath.Dir(w))
 		}
 	}
 	return ""

@@ -104,6 +104,10 @@ func TestBadSettings(t *testing.T) {
 		{"SYSTEMD_READ_WRITE_PATHS=-/srv/shop/data", 0, "SYSTEMD_READ_WRITE_PATHS must be absolute paths, or begin with ./ for the working directory"},
 		{"SYSTEMD_READ_WRITE_PATHS='/srv/shop/data /srv/gone'", 0, "SYSTEMD_READ_WRITE_PATHS cannot be used: /srv/gone is not there"},
 
+		{"SYSTEMD_READ_WRITE_PATHS='" + strings.Repeat("./data ", 65) + "x'", alice, "SYSTEMD_READ_WRITE_PATHS must be 64 paths at most; name a directory above them"},
+		{"SYSTEMD_USER=4294967295", 0, "SYSTEMD_USER must be the name or number of a user"},
+		{"SYSTEMD_RESTART_SEC=100ms\nSYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=256", alice, "SYSTEMD_RESTART_SEC must be 4001 ms or more for 256 instances, since the .env is not root's"},
+
 		{"SYSTEMD_GROUP=alice", alice, "SYSTEMD_GROUP" + rooted},
 		{"SYSTEMD_GROUP='a b'", 0, "SYSTEMD_GROUP must be the name or number of a group"},
 		{"SYSTEMD_SUPPLEMENTARY_GROUPS='a /b'", 0, "SYSTEMD_SUPPLEMENTARY_GROUPS must be names or numbers of groups, separated by spaces"},
@@ -194,6 +198,8 @@ func TestGoodSettings(t *testing.T) {
 			`WorkingDirectory=/srv/a b|ReadWritePaths="/srv/a b" /srv/shop/data|RequiresMountsFor="/srv/a b" /srv/shop/data /usr/bin /var/lib/app-rollout`},
 		{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/data", alice, "WorkingDirectory=/srv/shop/data|ReadWritePaths=/srv/shop/data"},
 		{"SYSTEMD_READ_WRITE_PATHS=./data", alice, "ReadWritePaths=/srv/shop/data"},
+		{"SYSTEMD_READ_WRITE_PATHS='./data /srv/shop ./data'", alice, "ReadWritePaths=/srv/shop"},
+		{"SYSTEMD_READ_WRITE_PATHS='./data ./data'", alice, "ReadWritePaths=/srv/shop/data"},
 		{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/out", 0, "WorkingDirectory=/srv/other"},
 		{"SYSTEMD_EXEC_START=/bin/app", 0, "ExecStart=/usr/bin/app"},
 		{"SYSTEMD_EXEC_START=./bin/app x", 0, "ExecStart=/srv/shop/bin/app x"},
@@ -206,6 +212,8 @@ func TestGoodSettings(t *testing.T) {
 		{"SYSTEMD_RESTART=on-failure", 0, "Restart=on-failure"},
 		{"SYSTEMD_RESTART_SEC='1min 30s'", 0, "RestartSec=90000ms"},
 		{"SYSTEMD_RESTART_SEC=250ms", 0, "RestartSec=250ms"},
+		{"SYSTEMD_RESTART_SEC=100ms\nSYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=256", 0, "RestartSec=100ms"},
+		{"SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=256", alice, "RestartSec=5000ms"},
 		{"SYSTEMD_TIMEOUT_STOP_SEC=2", 0, "TimeoutStopSec=2000ms"},
 		{"SYSTEMD_KILL_SIGNAL=SIGQUIT", 0, "KillSignal=SIGQUIT"},
 		{"SYSTEMD_GROUP=www-data", 0, "Group=www-data"},
@@ -401,5 +409,21 @@ func TestReleased(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: warned: %t", app, got)
 		}
+	}
+}
+
+// A user whose name is a number runs as what it is, not as that number.
+func TestNumericName(t *testing.T) {
+	l := shopTree(t)
+	chownTree(t, l.Path("/srv/shop"))
+	for name, want := range map[string]string{"alice": "alice", "0": fmt.Sprint(alice), "80": fmt.Sprint(alice), "al ice": fmt.Sprint(alice), "": fmt.Sprint(alice)} {
+		s, err := l.Check(&Source{App: "shop", Path: "/srv/shop/.env", Linked: true, UID: uint32(alice), User: name, Text: []byte(run)})
+		if err != nil || s.Plan.User != want {
+			t.Errorf("%q: %v %+v", name, err, s)
+		}
+	}
+	_, err := l.Check(&Source{App: "shop", Path: "/.env", UID: 1<<32 - 1, Text: []byte(run)})
+	if got := strings.Join(lines(err), "\n"); !strings.Contains(got, "SYSTEMD_USER has no user") {
+		t.Errorf("a file of nobody's: %s", got)
 	}
 }

@@ -136,11 +136,26 @@ func (w *walked) guard(a *accounts, owner uint32) error {
 		if mode&0o002 != 0 {
 			return &Problem{Path: e.path, Text: "can be written by everybody; chmod o-w " + shell(e.path)}
 		}
-		if mode&0o020 != 0 && !a.private(e.stat.Gid, owner) && !a.private(e.stat.Gid, 0) {
+		if mode&0o020 == 0 {
+			continue
+		}
+		if !a.private(e.stat.Gid, owner) && !a.private(e.stat.Gid, 0) {
 			return &Problem{Path: e.path, Text: "can be written by a group that others are or may be in; chmod g-w " + shell(e.path)}
+		}
+		// With an access control list the group's bits are its mask: whoever it
+		// names may write (acl(5)).
+		if hasACL(e.fd) {
+			return &Problem{Path: e.path, Text: "has an access control list by which others may write; setfacl -b " + shell(e.path)}
 		}
 	}
 	return nil
+}
+
+// hasACL says whether an O_PATH descriptor is of something with an access
+// control list; what cannot be found out counts as one.
+func hasACL(fd int) bool {
+	_, err := unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), "system.posix_acl_access", nil)
+	return !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP)
 }
 
 // label names a user, by number if there is no name.

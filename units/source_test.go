@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
 	"testing"
 	"time"
@@ -480,5 +481,69 @@ func TestHangingMounts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whom an access control list lets write is not to be seen from the mode: the
+// group's bits are the list's mask.
+func TestAccessControlList(t *testing.T) {
+	needRoot(t)
+	l := accountsTree(t, map[string]string{"/etc/app-rollout/shop.env": "-> /srv/shop/.env", "/srv/shop/.env": ""})
+	acl := func(mask byte) []byte { // version 2: tag, permissions, id (linux/posix_acl_xattr.h)
+		return []byte{2, 0, 0, 0,
+			1, 0, 7, 0, 255, 255, 255, 255,
+			2, 0, 7, 0, bob & 255, bob >> 8, 0, 0,
+			4, 0, 5, 0, 255, 255, 255, 255,
+			16, 0, mask, 0, 255, 255, 255, 255,
+			32, 0, 5, 0, 255, 255, 255, 255}
+	}
+	for _, path := range []string{"/srv/shop", "/srv/shop/.env"} {
+		for mask, want := range map[byte]string{
+			7: "refused",
+			5: "",
+		} {
+			err := unix.Setxattr(l.Path(path), "system.posix_acl_access", acl(mask), 0)
+			if errors.Is(err, unix.EOPNOTSUPP) {
+				t.Skip("left out: no access control lists on this file system")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want != "" {
+				want = path + ": has an access control list by which others may write; setfacl -b " + path
+			}
+			_, err = l.ReadSource("shop")
+			if got := strings.Join(lines(err), "\n"); got != want {
+				t.Errorf("%s, mask %d: %q, want %q", path, mask, got, want)
+			}
+		}
+		if err := unix.Removexattr(l.Path(path), "system.posix_acl_access"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(l.Path(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// An owner who holds a lease on the file keeps others waiting who open it, up to
+// 45 s (fcntl(2), F_SETLEASE). We do not wait.
+func TestLease(t *testing.T) {
+	l := tree(t, map[string]string{"/etc/app-rollout/shop.env": "A=1\n"})
+	f, err := os.OpenFile(l.Env("shop"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGIO) // the kernel says so that somebody waits
+	defer signal.Stop(signals)
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip("left out: no leases here: ", err)
+	}
+	began := time.Now()
+	_, err = l.ReadSource("shop")
+	if err == nil || !strings.Contains(err.Error(), "cannot be read") || time.Since(began) > 10*time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
 	}
 }

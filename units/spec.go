@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -127,12 +129,19 @@ func unfit(set Setting, src *Source, value string, written statement) string {
 	return ""
 }
 
+// maxRestarts is how many starts a second all instances of an app may cost
+// PID 1, which can do some hundreds, when each ends at once.
+const maxRestarts = 64
+
 type contradiction struct{ name, text string }
 
 // contradictions are settings that are good each by itself but not together.
 func (s *Spec) contradictions() (all []contradiction) {
 	if s.Plan.HealthPath != "" && s.Plan.Port == 0 {
 		all = append(all, contradiction{"SYSTEMD_CLUSTER_HEALTH_PATH", "needs PORT, to know where to ask"})
+	}
+	if ms, err := strconv.Atoi(strings.TrimSuffix(s.directives["RestartSec"], "ms")); err == nil && s.Source.UID != 0 && s.Plan.Nodes*1000 > ms*maxRestarts {
+		all = append(all, contradiction{"SYSTEMD_RESTART_SEC", fmt.Sprintf("must be %d ms or more for %d instances, since the .env is not root's", s.Plan.Nodes*1000/maxRestarts+1, s.Plan.Nodes)})
 	}
 	if s.dynamic && s.directives["PrivateTmp"] == "no" {
 		all = append(all, contradiction{"SYSTEMD_PRIVATE_TMP", "has no effect for a dynamic user; set SYSTEMD_USER too"})

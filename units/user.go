@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -19,7 +20,11 @@ func (s *Spec) asUser(value string, given bool) (why string) {
 	src := s.Source
 	if src.UID != 0 {
 		number := strconv.FormatUint(uint64(src.UID), 10)
-		if s.Plan.User = src.User; !accountName(src.User) {
+		if !accountName(number) {
+			return "has no user: the .env belongs to one that stands for none; chown it"
+		}
+		// systemd takes a name of digits alone for a number, and so for another user.
+		if s.Plan.User = src.User; !accountName(src.User) || strings.Trim(src.User, "0123456789") == "" {
 			s.Plan.User = number
 		}
 		if given && value != src.User && value != number {
@@ -85,8 +90,11 @@ func (s *Spec) readWritePaths(l Layout, value string, given bool) (why string) {
 		return ""
 	}
 	paths, why := splitWords(value)
-	if why != "" {
+	switch {
+	case why != "":
 		return why
+	case len(paths) > maxPaths:
+		return "must be " + strconv.Itoa(maxPaths) + " paths at most; name a directory above them"
 	}
 	for _, p := range paths {
 		if rest, ok := strings.CutPrefix(p, "./"); ok && s.Plan.WorkingDirectory != "" {
@@ -104,7 +112,26 @@ func (s *Spec) readWritePaths(l Layout, value string, given bool) (why string) {
 		}
 		s.writable = append(s.writable, path)
 	}
+	s.writable = outermost(s.writable)
 	return ""
+}
+
+// maxPaths bounds what one app makes PID 1 and the kernel do: each path is a
+// mount in each instance.
+const maxPaths = 64
+
+// outermost leaves out the paths that lie in another one. They would add
+// nothing, but an app that can write to the directory around such a path could
+// put a link in its place, which systemd would follow at the next start, out of
+// the sandbox.
+func outermost(paths []string) []string {
+	var outer []string
+	for i, p := range paths {
+		if !slices.ContainsFunc(paths, func(o string) bool { return o != p && inside(p, o) }) && !slices.Contains(paths[:i], p) {
+			outer = append(outer, p)
+		}
+	}
+	return outer
 }
 
 // place resolves a path from a setting, and says whether links led there. An

@@ -27,7 +27,7 @@ type element struct {
 // make the path lead elsewhere.
 type walked struct {
 	element           // the end, never a link
-	passed  []element // directories and links on the way; their fd is not open
+	passed  []element // directories and links on the way
 	links   int       // how many links were followed
 	midway  bool      // one of them to a directory on the way
 	open    []int

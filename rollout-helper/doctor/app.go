@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
@@ -116,8 +118,8 @@ func (d *Doctor) advise(ctx context.Context, r *Report, spec *units.Spec) {
 // port looks who else has, or wants, the app's port.
 func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 	app, port := spec.App, spec.Plan.Port
-	for other, its := range d.apps {
-		if other != app && its.Plan.Port == port {
+	for _, other := range slices.Sorted(maps.Keys(d.apps)) {
+		if other != app && d.apps[other].Plan.Port == port {
 			r.warn(app, spec.Source.Path, 0, "PORT "+strconv.Itoa(port)+" is the app "+other+"'s too; give one of them another, unless they listen on different addresses")
 		}
 	}
@@ -135,16 +137,18 @@ func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 			own[id] = true
 		}
 	}
-	var owners []string
+	owners := make(map[string][]string) // by where they listen
 	for _, l := range d.listeners {
 		if int(l.Addr.Port()) != port || own[l.Cgroup] {
 			continue
 		}
-		if owner := d.Traffic.Owner(l.Cgroup) + " (on " + l.Group.String() + ")"; !slices.Contains(owners, owner) {
-			owners = append(owners, owner)
+		where, owner := l.Group.String(), strings.TrimSuffix(d.Traffic.Owner(l.Cgroup), ".service")
+		if !slices.Contains(owners[where], owner) {
+			owners[where] = append(owners[where], owner)
 		}
 	}
-	for _, owner := range owners {
-		r.warn(app, spec.Source.Path, 0, "PORT "+strconv.Itoa(port)+" is taken by "+owner+"; stop that, or give the app another, unless they listen on different addresses")
+	for _, where := range slices.Sorted(maps.Keys(owners)) {
+		slices.Sort(owners[where])
+		r.warn(app, spec.Source.Path, 0, "PORT "+strconv.Itoa(port)+" is taken by "+strings.Join(owners[where], " ")+" on "+where+"; stop that, or give the app another, unless it listens on another address")
 	}
 }

@@ -70,7 +70,7 @@ func TestAdvice(t *testing.T) {
 		"fine":          {good + "PORT=8080", true, nil},
 		"no port":       {good, true, []string{"warning: ?PORT is missing"}},
 		"no port, one":  {"SYSTEMD_EXEC_START=/usr/bin/shop", true, nil},
-		"taken":         {good + "PORT=9999", true, []string{"PORT 9999 is taken by nginx.service (on 0.0.0.0:9999)"}},
+		"taken":         {good + "PORT=9999", true, []string{"PORT 9999 is taken by nginx on 0.0.0.0:9999"}},
 		"short stop":    {good + "PORT=8080\nSYSTEMD_TIMEOUT_STOP_SEC=5s", true, []string{"SYSTEMD_TIMEOUT_STOP_SEC (5 s) is shorter than SYSTEMD_CLUSTER_DRAIN_SEC (30 s)"}},
 		"not shared":    {good + "PORT=8080\nSYSTEMD_CLUSTER_REUSE_PORT=0", true, []string{"must set SO_REUSEPORT itself"}},
 		"dollar":        {good + "PORT=8080\nA=\"x$B\"", true, []string{":4: A has a $"}},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 
 	"app-rollout/units"
 )
@@ -61,7 +62,7 @@ func (r *Report) Refuse(app string, err error) {
 		if errors.As(one, &p) {
 			f.Path, f.Line, f.Text = p.Path, p.Line, p.Text
 		}
-		if errors.Is(one, fs.ErrPermission) && os.Geteuid() != 0 {
+		if denied := errors.Is(one, fs.ErrPermission) || strings.HasSuffix(f.Text, "permission denied"); denied && os.Geteuid() != 0 {
 			f.Text += "; try sudo"
 		}
 		r.Findings = append(r.Findings, f)

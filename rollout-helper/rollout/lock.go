@@ -30,6 +30,7 @@ func (m *Machine) lock(ctx context.Context, app string, wait bool) (release func
 		f.Close()
 		return nil, errBusy
 	}
+	m.Report(Event{App: app, Step: "lock", Text: "waiting for the run that is under way"})
 	// A blocking flock cannot be given up: leave it to a goroutine that closes
 	// the file if nobody waits for it any more.
 	got := make(chan error, 1)

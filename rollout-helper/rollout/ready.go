@@ -9,6 +9,7 @@ import (
 
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
 )
 
 // ready waits until every new instance has proved itself: it is active, it
@@ -26,6 +27,7 @@ func (r *rollout) ready(ctx context.Context) error {
 			return err
 		}
 		if lacks == nil {
+			r.say(Info, "ready", "%s are ready", list(r.fresh))
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -138,7 +140,7 @@ func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack st
 		beside := slices.ContainsFunc(r.groups, func(o sockets.Group) bool { return o.Addr.Port() == g.Addr.Port() })
 		if beside && !slices.Contains(r.groups, g) {
 			return "", &Failure{u.Name, fmt.Sprintf("listens on %s, but the running generation on %s: to change the address, stop the app (systemctl stop %s), then run it (app-rollout run %s)",
-				g, addresses(r.groups), quotedPatterns(r.app), r.app)}
+				g, addresses(r.groups), r.stoppable(), r.app)}
 		}
 	}
 	for _, g := range r.groups {
@@ -171,7 +173,45 @@ func addresses(groups []sockets.Group) string {
 	return s
 }
 
-func quotedPatterns(app string) string { return "'" + app + ".service' '" + app + "@*.service'" }
+// stoppable names what runs as systemctl stop takes it, which fails for a unit
+// that is not there.
+func (r *rollout) stoppable() string {
+	service := units.Instance(r.app, 0)
+	switch one := slices.Contains(r.was, service); {
+	case one && len(r.was) == 1:
+		return service
+	case one:
+		return service + " '" + r.app + "@*.service'"
+	}
+	return "'" + r.app + "@*.service'"
+}
+
+// free holds, before anything is started, that nobody else of the app's user
+// listens on its port: else the new instances would get a part of his
+// connections until alone finds it out. Where instances run already they are
+// the ones that share it, in groups that are known. Somebody who has an address
+// of his own is let be: the app may want another.
+func (r *rollout) free() error {
+	uid, known := r.Layout.UserID(r.new.User)
+	if len(r.was) > 0 || r.new.Port == 0 || !known {
+		return nil
+	}
+	listeners, err := r.Traffic.Listeners()
+	if err != nil {
+		return err
+	}
+	for _, l := range listeners {
+		address := l.Addr.Addr().Unmap()
+		if l.UID == uid && int(l.Addr.Port()) == r.new.Port && (address.IsUnspecified() || address.IsLoopback()) {
+			return r.taken(l)
+		}
+	}
+	return nil
+}
+
+func (r *rollout) taken(l sockets.Listener) error {
+	return fmt.Errorf("%s listens on %s too; stop it or give one of them another port", r.Traffic.Owner(l.Cgroup), l.Group)
+}
 
 // alone holds that nobody but the app's own units listens in its groups: since
 // ports are shared, a stranger of the same user would get a part of the
@@ -192,7 +232,7 @@ func (r *rollout) alone(us, of []systemd.Unit, listeners []sockets.Listener) err
 		}
 		for _, l := range listeners {
 			if slices.Contains(groups, l.Group) && !mine[l.Cgroup] {
-				return fmt.Errorf("%s listens on %s too; stop it or give one of them another port", r.Traffic.Owner(l.Cgroup), l.Group)
+				return r.taken(l)
 			}
 		}
 	}

@@ -88,15 +88,22 @@ func (r *rollout) steps(ctx context.Context, steps ...step) error {
 }
 
 // forward takes every step, for what is committed does not go back: a step that
-// fails is told, and a cancelled run only hurries.
+// fails is told, and a cancelled run only hurries. At the end it writes the
+// receipt.
 func (r *rollout) forward(ctx context.Context, steps ...step) error {
 	var wrong []error
 	for _, s := range steps {
 		wrong = append(wrong, r.step(ctx, s))
 	}
-	if err := errors.Join(wrong...); err != nil {
+	err := errors.Join(wrong...)
+	r.receipt()
+	if e := r.store.Save(r.new); e != nil {
+		r.say(Warning, "forget", "the record of the rollout could not be written: %v", e)
+	}
+	if err != nil {
 		return fmt.Errorf("generation %d serves, but the one before it is not wholly gone: %w; app-rollout run %s puts it right", r.new.Number, err, r.app)
 	}
+	r.say(Info, "forget", "done in %.1f s, traffic %s, %d connections drained, %d cut", r.record.Seconds, r.record.Rung, r.record.Drained, r.record.Cut)
 	return nil
 }
 
@@ -205,6 +212,9 @@ func (r *rollout) leading(ctx context.Context, names []string, do func() error) 
 func (r *rollout) start(ctx context.Context) error {
 	if len(r.fresh) == 0 {
 		return nil
+	}
+	if err := r.free(); err != nil {
+		return err
 	}
 	if why := r.surge(ctx); why != "" {
 		r.say(Warning, "start", "%s", why)
@@ -317,17 +327,9 @@ func (r *rollout) stopTime() time.Duration {
 	return seconds(s) + stopGrace
 }
 
-// forget removes all that only the rollout needed, and writes the receipt.
+// forget removes all that only the rollout needed.
 func (r *rollout) forget(ctx context.Context) error {
-	err := r.tidy(ctx, r.new, r.candidate())
-	r.receipt()
-	if e := r.store.Save(r.new); e != nil {
-		r.say(Warning, "forget", "the record of the rollout could not be written: %v", e)
-	}
-	if err == nil {
-		r.say(Info, "forget", "done in %.1f s, traffic %s, %d connections drained, %d cut", r.record.Seconds, r.record.Rung, r.record.Drained, r.record.Cut)
-	}
-	return err
+	return r.tidy(ctx, r.new, r.candidate())
 }
 
 // receipt says what the kernel counted and how long it all took.

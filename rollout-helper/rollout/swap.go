@@ -121,7 +121,7 @@ func (r *rollout) agree(plan units.Plan, where string) error {
 		return nil
 	}
 	return fmt.Errorf("%s: the app %s; stop it (systemctl stop %s), then run it (app-rollout run %s)",
-		where, what, quotedPatterns(r.app), r.app)
+		where, what, r.stoppable(), r.app)
 }
 
 // inPlace: in mode 0 there is but one unit name, so the new one can start only

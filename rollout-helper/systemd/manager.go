@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
+	godbus "github.com/godbus/dbus/v5"
 )
 
 // Manager speaks with PID 1. It dials again when PID 1 has re-executed itself.
@@ -46,9 +47,7 @@ func Dial() (*Manager, error) {
 func (m *Manager) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.conn != nil {
-		m.conn.Close()
-	}
+	m.hangUp()
 }
 
 // connection is the live one. It belongs to no context: a rollback still needs
@@ -59,10 +58,7 @@ func (m *Manager) connection() (*dbus.Conn, error) {
 	if m.conn != nil && m.conn.Connected() {
 		return m.conn, nil
 	}
-	if m.conn != nil {
-		m.conn.Close()
-		m.conn = nil
-	}
+	m.hangUp()
 	conn, err := m.dial(context.Background())
 	if err != nil {
 		return nil, err
@@ -71,22 +67,42 @@ func (m *Manager) connection() (*dbus.Conn, error) {
 	return conn, nil
 }
 
+// hangUp ends the connection; the lock is held.
+func (m *Manager) hangUp() {
+	if m.conn != nil {
+		m.conn.Close()
+		m.conn = nil
+	}
+}
+
 // call asks once more, for up to ten seconds, when the connection was lost
-// under the question: while PID 1 re-executes itself it does not listen.
+// under the question: while PID 1 re-executes itself it does not listen. An
+// error that PID 1 has answered with is its answer. Any other is a connection
+// that is going, whether or not it knows already.
 func (m *Manager) call(ctx context.Context, f func(*dbus.Conn) error) error {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		conn, err := m.connection()
 		if err == nil {
-			if err = f(conn); err == nil || conn.Connected() {
+			var answer godbus.Error
+			if err = f(conn); err == nil || errors.As(err, &answer) {
 				return err
 			}
+			if ctx.Err() != nil {
+				return ctx.Err() // others still use the connection
+			}
+			m.mu.Lock()
+			if m.conn == conn {
+				m.hangUp()
+			}
+			m.mu.Unlock()
 		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			return errors.Join(err, ctx.Err())
+		if time.Now().After(deadline) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
+			return ctx.Err()
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

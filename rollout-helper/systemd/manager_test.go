@@ -3,7 +3,7 @@ package systemd
 import (
 	"context"
 	"errors"
-	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,26 +125,44 @@ func TestNoAnswer(t *testing.T) {
 
 // TestReloads: those who ask while one is under way share the next one.
 func TestReloads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r reloads
-		var began []time.Duration
-		start := time.Now()
-		reload := func() error {
-			began = append(began, time.Since(start))
-			time.Sleep(time.Second)
+	var r reloads
+	var asked, began atomic.Int32
+	release := make(chan struct{})
+	done := make(chan error)
+	ask := func() {
+		asked.Add(1)
+		done <- r.do(func() error {
+			began.Add(1)
+			<-release
 			return nil
-		}
-		done := make(chan error)
-		for _, after := range []time.Duration{0, 100, 200, 1500} {
-			time.AfterFunc(after*time.Millisecond, func() { done <- r.do(reload) })
-		}
-		for range 4 {
-			if err := <-done; err != nil {
-				t.Error(err)
+		})
+	}
+	until := func(what string, cond func() bool) {
+		t.Helper()
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for end := time.Now().Add(10 * time.Second); !cond(); <-tick.C {
+			if time.Now().After(end) {
+				t.Fatalf("%s: not within 10 s", what)
 			}
 		}
-		if want := []time.Duration{0, time.Second, 2 * time.Second}; !slices.Equal(began, want) {
-			t.Errorf("reloads began after %v, want %v", began, want)
+	}
+	go ask()
+	until("the first reload", func() bool { return began.Load() == 1 })
+	go ask()
+	go ask()
+	// Asked is not yet waiting, but whoever comes too late for the second one
+	// would need a third, and fail the test: give them the time.
+	until("two more", func() bool { return asked.Load() == 3 })
+	late := time.After(50 * time.Millisecond)
+	<-late
+	close(release)
+	for range 3 {
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
-	})
+	}
+	if began.Load() != 2 {
+		t.Errorf("%d reloads for three who asked, two of them at the same time", began.Load())
+	}
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // emulation is what always works.
-var emulation = []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
+var emulation = []string{"-accel", "tcg,thread=multi", "-cpu", "Nehalem"}
 
 // virtualisation is the host's own CPU. arch-capabilities is left out since
 // some hosts, virtual machines themselves, refuse to have its register set,

@@ -113,7 +113,7 @@ func follow(t *testing.T, v *VM) string {
 				return word
 			case word == "FAIL":
 				t.Errorf("%s", text)
-			case word != "":
+			case line != "":
 				t.Logf("%5.1f s  %s", time.Since(began).Seconds(), line)
 			}
 		case <-limit:

@@ -1,0 +1,219 @@
+//go:build story
+
+package test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"app-rollout/test/load"
+	"app-rollout/test/machine"
+)
+
+// The faults of the matrix. What is killed is the helper, not the app.
+const (
+	kill = "SIGKILL"
+	term = "SIGTERM"
+	stop = "systemctl stop"
+	cut  = "power cut"
+)
+
+// inflict is what a fault does, as a shell command in the machine.
+var inflict = map[string]string{
+	kill: `kill -KILL $(cat "$procs")`,
+	term: `kill -TERM $(cat "$procs")`,
+	stop: `systemctl stop --no-block "$unit"`,
+	cut:  ":", // from outside
+}
+
+// A victim is an app on a machine to which faults are done under load.
+type victim struct {
+	t      *testing.T
+	m      *machine.Machine
+	number int    // of the .env's version
+	up     string // the version that was deployed last
+
+	inflicted, answered, lost int
+}
+
+const victimNodes = 2
+
+// newVictim boots a machine and brings up the app.
+func newVictim(t *testing.T, release string) *victim {
+	t.Helper()
+	v := &victim{t: t, m: machine.Boot(t, machine.Options{Release: release, Install: true, Layers: []string{machine.Apps(t)}})}
+	v.deploy()
+	return v
+}
+
+// deploy rolls out the next version, which must go well.
+func (v *victim) deploy(lines ...string) {
+	v.t.Helper()
+	v.up = v.next()
+	v.write(v.up, lines...)
+	deploys(v.t, v.m, "shop")
+}
+
+// next is the GENERATION of the next version of the .env.
+func (v *victim) next() string {
+	v.number++
+	return fmt.Sprintf("v%d", v.number)
+}
+
+// write makes the .env, of which the answers tell the version.
+func (v *victim) write(version string, lines ...string) {
+	v.t.Helper()
+	v.m.Write("/etc/app-rollout/shop.env", shop(append([]string{"GENERATION=" + version, "SYSTEMD_CLUSTER_READY_SEC=4"}, lines...)...), 0o644)
+}
+
+// A wound is one fault at one step of a run.
+type wound struct {
+	fault string
+	at    string        // the step whose record is waited for
+	after time.Duration // so much longer
+	again bool          // systemd's own recovery from it is hit too
+}
+
+// wounds starts a run that meets the fault, and returns when that is done. The
+// run waits for the app's lock until its records are followed, so that none
+// is missed.
+func (v *victim) wounds(w wound) {
+	v.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	script := `
+unit=app-rollout@shop.service
+procs="/sys/fs/cgroup/system.slice/system-app\x2drollout.slice/$unit/cgroup.procs"
+exec 9>/run/app-rollout/shop/lock
+flock 9
+cursor=$(journalctl -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p')
+systemctl start --no-block "$unit"
+again=` + fmt.Sprint(w.again) + `
+journalctl -q -f --after-cursor="$cursor" -o json --output-fields=APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop | while read -r line; do
+  case "$line" in *'"APP_ROLLOUT_STEP":"` + w.at + `"'*)
+    sleep ` + fmt.Sprint(w.after.Seconds()) + `
+    ` + inflict[w.fault] + ` || echo missed
+    $again || echo inflicted
+  esac
+  case "$line" in *'"APP_ROLLOUT_STEP":"recover"'*)
+    ` + inflict[w.fault] + ` || echo missed
+    echo inflicted
+  esac
+  case "$line" in *'"APP_ROLLOUT_STEP":"lock"'*) flock -u 9;; esac
+done`
+	cmd, done, err := v.m.Command(ctx, "bash", "-c", script)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer done()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		v.t.Fatal(err)
+	}
+	inflicted := false
+	for lines := bufio.NewScanner(out); !inflicted && lines.Scan(); {
+		if lines.Text() == "missed" {
+			v.t.Errorf("%s at %s: the run had ended", w.fault, w.at)
+		}
+		inflicted = lines.Text() == "inflicted"
+	}
+	if inflicted && w.fault == cut {
+		v.m.Kill()
+	}
+	cancel()
+	_ = cmd.Wait()
+	if !inflicted {
+		v.t.Fatalf("%s: the run did not get to its step %s", w.fault, w.at)
+	}
+	v.inflicted++
+}
+
+// settles waits until no run is under way; after a boot, until it is converged.
+func (v *victim) settles() {
+	v.t.Helper()
+	v.m.Wait("the end of all runs", time.Minute, func() bool {
+		r := v.m.Run(context.Background(), "sh", "-c",
+			`systemctl list-jobs --no-legend | grep -q app-rollout && exit 1
+for unit in app-rollout.service app-rollout@shop.service app-rollout-boot.service; do
+  case $(systemctl show --value -p ActiveState $unit) in activating|deactivating|reloading) exit 1;; esac
+done`)
+		return r.Code == 0
+	})
+}
+
+// state is how the app stands, and all that a run can leave behind.
+type state struct {
+	version string // of the current generation
+	answers string // the versions of the answers, and how many instances answer
+	units   string // that are loaded, with their state
+	left    string
+}
+
+func (v *victim) state() state {
+	v.t.Helper()
+	out := v.m.Must("bash", "-uc", `
+sed -n 's/^GENERATION=//p' /var/lib/app-rollout/shop/current/env | tail -n1
+for i in 1 2 3 4 5 6 7 8; do
+  exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET / HTTP/1.0\r\n\r\n' >&3; tail -n1 <&3; exec 3<&-
+done | cut -d' ' -f1 | sort -u | paste -sd' '
+systemctl list-units --all --plain --no-legend 'shop@*' shop.service | awk '$3 != "inactive" {print $1, $3}' | paste -sd' '
+{ ls -d /run/systemd/system/shop* /run/app-rollout/shop/*.tmp /var/lib/app-rollout/shop/*.tmp /var/lib/app-rollout/shop/generations/new 2>/dev/null || true; } | paste -sd' '
+`)
+	lines := append(strings.Split(out, "\n"), "", "", "", "")
+	return state{lines[0], lines[1], lines[2], lines[3]}
+}
+
+// whole checks that exactly one generation is there, complete, and nothing
+// that only a run needs; its version must be one of those allowed.
+func (v *victim) whole(what string, allowed ...string) {
+	v.t.Helper()
+	s := v.state()
+	fine := false
+	for _, version := range allowed {
+		fine = fine || version == s.version
+	}
+	if !fine {
+		v.t.Errorf("%s: the current generation is of version %s, not %v", what, s.version, allowed)
+	}
+	if s.answers != s.version {
+		v.t.Errorf("%s: the answers come from %q, not %s", what, s.answers, s.version)
+	}
+	if n := strings.Count(s.units, "active"); n != victimNodes || strings.Count(s.units, " ") != 2*victimNodes-1 {
+		v.t.Errorf("%s: not %d active instances: %s", what, victimNodes, s.units)
+	}
+	if s.left != "" {
+		v.t.Errorf("%s: left behind: %s", what, s.left)
+	}
+	if steered(v.t, v.m) {
+		v.t.Errorf("%s: traffic is still steered", what)
+	}
+	if r := v.m.Run(context.Background(), "app-rollout", "history", "shop"); r.Code != 0 || strings.Contains(r.Out, "damaged") {
+		v.t.Errorf("%s: the store: %s %s", what, r.Out, r.Err)
+	}
+}
+
+// client asks all the time, but leaves the machine some room.
+func (v *victim) client() *machine.Load {
+	v.t.Helper()
+	c := v.m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: 4, Pause: 3 * time.Millisecond})
+	v.m.Wait("answers", 20*time.Second, func() bool { return c.Answered() > 5 })
+	return c
+}
+
+// count adds up what a client saw and fails the test if it lost more than that.
+func (v *victim) count(what string, c *machine.Load, most int) {
+	v.t.Helper()
+	report := c.Stop()
+	v.answered += report.Answered()
+	v.lost += report.Lost()
+	if report.Lost() > most {
+		v.t.Errorf("%s: %v: %v", what, report, report.Failures[:min(3, len(report.Failures))])
+	}
+}

@@ -1,0 +1,197 @@
+//go:build story
+
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"app-rollout/test/load"
+	"app-rollout/test/machine"
+)
+
+// canary stands for a secret: no command, log or page may show it.
+const canary = "c4n4ryS3cret"
+
+// person types commands on a machine and remembers all that was shown.
+type person struct {
+	*machine.Machine
+	t     *testing.T
+	shown strings.Builder
+}
+
+// types runs a shell command line, as root, and returns what it shows.
+func (p *person) types(line string, status int) string {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r := p.Run(ctx, "sh", "-c", line)
+	out := r.Out + "\n" + r.Err
+	p.shown.WriteString(out)
+	p.t.Logf("# %s\n%s", line, out)
+	if r.Code != status {
+		p.t.Errorf("%s: status %d, want %d", line, r.Code, status)
+	}
+	return out
+}
+
+// onTerminal runs it on a pseudo-terminal, 100 columns wide.
+func (p *person) onTerminal(line string, status int) string {
+	p.t.Helper()
+	return p.types("TERM=xterm script --quiet --return --command 'stty cols 100; "+line+"' /dev/null", status)
+}
+
+// reads fails the test if a screen does not say all of this.
+func (p *person) reads(screen string, parts ...string) {
+	p.t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(screen, part) {
+			p.t.Errorf("it does not say %q:\n%s", part, screen)
+		}
+	}
+}
+
+func newPerson(t *testing.T, release string) *person {
+	t.Parallel()
+	return &person{Machine: machine.Boot(t, machine.Options{Release: release, Install: true, Layers: []string{machine.Apps(t)}}), t: t}
+}
+
+// TestNewUser is the way of somebody who has read the README: deploy, break the
+// next deploy on purpose, see from the output alone what happened and that
+// nothing was lost, mend it, roll back once.
+func TestNewUser(t *testing.T) {
+	for _, release := range []string{"bookworm", "trixie"} {
+		t.Run(release, func(t *testing.T) {
+			p := newPerson(t, release)
+			p.reads(p.types("app-rollout status", 0), "There are no apps")
+			p.types(`mkdir -p /srv/shop
+cat >/srv/shop/.env <<'END'
+SYSTEMD_CLUSTER_MODE=1
+SYSTEMD_CLUSTER_WATCH_SEC=1
+SYSTEMD_EXEC_START=/opt/apps/server
+PORT=8080
+GENERATION=one
+PASSWORD='`+canary+`'
+END
+ln -s /srv/shop/.env /etc/app-rollout/shop.env`, 0)
+			p.types("app-rollout check", 0)
+			p.reads(p.types("app-rollout show shop", 0), "start shop@1 shop@2", "no generation has been ready yet", "ExecStart=/opt/apps/server")
+			p.types("systemctl start app-rollout.service", 0)
+			p.reads(p.types("app-rollout status", 0), "2 of 2 instances are up", "port 8080", "asks for what runs", "shop@1", "50 %")
+
+			client := p.Load(load.Options{Addr: "127.0.0.1:8080", Workers: 2, Pause: 10 * time.Millisecond})
+			p.types("sed -i s/one/two/ /srv/shop/.env; echo EXIT_AT_START=3 >>/srv/shop/.env", 0)
+			p.reads(p.types("app-rollout status", 0), "changed: EXIT_AT_START, GENERATION; the next run rolls it out")
+			p.reads(p.types("app-rollout show shop", 0), "A run of shop would roll out generation 2: start shop@3 shop@4", "drain shop@1 shop@2")
+
+			failed := p.types("app-rollout run shop", 1)
+			p.reads(failed, "exited with status 3", "generation 1 still serves", "app-rollout run shop")
+			// The command that it names, as it stands.
+			look := regexp.MustCompile(`journalctl -b -u \S+\.service`).FindString(failed)
+			p.reads(p.types(look, 0), "exiting, as asked")
+			p.reads(p.types("app-rollout status", 0), "2 of 2 instances are up", "was rejected as generation 2", "EXIT_AT_START", "exited with status 3", "shop@1")
+			p.reads(p.types("systemctl status app-rollout@shop.service", 3), `Status: "shop: shop@`, "generation 1 still serves")
+			p.reads(p.types("app-rollout check", 0), "asks for what failed as generation 2")
+			live := p.onTerminal("app-rollout run shop", 1)
+			p.reads(live, "✗", "the last it logged (shop@", "exiting, as asked", "generation 1 still serves")
+
+			p.types("sed -i /EXIT_AT_START/d /srv/shop/.env", 0)
+			p.reads(p.onTerminal("app-rollout run shop", 0), "✓", "generation 4 serves", "instances listen")
+			p.reads(p.types("app-rollout history shop", 0), "ready (current)", "failed", "EXIT_AT_START, GENERATION")
+			p.reads(p.types("app-rollout rollback shop", 0), "generation 5 is the current one")
+			p.reads(p.types("app-rollout status", 0), "held:", "changed: GENERATION; not rolled out while it is held")
+			p.reads(p.types("app-rollout run", 0), "is held on generation 5")
+			nothingLost(t, client.Stop())
+			p.types("app-rollout status --json; app-rollout check shop --json; journalctl -b APP_ROLLOUT_APP=shop", 0)
+			if strings.Contains(p.shown.String(), canary) {
+				t.Errorf("the secret was shown")
+			}
+		})
+	}
+}
+
+// TestInterrupt: Ctrl-C goes back before the commit, and lets finish after it;
+// it says so, and loses nothing either way.
+func TestInterrupt(t *testing.T) {
+	p := newPerson(t, "")
+	p.Write("/etc/app-rollout/shop.env", shop("SYSTEMD_CLUSTER_WATCH_SEC=0", "SYSTEMD_CLUSTER_DRAIN_SEC=20"), 0o644)
+	p.types("app-rollout run shop", 0)
+	want(t, p.Machine, "shop", "shop@1 shop@2")
+	p.Write("/etc/app-rollout/shop.env", shop("SYSTEMD_CLUSTER_WATCH_SEC=5", "SYSTEMD_CLUSTER_DRAIN_SEC=20"), 0o644)
+
+	// interrupt sends the signal when the output has a word.
+	const interrupt = `app-rollout run shop >/tmp/out 2>&1 & pid=$!
+until grep -q %WORD% /tmp/out; do sleep 0.05; done
+kill -INT $pid; wait $pid; status=$?; cat /tmp/out; exit $status`
+	before := strings.ReplaceAll(interrupt, "%WORD%", "watching")
+	p.reads(p.types(before, 1), "interrupted: what is not committed goes back", "the rollout was interrupted", "generation 1 still serves", "to begin anew: app-rollout run shop")
+	want(t, p.Machine, "shop", "shop@1 shop@2")
+
+	p.Write("/etc/app-rollout/shop.env", shop("SYSTEMD_CLUSTER_WATCH_SEC=0", "SYSTEMD_CLUSTER_DRAIN_SEC=20"), 0o644)
+	slow := make(chan machine.Result, 1)
+	go func() {
+		slow <- p.Run(context.Background(), "python3", "-c", "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/?delay=5s').status)")
+	}()
+	p.Wait("the slow request", 5*time.Second, func() bool {
+		return strings.Contains(p.Sh("app-rollout status shop --json"), `"connections": 1`)
+	})
+	after := strings.ReplaceAll(interrupt, "%WORD%", "'waiting for 1 connection'")
+	p.reads(p.types(after, 0), "it is committed already, and is finished", "0 cut")
+	if r := <-slow; r.Out != "200" {
+		t.Errorf("the slow request: %+v", r)
+	}
+	want(t, p.Machine, "shop", "shop@5 shop@6")
+}
+
+// TestOrdinaryUser: who has no rights is told what can be seen, what cannot,
+// and why; and changes nothing.
+func TestOrdinaryUser(t *testing.T) {
+	p := newPerson(t, "")
+	p.Write("/etc/app-rollout/shop.env", shop("PASSWORD='"+canary+"'"), 0o600)
+	p.types("app-rollout run", 0)
+	const as = "setpriv --reuid=nobody --regid=nogroup --clear-groups app-rollout "
+	p.reads(p.types(as+"status", 0), "2 of 2 instances are up", "shop@1", "only root can see them; try sudo", "only root and its owner can read it")
+	var report struct {
+		Version int
+		Apps    []struct {
+			Generation any
+			Asked      struct{ State string }
+			Hidden     []string
+			Instances  []struct{ Generation int }
+		}
+	}
+	if err := json.Unmarshal([]byte(p.types(as+"status --json", 0)), &report); err != nil {
+		t.Fatal(err)
+	}
+	if a := report.Apps[0]; report.Version != 1 || a.Generation != nil || a.Asked.State != "hidden" || len(a.Hidden) != 2 || a.Instances[0].Generation != 1 {
+		t.Errorf("%+v", report)
+	}
+	p.reads(p.types(as+"check", 1), "shop.env", "try sudo")
+	p.reads(p.types(as+"history shop", 1), "only root can see the generations; try sudo")
+	p.reads(p.types(as+"show shop", 1), "shop.env: cannot be read: permission denied; try sudo")
+	for _, command := range []string{"run", "rollback shop", "swap"} {
+		p.reads(p.types(as+command, 1), "only root can do that; try sudo")
+	}
+	if strings.Contains(p.shown.String(), canary) {
+		t.Errorf("the secret was shown")
+	}
+}
+
+// TestDoctor: check says who has the port, and what is gone after a reboot.
+func TestDoctor(t *testing.T) {
+	p := newPerson(t, "")
+	p.types("systemd-run --unit=squatter /usr/bin/python3 -m http.server 8080", 0)
+	p.types("mkdir -p /run/shop /mnt/disk; mount -t ramfs none /mnt/disk; cp /bin/true /mnt/disk/true", 0)
+	p.Write("/run/shop/.env", shop("SYSTEMD_TIMEOUT_STOP_SEC=5s", "SYSTEMD_WORKING_DIRECTORY=/mnt/disk"), 0o644)
+	p.types("ln -s /run/shop/.env /etc/app-rollout/shop.env", 0)
+	p.Wait("the squatter", 10*time.Second, func() bool {
+		return strings.Contains(p.Sh("app-rollout check || true"), "is taken by squatter on 0.0.0.0:8080")
+	})
+	p.reads(p.types("app-rollout check", 0), "is taken by squatter", "/run is a tmpfs", "/mnt/disk is a ramfs", "SYSTEMD_TIMEOUT_STOP_SEC (5 s) is shorter")
+	p.reads(p.types("app-rollout check ./nowhere.env", 1), "nowhere.env")
+	p.types("echo FOO=bar >/etc/app-rollout/Shop.env; app-rollout check", 1)
+}
