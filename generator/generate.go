@@ -168,6 +168,10 @@ func (g *generation) tell() {
 	for _, app := range slices.Sorted(maps.Keys(g.wrong)) {
 		g.failed = true
 		for _, err := range g.wrong[app] {
+			// Of what a link led to, nobody could tell whose it is.
+			if text := err.Error(); !strings.Contains(text, units.EtcDir+"/"+app+".env") && !strings.Contains(text, units.StateDir+"/"+app+"/") {
+				err = fmt.Errorf("%s: %w", app, err)
+			}
 			g.say(failure, err)
 		}
 	}

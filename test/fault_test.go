@@ -67,12 +67,13 @@ func (v *victim) next() string {
 // write makes the .env, of which the answers tell the version.
 func (v *victim) write(version string, lines ...string) {
 	v.t.Helper()
-	v.m.Write("/etc/app-rollout/shop.env", shop(append([]string{"GENERATION=" + version, "SYSTEMD_CLUSTER_READY_SEC=4"}, lines...)...), 0o644)
+	v.m.Write("/etc/app-rollout/shop.env", shop(append([]string{"GENERATION=" + version, "SYSTEMD_CLUSTER_READY_SEC=20"}, lines...)...), 0o644)
 }
 
 // A wound is one fault at one step of a run.
 type wound struct {
 	fault string
+	do    string        // a shell command instead of a fault
 	at    string        // the step whose record is waited for
 	after time.Duration // so much longer
 	again bool          // systemd's own recovery from it is hit too
@@ -85,9 +86,13 @@ func (v *victim) wounds(w wound) {
 	v.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	do := w.do
+	if do == "" {
+		do = inflict[w.fault]
+	}
 	script := `
 unit=app-rollout@shop.service
-procs="/sys/fs/cgroup/system.slice/system-app\x2drollout.slice/$unit/cgroup.procs"
+procs="/sys/fs/cgroup/system.slice/system-app\x2drollout\x2dports.slice/$unit/cgroup.procs"
 exec 9>/run/app-rollout/shop/lock
 flock 9
 cursor=$(journalctl -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p')
@@ -96,11 +101,11 @@ again=` + fmt.Sprint(w.again) + `
 journalctl -q -f --after-cursor="$cursor" -o json --output-fields=APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop | while read -r line; do
   case "$line" in *'"APP_ROLLOUT_STEP":"` + w.at + `"'*)
     sleep ` + fmt.Sprint(w.after.Seconds()) + `
-    ` + inflict[w.fault] + ` || echo missed
+    { ` + do + `; } </dev/null >&2 || echo missed
     $again || echo inflicted
   esac
   case "$line" in *'"APP_ROLLOUT_STEP":"recover"'*)
-    ` + inflict[w.fault] + ` || echo missed
+    { ` + do + `; } || echo missed
     echo inflicted
   esac
   case "$line" in *'"APP_ROLLOUT_STEP":"lock"'*) flock -u 9;; esac
@@ -120,7 +125,7 @@ done`
 	inflicted := false
 	for lines := bufio.NewScanner(out); !inflicted && lines.Scan(); {
 		if lines.Text() == "missed" {
-			v.t.Errorf("%s at %s: the run had ended", w.fault, w.at)
+			v.t.Errorf("%s%s at %s: the run had ended", w.fault, w.do, w.at)
 		}
 		inflicted = lines.Text() == "inflicted"
 	}
@@ -130,7 +135,7 @@ done`
 	cancel()
 	_ = cmd.Wait()
 	if !inflicted {
-		v.t.Fatalf("%s: the run did not get to its step %s", w.fault, w.at)
+		v.t.Fatalf("%s%s: the run did not get to its step %s", w.fault, w.do, w.at)
 	}
 	v.inflicted++
 }

@@ -44,7 +44,7 @@ var places = []place{
 // fails there. None of them loses a connection by failing.
 var bad = []place{
 	{step: "start", new: []string{"SYSTEMD_TYPE=notify", "START_DELAY=30s"}, wound: wound{at: "start", after: 300 * time.Millisecond}},
-	{step: "ready", new: []string{"NO_LISTEN=1"}, wound: wound{at: "start", after: 600 * time.Millisecond}},
+	{step: "ready", new: []string{"NO_LISTEN=1", "SYSTEMD_CLUSTER_READY_SEC=3"}, wound: wound{at: "start", after: 600 * time.Millisecond}},
 	{step: "back", new: []string{"SYSTEMD_CLUSTER_HEALTH_PATH=/health", "HEALTH=500", "STOP=ignore", "SYSTEMD_TIMEOUT_STOP_SEC=2", "SYSTEMD_CLUSTER_READY_SEC=1"}, wound: wound{at: "start", after: 1500 * time.Millisecond}},
 }
 

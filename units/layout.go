@@ -22,7 +22,7 @@ const (
 // own doing, and SliceGroup its control group: port sharing is a matter of the
 // whole slice.
 const (
-	Slice      = `system-app\x2drollout.slice`
+	Slice      = `system-app\x2drollout\x2dports.slice`
 	SliceGroup = "/system.slice/" + Slice
 )
 

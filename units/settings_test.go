@@ -190,7 +190,7 @@ func TestGoodSettings(t *testing.T) {
 	}{
 		{"SYSTEMD_CLUSTER_MODE=1", 0, "Description=shop (instance %i)|Environment=SYSTEMD_INSTANCE=%i"},
 		{"", 0, "Description=shop|Environment=SYSTEMD_INSTANCE=0|User=ar-shop|DynamicUser=yes|Type=exec|Restart=always|RestartSec=5000ms|TimeoutStopSec=30000ms|KillSignal=SIGTERM|CapabilityBoundingSet="},
-		{"", alice, "User=alice|WorkingDirectory=/srv/shop|ReadWritePaths=/srv/shop|Slice=system-app\\x2drollout.slice"},
+		{"", alice, "User=alice|WorkingDirectory=/srv/shop|ReadWritePaths=/srv/shop|Slice=system-app\\x2drollout\\x2dports.slice"},
 		{"SYSTEMD_USER=alice", alice, "User=alice"},
 		{fmt.Sprintf("SYSTEMD_USER=%d", alice), alice, "User=alice"},
 		{"SYSTEMD_USER=www-data", 0, "User=www-data"},

@@ -42,6 +42,9 @@ type Traffic interface {
 	// Cgroups are the ids that the sockets of a unit carry; none when it does
 	// not run.
 	Cgroups(u systemd.Unit) (map[uint64]bool, error)
+	// Elsewhere: the unit lives in another network namespace, and what it
+	// listens on cannot be seen.
+	Elsewhere(u systemd.Unit) (bool, error)
 	// Owner names the unit that a cgroup id belongs to.
 	Owner(cgroup uint64) string
 

@@ -136,6 +136,12 @@ func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack st
 	if err != nil {
 		return "", err
 	}
+	if len(own) == 0 && len(r.groups) == 0 {
+		// Where it cannot be seen, that it runs must do.
+		if elsewhere, err := r.Traffic.Elsewhere(u); err != nil || elsewhere {
+			return "", err
+		}
+	}
 	for _, g := range own {
 		beside := slices.ContainsFunc(r.groups, func(o sockets.Group) bool { return o.Addr.Port() == g.Addr.Port() })
 		if beside && !slices.Contains(r.groups, g) {
@@ -263,7 +269,7 @@ func (r *rollout) shared(us []systemd.Unit) ([]sockets.Group, error) {
 		return nil, err
 	}
 	var shared []sockets.Group
-	first := true
+	seen := 0
 	for _, u := range us {
 		if !u.Up() {
 			continue
@@ -272,11 +278,20 @@ func (r *rollout) shared(us []systemd.Unit) ([]sockets.Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		if first {
-			shared, first = own, false
+		if seen++; seen == 1 {
+			shared = own
 			continue
 		}
 		shared = slices.DeleteFunc(shared, func(g sockets.Group) bool { return !slices.Contains(own, g) })
+	}
+	if seen == 1 {
+		// One alone does not tell which ports it left to the kernel, but for
+		// where these are taken from.
+		low, high := sockets.ClientPorts()
+		shared = slices.DeleteFunc(shared, func(g sockets.Group) bool {
+			port := g.Addr.Port()
+			return port >= low && port <= high && int(port) != r.new.Port
+		})
 	}
 	return shared, nil
 }

@@ -374,6 +374,8 @@ func id(name string) uint64 {
 	return n
 }
 
+func (w *world) Elsewhere(systemd.Unit) (bool, error) { return false, nil }
+
 func (w *world) Listeners() ([]sockets.Listener, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -204,7 +204,8 @@ func bind(fd int, address netip.Addr) (netip.AddrPort, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return netip.AddrPort{}, os.NewSyscallError("setsockopt", err)
 	}
-	first := lastLocalPort() + 1
+	_, last := sockets.ClientPorts()
+	first := int(last) + 1
 	port := 0
 	if first <= 65535 {
 		port = first + rand.IntN(65536-first)
@@ -227,19 +228,4 @@ func bind(fd int, address netip.Addr) (netip.AddrPort, error) {
 		port = name.Port
 	}
 	return netip.AddrPortFrom(address, uint16(port)), nil
-}
-
-// lastLocalPort is the end of net.ipv4.ip_local_port_range, the ports that the
-// kernel gives to clients; ports below its begin are left to servers.
-func lastLocalPort() int {
-	const usual = 60999
-	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
-	if err != nil {
-		return usual
-	}
-	var begin, end int
-	if _, err := fmt.Sscan(string(text), &begin, &end); err != nil {
-		return usual
-	}
-	return end
 }

@@ -87,7 +87,7 @@ func (g *group) insert(socket *sockets.Socket) error {
 	err := untilFree(func() error { return g.sockets.Put(index, uint64(socket.FD())) })
 	switch {
 	case errors.Is(err, unix.EINVAL):
-		return &Unavailable{Reason: "a listener on " + g.id.String() + " does not share its port (SO_REUSEPORT)", Err: err}
+		return &aloneError{socket.Cookie, &Unavailable{Reason: "a listener on " + g.id.String() + " does not share its port (SO_REUSEPORT)", Err: err}}
 	case errors.Is(err, errENOTSUPP):
 		return &Unavailable{Reason: "a listener on " + g.id.String() + " is of a kind that cannot be steered", Err: err}
 	case errors.Is(err, unix.EBUSY):
@@ -98,6 +98,15 @@ func (g *group) insert(socket *sockets.Socket) error {
 	g.slots[socket.Cookie] = slot{index: index, cgroup: socket.Cgroup}
 	return nil
 }
+
+// aloneError is the error of a listener that does not share its port.
+type aloneError struct {
+	cookie uint64
+	why    *Unavailable
+}
+
+func (e *aloneError) Error() string { return e.why.Error() }
+func (e *aloneError) Unwrap() error { return e.why }
 
 // untilFree tries for up to two seconds while the kernel says EBUSY: a socket may
 // still be in the array of a program that was taken off a moment ago, since the

@@ -21,6 +21,9 @@ type Steering struct {
 	mu     sync.Mutex
 	groups map[sockets.Group]*group
 	paths  map[string]bool // every instance there ever was
+	// alone are the listeners, by cookie, that do not share their port, and why
+	// they cannot be steered. They need not be: nobody can listen beside them.
+	alone map[uint64]*Unavailable
 }
 
 // instances are some of the app's instances with their listeners.
@@ -38,8 +41,10 @@ type instances struct {
 // sockets of an instance that restarts come in. That costs little as long as
 // nothing has changed.
 //
-// A group that no serving instance listens in is left as it is. If Steer fails,
-// what was steered before still is; every error is an *Unavailable.
+// A group that no serving instance listens in is left as it is; so is a listener
+// that shares its port with nobody, such as one whose port the kernel chose,
+// beside others that do. If Steer fails, what was steered before still is; every
+// error is an *Unavailable.
 func (s *Steering) Steer(serving, candidates []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +91,7 @@ func (s *Steering) steer(serving, candidates []string) error {
 	}
 
 	changes, err := s.changes(servers, others)
-	if err != nil || len(changes) == 0 {
+	if err != nil {
 		return err
 	}
 	defer func() {
@@ -94,18 +99,39 @@ func (s *Steering) steer(serving, candidates []string) error {
 			c.close(s.groups[c.group.id] == c.group)
 		}
 	}()
-	if s.paths == nil {
-		s.paths = make(map[string]bool)
-	}
-	for _, path := range slices.Concat(serving, candidates) {
-		s.paths[path] = true
-	}
-	for _, c := range changes {
-		if err := c.prepare(); err != nil {
-			return err
+	if len(changes) > 0 {
+		if s.paths == nil {
+			s.paths = make(map[string]bool)
+		}
+		for _, path := range slices.Concat(serving, candidates) {
+			s.paths[path] = true
 		}
 	}
-	return s.apply(changes)
+	var prepared []*change
+	for _, c := range changes {
+		err := c.prepare()
+		if lonely := (*aloneError)(nil); errors.As(err, &lonely) && c.group.program == nil {
+			if s.alone == nil {
+				s.alone = make(map[uint64]*Unavailable)
+			}
+			s.alone[lonely.cookie] = lonely.why
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		prepared = append(prepared, c)
+	}
+	if len(prepared) == 0 && len(s.groups) == 0 {
+		for _, path := range serving {
+			for _, l := range servers.listeners[path] {
+				if why := s.alone[l.Cookie]; why != nil {
+					return why
+				}
+			}
+		}
+	}
+	return s.apply(prepared)
 }
 
 // find attributes listeners to the instances at paths.
@@ -165,6 +191,9 @@ func (s *Steering) changes(servers, others instances) ([]*change, error) {
 	byGroup := make(map[sockets.Group]*change)
 	for _, path := range servers.paths {
 		for _, l := range servers.listeners[path] {
+			if s.alone[l.Cookie] != nil {
+				continue
+			}
 			c := byGroup[l.Group]
 			if c == nil {
 				c = &change{group: s.groups[l.Group], wanted: make(map[string][]sockets.Listener)}
@@ -333,7 +362,7 @@ func (s *Steering) Detach() error {
 		}
 		g.close()
 	}
-	s.groups, s.paths = nil, nil
+	s.groups, s.paths, s.alone = nil, nil, nil
 	return err
 }
 
@@ -356,6 +385,9 @@ func Detach(paths ...string) error {
 		}
 		listeners = slices.DeleteFunc(listeners, func(l sockets.Listener) bool { return done[l.Group] })
 		opened, err := sockets.Open(path, listeners)
+		if denied(err) {
+			continue // whoever may not do this has steered nothing
+		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("taking a listener's file descriptor: %w", err))
 			continue

@@ -27,10 +27,12 @@ func unavailable(doing string, err error) error {
 	}
 	reason := doing + ": " + err.Error()
 	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+	case denied(err):
 		reason = doing + " is not permitted (it needs CAP_BPF, CAP_NET_ADMIN and CAP_SYS_PTRACE; a security module or lockdown may forbid it)"
 	case errors.Is(err, unix.ENOSYS):
 		reason = doing + ": the kernel was built without it"
 	}
 	return &Unavailable{Reason: reason, Err: err}
 }
+
+func denied(err error) bool { return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) }

@@ -28,7 +28,6 @@ func TestUnavailable(t *testing.T) {
 		{"Multipath TCP", socktest.Config{Listen: []socktest.Listen{{Network: "tcp4", Address: address, MPTCP: true}}}, "uses Multipath TCP"},
 		{"another network namespace", socktest.Config{Elsewhere: true, Listen: listenOn("tcp4", "0.0.0.0:8080")}, "listener in another network namespace"},
 		{"no listener", socktest.Config{}, "no instance listens on a TCP port"},
-		{"one of two groups", socktest.Config{Listen: append(listenOn("tcp4", "127.0.0.1:8070"), socktest.Listen{Network: "tcp4", Address: address, Plain: true})}, "SO_REUSEPORT"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.config.Name = "a"
@@ -55,6 +54,31 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
+// TestOneListenerAlone: a port that nobody can share, such as one that the kernel
+// chose, keeps none of the others from being steered.
+func TestOneListenerAlone(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	listen := append(listenOn("tcp4", address), socktest.Listen{Network: "tcp4", Address: "127.0.0.1:0", Plain: true})
+	a, b := instance(t, "a", listen), instance(t, "b", listen)
+	var s Steering
+	for _, serving := range []*socktest.Server{a, b, a} {
+		for range 2 {
+			if err := s.Steer([]string{serving.Cgroup}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := s.Groups(); len(got) != 1 || got[0].String() != address {
+			t.Errorf("steered are %v", got)
+		}
+		only(t, address, 50, map[*socktest.Server]string{a: "a", b: "b"}[serving])
+	}
+	if err := s.Detach(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNotPermitted: without the capabilities, steering is unavailable.
 func TestNotPermitted(t *testing.T) {
 	if !socktest.IsolatedWith(t, nil) {
@@ -66,6 +90,9 @@ func TestNotPermitted(t *testing.T) {
 	var unavailable *Unavailable
 	if !errors.As(err, &unavailable) || !strings.Contains(unavailable.Reason, "not permitted") || !errors.Is(err, unix.EPERM) {
 		t.Errorf("error %v, want an Unavailable that says not permitted", err)
+	}
+	if err := errors.Join(s.Detach(), Detach(server.Cgroup)); err != nil {
+		t.Errorf("nothing was steered, but: %v", err)
 	}
 }
 

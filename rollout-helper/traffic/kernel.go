@@ -56,6 +56,15 @@ func (k *Kernel) Cgroups(u systemd.Unit) (map[uint64]bool, error) {
 	return sockets.Tree(u.ControlGroup)
 }
 
+// Elsewhere says whether the unit lives in another network namespace, so that
+// its listeners are not among Listeners.
+func (k *Kernel) Elsewhere(u systemd.Unit) (bool, error) {
+	if u.ControlGroup == "" {
+		return false, nil
+	}
+	return sockets.Elsewhere(u.ControlGroup)
+}
+
 // Owner names the unit, or else the control group, that an id belongs to.
 func (k *Kernel) Owner(cgroup uint64) string {
 	group, ok := sockets.CgroupPath(cgroup)

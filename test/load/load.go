@@ -1,5 +1,6 @@
-// Package load is a client that hides nothing: every attempt uses a fresh TCP
-// connection, is made once, and is counted under the way it ended.
+// Package load is a client that hides nothing: every attempt is made once, on a
+// fresh TCP connection unless told otherwise, and is counted under the way it
+// ended.
 //
 // (Go's net/http client silently repeats idempotent requests on reused
 // connections, and so hides the losses that the stories look for.)
@@ -21,6 +22,7 @@ type Options struct {
 	Timeout  time.Duration `json:"timeout"`  // of a whole attempt; 0 means 10 s
 	Want     string        `json:"want"`     // a right answer's body contains it; "" takes any body that is not empty
 	Pause    time.Duration `json:"pause"`    // between a worker's attempts
+	Keep     bool          `json:"keep"`     // keep the connections between attempts
 	Timeline bool          `json:"timeline"` // keep every answer's times
 }
 
@@ -191,8 +193,10 @@ func Run(ctx context.Context, o Options, progress func(map[Kind]int)) *Report {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
+			var k kept
+			defer k.close()
 			for ctx.Err() == nil {
-				c.attempt(o)
+				c.attempt(o, &k)
 				if o.Pause > 0 {
 					select {
 					case <-ctx.Done():
@@ -218,9 +222,13 @@ func Run(ctx context.Context, o Options, progress func(map[Kind]int)) *Report {
 	return c.finish()
 }
 
-func (c *collector) attempt(o Options) {
+func (c *collector) attempt(o Options, k *kept) {
 	start := time.Now()
-	label, kind, detail := ask(o, start.Add(o.Timeout))
+	do := ask
+	if o.Keep {
+		do = k.ask
+	}
+	label, kind, detail := do(o, start.Add(o.Timeout))
 	end := time.Now()
 	if kind == OK {
 		c.answer(Answer{Start: start.UnixNano(), End: end.UnixNano(), Label: label})

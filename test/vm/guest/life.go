@@ -234,7 +234,7 @@ func (g *guest) load() (stop func() *load.Report) {
 	done := make(chan *load.Report)
 	// What there is of CPU is the emulator's: a few clients are a load.
 	go func() {
-		done <- load.Run(ctx, load.Options{Addr: address, Workers: 4, Pause: 2 * time.Millisecond}, nil)
+		done <- load.Run(ctx, load.Options{Addr: address, Workers: 4, Pause: 25 * time.Millisecond}, nil)
 	}()
 	return func() *load.Report {
 		cancel()

@@ -1,5 +1,5 @@
 // Command load asks one HTTP address over and over, each time on a fresh
-// connection, until its standard input closes, SIGTERM or SIGINT comes, or
+// connection unless -keep is given, until its standard input closes, SIGTERM or SIGINT comes, or
 // -for has passed. Its output is lines of JSON, see load.Line: the counts so
 // far, about ten times a second, and last the report.
 package main
@@ -27,6 +27,7 @@ func main() {
 	flag.DurationVar(&o.Timeout, "timeout", 10*time.Second, "of a whole attempt")
 	flag.StringVar(&o.Want, "want", "", "what a right answer's body contains")
 	flag.DurationVar(&o.Pause, "pause", 0, "between a worker's attempts")
+	flag.BoolVar(&o.Keep, "keep", false, "keep the connections between attempts")
 	flag.BoolVar(&o.Timeline, "timeline", false, "report every answer's times")
 	length := flag.Duration("for", 0, "how long to ask; 0 is until told to stop")
 	flag.Parse()

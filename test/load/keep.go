@@ -1,0 +1,83 @@
+package load
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// kept is one worker's connection, if it has one: with Options.Keep it asks
+// again and again on the same.
+type kept struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func (k *kept) close() {
+	if k.conn != nil {
+		k.conn.Close()
+	}
+	k.conn = nil
+}
+
+// ask makes one attempt, on the connection of the one before unless the server
+// said that it would close that. Nothing is repeated: a connection that turns
+// out to be closed is a failure, as it is for a client that must not repeat.
+func (k *kept) ask(o Options, deadline time.Time) (label string, kind Kind, detail string) {
+	reused := k.conn != nil
+	if !reused {
+		d := net.Dialer{Deadline: deadline}
+		conn, err := d.Dial("tcp", o.Addr)
+		if err != nil {
+			kind, detail = classify(err)
+			return "", kind, detail
+		}
+		k.conn, k.in = conn, bufio.NewReader(conn)
+	}
+	label, kind, detail, again := k.exchange(o, deadline)
+	if !again {
+		k.close()
+	}
+	if reused && detail != "" {
+		detail += ", on a kept connection"
+	}
+	return label, kind, detail
+}
+
+func (k *kept) exchange(o Options, deadline time.Time) (label string, kind Kind, detail string, again bool) {
+	fail := func(err error) (string, Kind, string, bool) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return "", EOF, "closed before the whole answer had come", false
+		}
+		kind, detail := classify(err)
+		return "", kind, detail, false
+	}
+	k.conn.SetDeadline(deadline)
+	host, _, _ := net.SplitHostPort(o.Addr)
+	if _, err := fmt.Fprintf(k.conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\n\r\n", o.Path, host); err != nil {
+		return fail(err)
+	}
+	resp, err := http.ReadResponse(k.in, nil)
+	if err != nil {
+		return fail(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fail(err)
+	}
+	label, _, _ = strings.Cut(string(body), "\n")
+	label = strings.TrimSpace(label)
+	again = !resp.Close
+	if resp.StatusCode != http.StatusOK {
+		return "", Wrong, resp.Status + ": " + label, again
+	}
+	if len(body) == 0 || !strings.Contains(string(body), o.Want) {
+		return "", Wrong, "another body: " + label, again
+	}
+	return label, OK, "", again
+}
