@@ -40,7 +40,8 @@ const canary = "c4n4ryS3cret"
 type result struct {
 	status int
 	stderr string
-	out    string // the directory
+	out    string        // the directory
+	cpu    time.Duration // used, its children's too
 }
 
 // generator runs the generator below root; env is added to its environment.
@@ -63,7 +64,8 @@ func generatorIn(t testing.TB, root, out string, env ...string) result {
 	if exit != nil && exit.ExitCode() < 0 {
 		t.Fatalf("the generator died: %v\n%s", err, stderr.String())
 	}
-	return result{c.ProcessState.ExitCode(), strings.ReplaceAll(stderr.String(), root, ""), out}
+	return result{c.ProcessState.ExitCode(), strings.ReplaceAll(stderr.String(), root, ""), out,
+		c.ProcessState.UserTime() + c.ProcessState.SystemTime()}
 }
 
 func command(root, out string) *exec.Cmd {
@@ -308,8 +310,15 @@ func TestHostileNeighbours(t *testing.T) {
 	began := time.Now()
 	r := generator(t, root)
 	took := time.Since(began)
-	if took > 2*time.Second {
-		t.Errorf("took %s", took) // a tenth of it on an idle machine
+	// On a machine with other things to do it may have to give up: then the
+	// good apps are there all the same, and it ends at the limit. What it costs
+	// in CPU time says how long it takes where there is none.
+	gaveUp := strings.Contains(r.stderr, "gave up")
+	if took > recordedTime+2*freshTime {
+		t.Errorf("took %s", took)
+	}
+	if r.cpu > 2*freshTime {
+		t.Errorf("used %s", r.cpu)
 	}
 	if r.status != 1 {
 		t.Errorf("exit status %d", r.status)
@@ -321,11 +330,12 @@ func TestHostileNeighbours(t *testing.T) {
 		t.Errorf("a value stands in\n%s", r.stderr)
 	}
 	for _, name := range []string{"bomb0", "quadratic0", "comments", "nul", "latin1", "quote", "unknown", "sparse", "fifo", "directory", "dangling", "loop"} {
-		if !strings.Contains(r.stderr, "aa-"+name+".env") {
+		costly := name == "bomb0" || name == "quadratic0"
+		if !strings.Contains(r.stderr, "aa-"+name+".env") && !(gaveUp && costly) {
 			t.Errorf("nothing is said of %s", name)
 		}
 	}
-	t.Logf("took %s\n%s", took, r.stderr)
+	t.Logf("took %s, used %s\n%s", took, r.cpu, r.stderr)
 }
 
 // No secret can be read by others, in what is written or said.
