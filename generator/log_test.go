@@ -41,10 +41,10 @@ func TestGiveUp(t *testing.T) {
 	var said []string
 	g := &generation{
 		say:   func(_ level, err error) { said = append(said, err.Error()) },
-		under: map[string]bool{"slow": true}, wrong: map[string][]error{"bad": {errors.New("bad.env: is bad")}},
+		under: map[string]bool{"slow": true}, wrong: map[string][]error{"bad": {errors.New("/etc/app-rollout/bad.env: is bad")}, "linked": {errors.New("/srv/x/.env: is bad")}},
 	}
 	g.giveUp()
-	want := "bad.env: is bad\n/etc/app-rollout: gave up, since it takes too long, at slow; what comes after is not generated"
+	want := "/etc/app-rollout/bad.env: is bad\nlinked: /srv/x/.env: is bad\n/etc/app-rollout: gave up, since it takes too long, at slow; what comes after is not generated"
 	if got := strings.Join(said, "\n"); got != want {
 		t.Errorf("said\n%s", got)
 	}

@@ -53,14 +53,15 @@ func TestLadder(t *testing.T) {
 	gunicorn := "SYSTEMD_EXEC_START=/usr/bin/gunicorn --chdir /opt/apps --reuse-port -b 127.0.0.1:8080 -w 2 wsgi:app"
 	m.Write("/opt/apps/multipath.py", multipath, 0o644)
 	for _, c := range []struct {
-		app     string
-		set, up string // shell commands: to bring the machine there, and back
-		dropIns map[string]string
-		env     []string
-		rung    string
-		why     string // "" for none
-		blind   bool   // the clients cannot reach it
-		noPort  bool
+		app      string
+		set, up  string // shell commands: to bring the machine there, and back
+		dropIns  map[string]string
+		env      []string
+		rung     string
+		why      string // "" for none
+		blind    bool   // the clients cannot reach it
+		noPort   bool
+		unshared bool // ports are not shared, as status and check say
 	}{
 		{app: "no-capability", dropIns: map[string]string{"app-rollout@.service": "CapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"},
 			rung: "migrated", why: "is not permitted (it needs CAP_BPF"},
@@ -88,7 +89,7 @@ func TestLadder(t *testing.T) {
 		// the same.
 		{app: "no-port-sharing", set: "systemctl stop app-rollout-ports.service; systemctl mask --runtime app-rollout-ports.service",
 			up:  "systemctl unmask --runtime app-rollout-ports.service; systemctl start app-rollout-ports.service",
-			env: []string{"REUSEPORT=1"}, rung: "steered"},
+			env: []string{"REUSEPORT=1"}, rung: "steered", unshared: true},
 	} {
 		t.Run(c.app, func(t *testing.T) {
 			if c.set != "" {
@@ -100,16 +101,13 @@ func TestLadder(t *testing.T) {
 				defer m.Sh("rm /etc/systemd/system/" + unit + ".d/story.conf; systemctl daemon-reload")
 			}
 			env := func(g string) {
-				text := shop(append(c.env, "GENERATION="+g)...)
+				text := shop(append(c.env, "SYSTEMD_CLUSTER_WATCH_SEC=0", "GENERATION="+g)...)
 				if c.noPort {
 					text = strings.Replace(text, "PORT=8080\n", "", 1)
 				}
 				m.Write("/etc/app-rollout/"+c.app+".env", text, 0o644)
 			}
-			defer func() {
-				m.Sh("rm /etc/app-rollout/" + c.app + ".env")
-				deploys(t, m, c.app)
-			}()
+			defer discard(m, c.app)
 			env("g1")
 			deploys(t, m, c.app)
 			var client *machine.Load
@@ -133,6 +131,13 @@ func TestLadder(t *testing.T) {
 			record := receipt(m, c.app, "current").Rollout
 			if record.Result != "ready" || record.Rung != c.rung || !strings.Contains(record.RungWhy, c.why) || (c.why == "") != (record.RungWhy == "") {
 				t.Errorf("traffic was %s: %s; want %s: %s\n%s", record.Rung, record.RungWhy, c.rung, c.why, said)
+			}
+			if c.unshared {
+				for _, command := range []string{"status", "check"} {
+					if r := m.Run(t.Context(), "app-rollout", command); !strings.Contains(strings.ReplaceAll(r.Out+r.Err, "-", " "), "port sharing") {
+						t.Errorf("%s does not say that ports are not shared:\n%s%s", command, r.Out, r.Err)
+					}
+				}
 			}
 			if c.why == "" {
 				return

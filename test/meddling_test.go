@@ -97,7 +97,7 @@ func TestRunsAtOnce(t *testing.T) {
 	v.settles()
 	v.whole("five runs at once", v.up)
 	under := ""
-	for _, line := range strings.Split(v.m.Sh("journalctl -q --after-cursor='"+cursor+"' -o json --output-fields=_PID,APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop"), "\n") {
+	for _, line := range strings.Split(v.m.Sh("journalctl --sync; journalctl -q --after-cursor='"+cursor+"' -o json --output-fields=_PID,APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop"), "\n") {
 		pid := between(line, `"_PID":"`, `"`)
 		switch step := between(line, `"APP_ROLLOUT_STEP":"`, `"`); {
 		case step == "lock":
@@ -162,7 +162,6 @@ cp -a /root/store/. /var/lib/app-rollout`)
 	} {
 		was := instances(v.m, "shop")
 		v.write(v.next())
-		cursor := v.m.Sh("journalctl -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p'")
 		if c.at == "" {
 			v.m.Sh(c.damage)
 			if r := v.m.Run(context.Background(), "systemctl", "start", "app-rollout@shop.service"); r.Code == 0 {
@@ -172,7 +171,7 @@ cp -a /root/store/. /var/lib/app-rollout`)
 			v.wounds(wound{at: c.at, do: c.damage})
 			v.settles()
 		}
-		said := v.m.Sh("journalctl -q -o cat --after-cursor='" + cursor + "' APP_ROLLOUT_APP=shop")
+		said := v.m.Sh("journalctl --sync; journalctl -q -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show --value -p InvocationID app-rollout@shop.service)")
 		if !strings.Contains(said, c.says) {
 			t.Errorf("%s: the run does not say %q:\n%s", c.name, c.says, said)
 		}

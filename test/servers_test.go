@@ -113,12 +113,6 @@ func (s server) write(m *machine.Machine, generation int, lines ...string) {
 	m.Write("/etc/app-rollout/"+s.app()+".env", g.Replace(strings.Join(env, "\n")+"\n"), 0o644)
 }
 
-// remove ends the app, in no orderly way, and frees the port.
-func (s server) remove(m *machine.Machine) {
-	units := "'" + s.app() + "@*.service'"
-	m.Sh("rm -f /etc/app-rollout/" + s.app() + ".env; systemctl kill -s KILL " + units + "; systemctl stop " + units + "; systemctl reset-failed " + units)
-}
-
 // full is how the README's table is measured; else the same is done in short.
 var full = os.Getenv("SERVERS") == "full"
 
@@ -142,7 +136,7 @@ func TestServers(t *testing.T) {
 	table := newTable()
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
-			defer s.remove(m)
+			defer discard(m, s.app())
 			row := table.row(s.name)
 			row.ours = s.rollouts(t, m, rollouts, clients)
 			nothingLost(t, row.ours.report)
@@ -161,7 +155,7 @@ func TestServers(t *testing.T) {
 	plain(m)
 	for _, s := range servers {
 		t.Run(s.name+" without steering", func(t *testing.T) {
-			defer s.remove(m)
+			defer discard(m, s.app())
 			row := table.row(s.name)
 			row.plain = s.rollouts(t, m, rollouts, clients)
 			row.plainKept = s.kept(m, rollouts+2)

@@ -73,8 +73,7 @@ func TestRequestInFlight(t *testing.T) {
 				t.Errorf("%s: the long request was answered by %q", c.name, label)
 			}
 		}
-		m.Sh("rm /etc/app-rollout/" + app + ".env")
-		deploys(t, m, app)
+		discard(m, app)
 	}
 }
 
@@ -342,50 +341,62 @@ func TestNothingLeftBehind(t *testing.T) {
 func TestShapes(t *testing.T) {
 	t.Parallel()
 	m := machine.Boot(t, machine.Options{Install: true, Layers: []string{machine.Apps(t)}})
-	for i, c := range []struct {
-		name  string
+	type shape struct {
+		app   string
 		env   []string
-		addrs []string
-	}{
-		{"IPv4", nil, []string{"127.0.0.1:8080"}},
-		{"IPv6", []string{"LISTEN=[::1]:PORT"}, []string{"[::1]:8080"}},
-		{"dual-stack", []string{"LISTEN=:PORT"}, []string{"127.0.0.1:8080", "[::1]:8080"}},
-		{"several listeners", []string{"LISTEN=127.0.0.1:PORT,[::1]:PORT"}, []string{"127.0.0.1:8080", "[::1]:8080"}},
-		{"several ports", []string{"LISTEN=127.0.0.1:PORT,127.0.0.1:9090,[::1]:9091"}, []string{"127.0.0.1:8080", "127.0.0.1:9090", "[::1]:9091"}},
-		{"one instance", []string{"SYSTEMD_CLUSTER_NODES=1"}, []string{"127.0.0.1:8080"}},
-		{"one that dies", []string{"SYSTEMD_CLUSTER_NODES=1", "STOP=die", "LISTEN=:PORT"}, []string{"127.0.0.1:8080", "[::1]:8080"}},
-		{"32 instances", []string{"SYSTEMD_CLUSTER_NODES=32", "STOP=die"}, []string{"127.0.0.1:8080"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			app := "shape" + strconv.Itoa(i)
-			env := func(g string) {
-				m.Write("/etc/app-rollout/"+app+".env", shop(append(c.env, "GENERATION="+g, "SYSTEMD_CLUSTER_HEALTH_PATH=/")...), 0o644)
-			}
-			env("g1")
-			deploys(t, m, app)
-			var clients []*machine.Load
-			for _, addr := range c.addrs {
-				clients = append(clients, m.Load(load.Options{Addr: addr, Workers: 8 / len(c.addrs), Pause: 2 * time.Millisecond, Timeline: true}))
-			}
-			env("g2")
-			deploys(t, m, app)
-			last := make([]int, len(clients))
-			for i, client := range clients {
-				last[i] = client.Answered()
-				m.Wait("answers on "+c.addrs[i], 20*time.Second, func() bool { return client.Answered() > last[i]+50 })
-			}
-			for _, client := range clients {
-				report := client.Stop()
-				nothingLost(t, report)
-				inOrder(t, m, app, report.Answers)
-			}
-			if record := receipt(m, app, "current").Rollout; record.Rung != "steered" {
-				t.Errorf("traffic was %s: %s", record.Rung, record.RungWhy)
-			}
-			m.Sh("rm /etc/app-rollout/" + app + ".env")
-			deploys(t, m, app)
-		})
+		addrs []string // where clients ask
 	}
+	together := func(shapes ...shape) {
+		var apps []string
+		write := func(g string) {
+			for _, s := range shapes {
+				m.Write("/etc/app-rollout/"+s.app+".env", shop(append(s.env, "GENERATION="+g, "SYSTEMD_CLUSTER_HEALTH_PATH=/")...), 0o644)
+			}
+		}
+		for _, s := range shapes {
+			apps = append(apps, s.app)
+		}
+		write("g1")
+		deploys(t, m, apps...)
+		clients := make([][]*machine.Load, len(shapes))
+		for i, s := range shapes {
+			for _, addr := range s.addrs {
+				clients[i] = append(clients[i], m.Load(load.Options{Addr: addr, Workers: 1, Pause: 2 * time.Millisecond, Timeline: true}))
+			}
+		}
+		write("g2")
+		deploys(t, m, apps...)
+		for i, s := range shapes {
+			for j, client := range clients[i] {
+				last := client.Answered()
+				m.Wait("answers on "+s.addrs[j], 20*time.Second, func() bool { return client.Answered() > last+20 })
+				report := client.Stop()
+				t.Logf("%s on %s", s.app, s.addrs[j])
+				nothingLost(t, report)
+				inOrder(t, m, s.app, report.Answers)
+			}
+			if record := receipt(m, s.app, "current").Rollout; record.Rung != "steered" {
+				t.Errorf("%s: traffic was %s: %s", s.app, record.Rung, record.RungWhy)
+			}
+			discard(m, s.app)
+		}
+	}
+	together(
+		shape{"ipv4", []string{"PORT=8101"}, []string{"127.0.0.1:8101"}},
+		shape{"ipv6", []string{"PORT=8102", "LISTEN=[::1]:PORT"}, []string{"[::1]:8102"}},
+		shape{"dual-stack", []string{"PORT=8103", "LISTEN=:PORT"}, []string{"127.0.0.1:8103", "[::1]:8103"}},
+		shape{"listeners", []string{"PORT=8104", "LISTEN=127.0.0.1:PORT,[::1]:PORT", "STOP=die"}, []string{"127.0.0.1:8104", "[::1]:8104"}},
+		shape{"ports", []string{"PORT=8105", "LISTEN=127.0.0.1:PORT,127.0.0.1:9090,[::1]:9091,127.0.0.1:0"}, []string{"127.0.0.1:8105", "127.0.0.1:9090", "[::1]:9091"}},
+		shape{"single", []string{"PORT=8106", "SYSTEMD_CLUSTER_NODES=1", "LISTEN=127.0.0.1:PORT,127.0.0.1:0"}, []string{"127.0.0.1:8106"}},
+		shape{"single-dies", []string{"PORT=8107", "SYSTEMD_CLUSTER_NODES=1", "STOP=die", "LISTEN=:PORT"}, []string{"127.0.0.1:8107", "[::1]:8107"}},
+	)
+	together(shape{"many", []string{"SYSTEMD_CLUSTER_NODES=32", "STOP=die"}, []string{"127.0.0.1:8080", "127.0.0.1:8080", "127.0.0.1:8080", "127.0.0.1:8080"}})
+}
+
+// discard ends an app in no orderly way, and frees its port.
+func discard(m *machine.Machine, app string) {
+	units := "'" + app + "@*.service'"
+	m.Sh("rm -f /etc/app-rollout/" + app + ".env; systemctl kill -s KILL " + units + "; systemctl stop " + units + "; systemctl reset-failed " + units)
 }
 
 // TestReceipt: what a rollout did is told in its record, in the log and by

@@ -65,10 +65,16 @@ type Step struct {
 	Milliseconds float64 `json:"ms"`
 }
 
-// Freeze writes the four files of a generation into dir, which must not exist,
-// and syncs them; inside is dir as the units will name it. The directory is
-// 0700 and every file 0600 from the moment it exists, for they hold secrets.
+// Freeze writes the four files of a generation into dir, which must not exist;
+// inside is dir as the units will name it. The directory is 0700 and every file
+// 0600 from the moment it exists, for they hold secrets. Nothing is synced: for
+// the generator, whose output lives in memory.
 func Freeze(dir, inside string, s *Spec, number int, now time.Time) (*Generation, error) {
+	return freeze(dir, inside, s, number, now, write)
+}
+
+// freeze is Freeze with a way to write a file.
+func freeze(dir, inside string, s *Spec, number int, now time.Time, writeNew func(path string, data []byte) error) (*Generation, error) {
 	g := &Generation{
 		App:     s.App,
 		Number:  number,
@@ -98,7 +104,7 @@ func Freeze(dir, inside string, s *Spec, number int, now time.Time) (*Generation
 			return nil, err
 		}
 	}
-	return g, syncDir(dir)
+	return g, nil
 }
 
 // ReadGeneration reads the record in a generation's directory and checks that
@@ -136,13 +142,20 @@ func (g *Generation) encode() ([]byte, error) {
 }
 
 // writeNew writes and syncs a 0600 file that must not exist yet.
-func writeNew(path string, data []byte) error {
+func writeNew(path string, data []byte) error { return writeThen((*os.File).Sync, path, data) }
+
+// write is writeNew without the sync.
+func write(path string, data []byte) error {
+	return writeThen(func(*os.File) error { return nil }, path, data)
+}
+
+func writeThen(sync func(*os.File) error, path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
+	return errors.Join(err, sync(f), f.Close())
 }
 
 // replace writes a file so that it is at any moment the old one or the new.

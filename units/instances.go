@@ -15,6 +15,9 @@ import (
 type Instances struct {
 	Next        int           `json:"next"`
 	Generations map[int][]int `json:"generations"` // generation → its instances
+	// Shifted is the generation that a rollout under way has given all new
+	// connections to, or is about to; 0 between rollouts and before that.
+	Shifted int `json:"shifted,omitempty"`
 }
 
 const instancesFile = "instances.json"

@@ -122,8 +122,8 @@ func (s Store) Env(number int) ([]byte, error) {
 // Freeze makes the next generation from what an .env asks for.
 func (s Store) Freeze(spec *Spec, now time.Time) (*Generation, error) {
 	return s.add(func(dir string, number int) error {
-		_, err := Freeze(dir, GenerationDir(s.app, number), spec, number, now)
-		return err
+		_, err := freeze(dir, GenerationDir(s.app, number), spec, number, now, writeNew)
+		return errors.Join(err, syncDir(dir))
 	})
 }
 

@@ -49,9 +49,12 @@ func (d *Doctor) Host(ctx context.Context, r *Report) {
 	}
 }
 
-// portsStarted says whether the service that shares the ports was started: it
-// comes with the first instance.
+// portsStarted says whether the service that shares the ports was started, or
+// instances run without it: it comes with the first one, unless it is masked.
 func (d *Doctor) portsStarted(ctx context.Context) bool {
+	if _, err := sockets.CgroupID(units.SliceGroup); err == nil {
+		return true
+	}
 	us, err := d.Systemd.Units(ctx, "app-rollout-ports.service")
 	return err == nil && len(us) > 0 && us[0].Active != "inactive"
 }

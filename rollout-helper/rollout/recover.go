@@ -83,10 +83,19 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	if r.exchanged, err = r.wasExchanged(files); err != nil {
 		return err
 	}
-	wrong := []error{
-		r.lead(serving, nil),
-		r.drained(ctx, strays, mine, r.limit(r.new)),
-		r.leading(ctx, mine, func() error { return m.end(ctx, strays, r.stopTime()) }),
+	var wrong []error
+	if i.Shifted == 0 {
+		// Not shifted: what still steers keeps all connections with those that
+		// serve, and the others, which may not even be ready, have none in hand.
+		wrong = append(wrong, m.end(ctx, strays, r.stopTime()))
+	} else {
+		// The sockets are in the array of the program that still steers, and can
+		// go into another one when it is off. All have been ready.
+		wrong = append(wrong,
+			m.Traffic.Release(app, all),
+			r.lead(serving, nil),
+			r.drained(ctx, strays, mine, r.limit(r.new)),
+			r.leading(ctx, mine, func() error { return m.end(ctx, strays, r.stopTime()) }))
 	}
 	known, err := r.reinstate(context.WithoutCancel(ctx))
 	if wrong = append(wrong, err); known {

@@ -261,6 +261,9 @@ func (r *rollout) shift(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.mark(); err != nil {
+		return err
+	}
 	r.shifted = true
 	if err := r.lead(units, nil); err != nil {
 		return err
@@ -269,6 +272,20 @@ func (r *rollout) shift(ctx context.Context) error {
 		r.say(Info, "shift", "all new connections go to %s", list(r.candidate()))
 	}
 	return nil
+}
+
+// mark writes down that the shift begins: what the program that steers does
+// should this run be killed, and so whether the new units have anything in hand.
+func (r *rollout) mark() error {
+	if len(r.was) == 0 {
+		return nil
+	}
+	i, err := r.Layout.Instances(r.app)
+	if err != nil {
+		return err
+	}
+	i.Shifted = r.new.Number
+	return r.Layout.SaveInstances(r.app, i)
 }
 
 // commit makes the candidate the current generation. The old units get files

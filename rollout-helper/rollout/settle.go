@@ -163,6 +163,7 @@ func (m *Machine) remember(app string, g *units.Generation, names []string) erro
 		return err
 	}
 	clear(i.Generations)
+	i.Shifted = 0
 	if g != nil {
 		for _, name := range names {
 			if n, ok := number(app, name); ok {

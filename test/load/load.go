@@ -117,6 +117,15 @@ func (r *Report) Between(from, to time.Time) *Report {
 	return c.finish()
 }
 
+// Of is the report of these answers alone.
+func Of(answers []Answer) *Report {
+	c := newCollector(false)
+	for _, a := range answers {
+		c.answer(a)
+	}
+	return c.finish()
+}
+
 type collector struct {
 	mu        sync.Mutex
 	report    Report

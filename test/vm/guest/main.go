@@ -137,3 +137,12 @@ func (g *guest) write(path, text string) {
 		g.must("%v", err)
 	}
 }
+
+// read is the text of a file, without the last newline.
+func (g *guest) read(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		g.must("%v", err)
+	}
+	return strings.TrimSuffix(string(text), "\n")
+}

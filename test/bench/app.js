@@ -1,0 +1,27 @@
+// The app of the benchmark, the same for every way to deploy: one line of HTTP.
+// STOP=graceful makes it end as a careful app does, otherwise it dies of
+// SIGTERM. BAD=1 is the bad deploy: it answers 500 for five seconds and exits.
+const { createServer } = require("node:http");
+
+const bad = process.env.BAD === "1";
+const instance = process.env.SYSTEMD_INSTANCE ?? process.env.INSTANCE ?? process.env.NODE_APP_INSTANCE ?? "-";
+const answer = `${process.env.GENERATION ?? "-"} ${instance} ${process.pid}\n`;
+let stopping = false;
+const server = createServer((req, res) => {
+  const headers = { "Content-Type": "text/plain", "Content-Length": bad ? 4 : answer.length };
+  if (stopping) headers.Connection = "close";
+  res.writeHead(bad ? 500 : 200, headers);
+  res.end(bad ? "bad\n" : answer);
+});
+// PM2 wants to be told.
+const options = { host: "127.0.0.1", port: Number(process.env.PORT), reusePort: process.env.REUSEPORT === "1" };
+server.listen(options, () => process.send?.("ready"));
+if (bad) setTimeout(() => process.exit(1), 5000);
+if (process.env.STOP === "graceful") {
+  for (const signal of ["SIGTERM", "SIGINT"]) {
+    process.once(signal, () => {
+      stopping = true;
+      server.close(() => process.exit(0));
+    });
+  }
+}

@@ -1,0 +1,217 @@
+//go:build bench
+
+package bench
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"app-rollout/test/load"
+	"app-rollout/test/machine"
+	"app-rollout/units"
+)
+
+// span is a stretch of time.
+type span struct{ from, to time.Time }
+
+func (s span) took() time.Duration { return s.to.Sub(s.from) }
+
+// series is what was seen of several deploys of one peer, with an app that
+// stops in one way.
+type deploySeries struct {
+	fresh, kept *load.Report
+	deploys     []span
+	records     []*units.Record // ours
+	failed      int             // deploys whose command failed
+}
+
+// rate is what was seen of a peer between deploys.
+type rate struct {
+	fresh, kept       float64 // answers a second
+	freshP99, keptP99 time.Duration
+	freshCPU          time.Duration // of machine and app, an answer
+	resident          float64       // MiB of the tool
+	processes         int
+}
+
+// badDeploy is what was seen of a bad one.
+type badDeploy struct {
+	report  *load.Report
+	refused bool   // the tool said so
+	after   string // what serves ten seconds later
+	last    *load.Report
+}
+
+// seen is all that was seen of one peer.
+type seen struct {
+	*peer
+	series map[string]*deploySeries // by how the app stops: "dies", "graceful"
+	rate   *rate
+	bad    *badDeploy
+}
+
+// stops are the two ways of the app to take SIGTERM.
+var stops = []string{"dies", "graceful"}
+
+// settle is how long a deploy's after-effects may take to show, and how long
+// there is calm between two.
+const settle = time.Second
+
+// peers measures one after the other.
+func (b *bed) peers() []*seen {
+	var all []*seen
+	for _, p := range b.list() {
+		b.t.Logf("%s", p.name)
+		s := &seen{peer: p, series: map[string]*deploySeries{}}
+		all = append(all, s)
+		b.Sh(fmt.Sprintf("sysctl -q -w net.ipv4.tcp_migrate_req=%d", p.migrate))
+		for _, stop := range stops {
+			if p.graceful && stop == "dies" {
+				continue
+			}
+			b.env("g0", stop, false)
+			b.Sh(p.start)
+			b.answered("g0")
+			if stop == "graceful" {
+				s.rate = b.rate(p)
+			}
+			s.series[stop] = b.deploySeries(p, stop)
+			if stop == "graceful" && !p.graceful {
+				s.bad = b.badDeploy(p)
+			}
+			if r := b.script(p.stop); r.Code != 0 {
+				b.t.Fatalf("%s: stop: %s%s", p.name, r.Out, r.Err)
+			}
+			b.Wait("the port to be free", 20*time.Second, func() bool { return b.Sh("ss -Hltn 'sport = :8080'") == "" })
+		}
+	}
+	all = append([]*seen{b.direct()}, all...)
+	return all
+}
+
+// env writes the app's environment for the next start or deploy.
+func (b *bed) env(generation, stop string, bad bool) {
+	b.t.Helper()
+	text := "GENERATION=" + generation + "\nSTOP=" + stop + "\n"
+	if bad {
+		text += "BAD=1\n"
+	} else {
+		text += "BAD=0\n"
+	}
+	b.Write("/etc/bench/env", text, 0o644)
+}
+
+func (b *bed) deploySeries(p *peer, stop string) *deploySeries {
+	b.t.Helper()
+	s := &deploySeries{}
+	c := b.clients()
+	time.Sleep(settle)
+	for n := 1; n <= deploys(); n++ {
+		b.env(fmt.Sprintf("g%d", n), stop, false)
+		began := time.Now()
+		if r := b.script(p.deploy(n)); r.Code != 0 {
+			s.failed++
+			b.t.Logf("%s: deploy: status %d: %s %s", p.name, r.Code, r.Out, r.Err)
+		}
+		s.deploys = append(s.deploys, span{began, time.Now()})
+		if p.ours {
+			s.records = append(s.records, b.generation("shop").Rollout)
+		}
+		time.Sleep(settle)
+	}
+	s.fresh, s.kept = c.stop()
+	b.t.Logf("  %s: fresh: %v; kept: %v", stop, s.fresh, s.kept)
+	if p.ours && s.fresh.Lost()+s.kept.Lost() > 0 {
+		b.t.Logf("  %v %v", s.fresh.Failures, s.kept.Failures)
+	}
+	return s
+}
+
+// split divides a report into what happened while a deploy was under way, or
+// soon after, and the rest.
+func (s *deploySeries) split(r *load.Report) (inside, outside *load.Report) {
+	in := func(start, end int64) bool {
+		return slices.ContainsFunc(s.deploys, func(d span) bool {
+			return end >= d.from.UnixNano() && start < d.to.Add(settle/2).UnixNano()
+		})
+	}
+	var i, o []load.Answer
+	for _, a := range r.Answers {
+		if in(a.Start, a.End) {
+			i = append(i, a)
+		} else {
+			o = append(o, a)
+		}
+	}
+	return load.Of(i), load.Of(o)
+}
+
+func (s *deploySeries) median() time.Duration {
+	var took []float64
+	for _, d := range s.deploys {
+		took = append(took, float64(d.took()))
+	}
+	return time.Duration(Median(took))
+}
+
+// full asks as fast as it can, for a while.
+func (b *bed) full(keep bool) *load.Report {
+	b.t.Helper()
+	c := b.Load(load.Options{Addr: address, Workers: 16, Keep: keep})
+	time.Sleep(3 * time.Second)
+	return c.Stop()
+}
+
+func perSecond(r *load.Report) float64 {
+	return float64(r.Answered()) / (float64(r.End-r.Start) / 1e9)
+}
+
+func (b *bed) rate(p *peer) *rate {
+	b.t.Helper()
+	r := &rate{}
+	before := b.cpu()
+	fresh := b.full(false)
+	r.freshCPU = (b.cpu() - before) / time.Duration(max(fresh.Answered(), 1))
+	kept := b.full(true)
+	r.fresh, r.kept, r.freshP99, r.keptP99 = perSecond(fresh), perSecond(kept), fresh.P99, kept.P99
+	r.resident, r.processes = b.resident(p.tool)
+	return r
+}
+
+// direct is one process of the app, asked without anything between.
+func (b *bed) direct() *seen {
+	b.t.Helper()
+	p := &peer{name: "one process, directly"}
+	b.env("g0", "graceful", false)
+	b.Sh("systemctl start plain@1")
+	b.answered("g0")
+	r := b.rate(p)
+	b.Sh("systemctl stop plain@1")
+	return &seen{peer: p, rate: r, series: map[string]*deploySeries{}}
+}
+
+// badDeploy deploys an app that answers 500 for five seconds and exits.
+func (b *bed) badDeploy(p *peer) *badDeploy {
+	b.t.Helper()
+	bad := &badDeploy{}
+	b.env("bad", "graceful", true)
+	c := b.Load(load.Options{Addr: address, Workers: 8, Pause: 10 * time.Millisecond, Timeline: true})
+	time.Sleep(settle / 2)
+	began := time.Now()
+	done := make(chan machine.Result)
+	go func() { done <- b.script("timeout 15 sh -euc " + quoted(p.deploy(deploys()+1))) }()
+	time.Sleep(time.Until(began.Add(10 * time.Second)))
+	bad.report = c.Stop()
+	bad.last = bad.report.Between(began.Add(9*time.Second), began.Add(20*time.Second))
+	r := <-done
+	bad.refused = r.Code != 0
+	b.t.Logf("  bad: status %d, %v", r.Code, bad.report)
+	// What was bad must not stand in the way of the end.
+	b.env("good", "graceful", false)
+	return bad
+}
+
+// quoted is a text as one word of a shell's.
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

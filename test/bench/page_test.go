@@ -1,0 +1,189 @@
+//go:build bench
+
+package bench
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"app-rollout/test/load"
+)
+
+// us is what was seen of ours.
+func us(all []*seen) *seen {
+	return all[slices.IndexFunc(all, func(s *seen) bool { return s.ours })]
+}
+
+func (p *page) deploys(all []*seen) {
+	p.heading("Deploys under load")
+	p.printf("Two instances of one small Node app, replaced %d times while 16 clients come on a fresh connection each time and 8 keep theirs; each pauses 5 ms between requests. Nothing is repeated by a client: a kept connection that turns out to be closed counts as lost. "+
+		"Two ways of the app to stop: it dies of SIGTERM, or closes gracefully and announces it (`Connection: close`). \"Inside\" is from a deploy's command to half a second after its end. A deploy's duration has the start of two Node processes in it.\n\n", deploys())
+	for _, stop := range stops {
+		p.printf("\n### An app that %s\n\n", map[string]string{"dies": "dies of SIGTERM", "graceful": "stops gracefully"}[stop])
+		table := NewTable("", "fresh: lost per 100,000", "kept: lost per 100,000", "which", "max inside ÷ p99.9 outside", "max inside", "p99.9 inside", "p99.9 outside", "a deploy takes")
+		var bars []Bar
+		for _, s := range all {
+			d := s.series[stop]
+			if d == nil {
+				continue
+			}
+			inside, outside := d.split(d.fresh)
+			which := strings.Trim(fmt.Sprintf("%s / %s", orDash(kinds(d.fresh)), orDash(kinds(d.kept))), " ")
+			table.Row(s.name, fmt.Sprintf("%.1f", lost(d.fresh)), fmt.Sprintf("%.1f", lost(d.kept)), which,
+				ratio(float64(inside.Max)/float64(max(outside.P999, 1))), ms(inside.Max), ms(inside.P999), ms(outside.P999), ms(d.median()))
+			colour := bad
+			if s.ours {
+				colour = ours
+			}
+			bars = append(bars, Bar{Name: s.name, Value: lost(d.fresh) + lost(d.kept), Colour: colour,
+				Text: fmt.Sprintf("%.1f fresh, %.1f kept", lost(d.fresh), lost(d.kept))})
+			if d.failed > 0 {
+				p.printf("%d of %d deploys of %s failed.\n\n", d.failed, deploys(), s.name)
+			}
+		}
+		p.printf("%s", table)
+		p.picture("lost-"+stop+".svg", "requests lost per 100,000", Bars("Requests lost per 100,000, fresh and kept connections added, the app "+map[string]string{"dies": "dies of SIGTERM", "graceful": "stops gracefully"}[stop], bars))
+
+		me := us(all).series[stop]
+		inside, _ := me.split(me.fresh)
+		for _, s := range all {
+			d := s.series[stop]
+			if d == nil || s.ours {
+				continue
+			}
+			theirs, _ := d.split(d.fresh)
+			about := "with an app that " + map[string]string{"dies": "dies", "graceful": "stops gracefully"}[stop]
+			if lost(d.fresh) < lost(me.fresh) {
+				p.better = append(p.better, fmt.Sprintf("Lost on fresh connections %s: %s %.1f per 100,000, app-rollout %.1f.", about, s.name, lost(d.fresh), lost(me.fresh)))
+			}
+			if lost(d.kept) < lost(me.kept) {
+				p.better = append(p.better, fmt.Sprintf("Lost on kept connections %s: %s %.1f per 100,000, app-rollout %.1f.", about, s.name, lost(d.kept), lost(me.kept)))
+			}
+			if clearly(float64(theirs.Max), float64(inside.Max)) {
+				p.better = append(p.better, fmt.Sprintf("The slowest answer inside a deploy %s: %s %s, app-rollout %s.", about, s.name, ms(theirs.Max), ms(inside.Max)))
+			}
+			if clearly(float64(d.median()), float64(me.median())) {
+				p.better = append(p.better, fmt.Sprintf("Duration of a deploy %s: %s %s, app-rollout %s.", about, s.name, ms(d.median()), ms(me.median())))
+			}
+		}
+	}
+}
+
+// clearly: what differs by less than a tenth may be chance.
+func clearly(less, more float64) bool { return less < 0.9*more }
+
+func orDash(text string) string {
+	if text == "" {
+		return "–"
+	}
+	return text
+}
+
+func (p *page) between(all []*seen) {
+	p.heading("Between deploys")
+	p.printf("16 clients without a pause for three seconds, against one process asked directly. CPU is that of app and tool together, for one answer on a fresh connection. Memory is what the tool's own processes hold (PSS).\n\n")
+	base := all[0].rate
+	table := NewTable("", "fresh: requests/s × one", "kept: requests/s × one", "fresh: p99 × one", "kept: p99 × one", "CPU per request × one", "tool's memory", "tool's processes")
+	me := us(all).rate
+	for _, s := range all {
+		r := s.rate
+		if r == nil || s.graceful {
+			continue
+		}
+		table.Row(s.name, ratio(r.fresh/base.fresh), ratio(r.kept/base.kept),
+			ratio(float64(r.freshP99)/float64(base.freshP99)), ratio(float64(r.keptP99)/float64(base.keptP99)),
+			ratio(float64(r.freshCPU)/float64(base.freshCPU)), fmt.Sprintf("%.1f MiB", r.resident), fmt.Sprint(r.processes))
+		if s.ours || s == all[0] || strings.HasPrefix(s.name, "plain") {
+			continue // a plain swap between deploys is what ours is
+		}
+		for what, v := range map[string][2]float64{"on fresh connections": {r.fresh, me.fresh}, "on kept ones": {r.kept, me.kept}} {
+			if clearly(v[1], v[0]) {
+				p.better = append(p.better, fmt.Sprintf("Requests per second between deploys %s: %s %s × one process, app-rollout %s.", what, s.name,
+					ratio(v[0]/map[bool]float64{true: base.fresh, false: base.kept}[what == "on fresh connections"]),
+					ratio(v[1]/map[bool]float64{true: base.fresh, false: base.kept}[what == "on fresh connections"])))
+			}
+		}
+	}
+	p.printf("%s\nOne process asked directly gave %.0f answers a second on fresh connections and %.0f on kept ones, here.\n", table, base.fresh, base.kept)
+}
+
+func (p *page) badDeploys(all []*seen) {
+	p.heading("A bad deploy")
+	p.printf("The new version listens, answers 500 for five seconds, then exits. 8 clients, ten seconds from the deploy's command. Each tool has the check that it brings with it: app-rollout and kamal-proxy a health path, HAProxy its `httpchk`; a script around the others could ask too.\n\n")
+	table := NewTable("", "failed of all requests", "which", "the command says so", "serving well ten seconds later")
+	me := us(all).bad
+	for _, s := range all {
+		b := s.bad
+		if b == nil {
+			continue
+		}
+		share := func(r *load.Report) float64 { return 100 * float64(r.Lost()) / float64(max(r.Lost()+r.Answered(), 1)) }
+		well := "no"
+		if b.last.Lost() == 0 && b.last.Answered() > 0 {
+			well = "yes"
+		} else if b.last.Answered() > 0 {
+			well = "partly"
+		}
+		table.Row(s.name, fmt.Sprintf("%.2f %%", share(b.report)), orDash(kinds(b.report)), map[bool]string{true: "yes", false: "no"}[b.refused], well)
+		if share(b.report) < share(me.report) {
+			p.better = append(p.better, fmt.Sprintf("A bad deploy: %s %.2f %% failed, app-rollout %.2f %%.", s.name, share(b.report), share(me.report)))
+		}
+	}
+	p.printf("%s", table)
+}
+
+// steps tells where the time of our deploys went.
+func (p *page) steps(all []*seen) {
+	p.heading("Where the time of a rollout goes")
+	records := us(all).series["graceful"].records
+	times := map[string][]float64{}
+	var names []string
+	for _, r := range records {
+		for _, s := range r.Steps {
+			if times[s.Name] == nil {
+				names = append(names, s.Name)
+			}
+			times[s.Name] = append(times[s.Name], s.Milliseconds)
+		}
+	}
+	p.printf("The median of %d rollouts of two instances, step by step, in the middle of the load above. `start` is Node starting, `drain` waits for requests in flight, `stop` for the app to end, `ready` and `watch` for the app to prove itself.\n", len(records))
+	var bars []Bar
+	own := 0.0
+	for _, name := range names {
+		v := Median(times[name])
+		bars = append(bars, Bar{Name: name, Value: v, Text: millis(v)})
+		if !waits[name] {
+			own += v
+		}
+	}
+	p.picture("steps.svg", "the duration of each step", Bars("A rollout of two instances, step by step", bars))
+	p.printf("\nThe steps in which it waits for nobody but the disk, the kernel and systemd (all but %s) took %s together; the goal is 150 ms.\n", "start, ready, watch, drain and stop", millis(own))
+}
+
+// waits are the steps that last as long as the app takes.
+var waits = map[string]bool{"start": true, "ready": true, "watch": true, "drain": true, "stop": true}
+
+// pictures shows one deploy of ours, and one plain swap.
+func (p *page) pictures(all []*seen) {
+	p.heading("A rollout, and a plain swap, as clients see them")
+	p.printf("The first deploy of each with the app that dies of SIGTERM: answers in each 25 ms, by generation and instance; red: requests that were lost.\n")
+	for _, s := range all {
+		d := s.series["dies"]
+		if d == nil || (!s.ours && s.name != "plain swap") {
+			continue
+		}
+		name, marks := "swap.svg", []mark{{d.deploys[0].from, "begin"}, {d.deploys[0].to, "end"}}
+		if s.ours {
+			name, marks = "rollout.svg", nil
+			at := d.records[0].Started
+			for _, step := range d.records[0].Steps {
+				marks = append(marks, mark{at, step.Name})
+				at = at.Add(time.Duration(step.Milliseconds * float64(time.Millisecond)))
+			}
+			marks = append(marks, mark{at, "end"})
+		}
+		p.picture(name, s.name+" under load", bands(s.name, d, marks))
+	}
+}

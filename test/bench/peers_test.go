@@ -1,0 +1,229 @@
+//go:build bench
+
+package bench
+
+import (
+	"fmt"
+	"strings"
+)
+
+// peer is one way to deploy. Its scripts run in the machine. GENERATION, STOP
+// and BAD of the app are in /etc/bench/env, written before each start and deploy.
+type peer struct {
+	name string
+	// start brings the first generation up, and deploy, given a count from 1 on,
+	// a new one, in the best way that is known for it. stop ends everything.
+	start  string
+	deploy func(n int) string
+	stop   string
+	// tool are the command lines of what it costs to have it, a pattern for
+	// pgrep; "" if nothing of it runs between deploys.
+	tool string
+	// graceful only: it does not run the Node app, which could die.
+	graceful bool
+	// sysctl of net.ipv4.tcp_migrate_req.
+	migrate int
+	ours    bool
+}
+
+// ports are the pair of a deploy's instances behind a proxy: in turn.
+func ports(n int) (int, int) { return 9001 + 2*(n%2), 9002 + 2*(n%2) }
+
+// pair starts the two instances behind a proxy and waits until both listen.
+func pair(n int) string {
+	a, b := ports(n)
+	return fmt.Sprintf("systemctl start node@%d node@%d\n", a, b) +
+		fmt.Sprintf("until [ $(ss -Hltn 'sport = :%d or sport = :%d' | wc -l) = 2 ]; do sleep 0.02; done\n", a, b)
+}
+
+// unpair stops the two instances of the deploy before.
+func unpair(n int) string {
+	a, b := ports(n + 1)
+	return fmt.Sprintf("systemctl stop node@%d node@%d\n", a, b)
+}
+
+var unitFiles = map[string]string{
+	"/etc/systemd/system/node@.service": `[Unit]
+StartLimitIntervalSec=0
+[Service]
+Environment=PORT=%i INSTANCE=%i
+EnvironmentFile=/etc/bench/env
+ExecStart=/usr/local/bin/node /opt/bench/app.js
+Restart=always
+RestartSec=1s
+`,
+	"/etc/systemd/system/plain@.service": `[Unit]
+StartLimitIntervalSec=0
+[Service]
+Environment=PORT=8080 REUSEPORT=1 INSTANCE=%i
+EnvironmentFile=/etc/bench/env
+ExecStart=/usr/local/bin/node /opt/bench/app.js
+Restart=always
+RestartSec=1s
+`,
+	"/etc/systemd/system/gunicorn.service": `[Service]
+Type=notify
+EnvironmentFile=/etc/bench/env
+WorkingDirectory=/opt/apps
+ExecStart=/usr/bin/gunicorn -b 127.0.0.1:8080 -w 2 -k gthread --threads 8 --keep-alive 30 wsgi:app
+ExecReload=/bin/kill -HUP $MAINPID
+KillMode=mixed
+`,
+	"/etc/systemd/system/proxy-nginx.service": `[Service]
+Type=forking
+PIDFile=/run/proxy-nginx.pid
+ExecStart=/usr/sbin/nginx -c /etc/bench/nginx.conf
+ExecReload=/usr/sbin/nginx -c /etc/bench/nginx.conf -s reload
+KillMode=mixed
+`,
+	"/etc/systemd/system/proxy-haproxy.service": `[Service]
+Type=notify
+ExecStart=/usr/sbin/haproxy -Ws -f /etc/bench/haproxy.cfg
+ExecReload=/bin/kill -USR2 $MAINPID
+KillMode=mixed
+`,
+	"/etc/systemd/system/proxy-kamal.service": `[Service]
+Environment=HOME=/root XDG_RUNTIME_DIR=/run
+ExecStart=/usr/local/bin/kamal-proxy run --http-port 8080 --https-port 8443
+StandardOutput=null
+`,
+	"/etc/bench/env": "GENERATION=g0\n",
+	"/etc/bench/nginx.template": `worker_processes 2;
+pid /run/proxy-nginx.pid;
+error_log /dev/null;
+worker_shutdown_timeout 30s;
+events { worker_connections 1024; }
+http {
+	access_log off;
+	upstream app { server 127.0.0.1:PORT_A; server 127.0.0.1:PORT_B; keepalive 32; }
+	server {
+		listen 127.0.0.1:8080;
+		location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }
+	}
+}
+`,
+	"/etc/bench/haproxy.template": `defaults
+	mode http
+	timeout connect 2s
+	timeout client 30s
+	timeout server 30s
+	retries 3
+	option redispatch
+	retry-on conn-failure empty-response
+frontend users
+	bind 127.0.0.1:8080
+	default_backend app
+backend app
+	option httpchk GET /
+	http-reuse safe
+	server a 127.0.0.1:PORT_A check inter 500ms
+	server b 127.0.0.1:PORT_B check inter 500ms
+`,
+	"/etc/bench/pm2.config.js": `module.exports = { apps: [{
+	name: "shop", script: "/opt/bench/app.js", interpreter: "/usr/local/bin/node", exec_mode: "cluster", instances: 2,
+	wait_ready: true, listen_timeout: 10000, kill_timeout: 10000, autorestart: true,
+	out_file: "/dev/null", error_file: "/dev/null",
+}] };
+`,
+}
+
+const pm2 = "export PM2_HOME=/var/lib/pm2 PORT=8080; set -a; . /etc/bench/env; set +a\n/usr/local/bin/node /opt/pm2/node_modules/pm2/bin/pm2 "
+
+func configure(proxy, file string, n int) string {
+	a, b := ports(n)
+	return fmt.Sprintf("sed 's/PORT_A/%d/; s/PORT_B/%d/' /etc/bench/%s.template >%s\n", a, b, proxy, file)
+}
+
+// peers are all that can be measured here.
+func (b *bed) list() []*peer {
+	plain := func(name string, migrate int) *peer {
+		return &peer{
+			name: name, migrate: migrate,
+			start: "systemctl start plain@1 plain@2\n",
+			deploy: func(n int) string {
+				return fmt.Sprintf(`systemctl start plain@%d plain@%d
+					until [ $(ss -Hltn 'sport = :8080' | wc -l) = 4 ]; do sleep 0.02; done
+					systemctl stop plain@%d plain@%d`, 2*n+1, 2*n+2, 2*n-1, 2*n)
+			},
+			stop: "systemctl stop 'plain@*'\n",
+		}
+	}
+	all := []*peer{
+		{
+			name: "app-rollout", ours: true, migrate: 1,
+			start:  ourEnv + "systemctl start app-rollout.service\n",
+			deploy: func(int) string { return ourEnv + "systemctl start app-rollout@shop.service\n" },
+			stop:   "rm /etc/app-rollout/shop.env; systemctl start app-rollout.service\n",
+		},
+		plain("plain swap", 0),
+		plain("plain swap, tcp_migrate_req=1", 1),
+		{
+			name:   "PM2 reload",
+			start:  pm2 + "start /etc/bench/pm2.config.js\n",
+			deploy: func(int) string { return pm2 + "reload /etc/bench/pm2.config.js --update-env\n" },
+			stop:   pm2 + "kill\n",
+			tool:   "God Daemon",
+		},
+		{
+			name:  "nginx, upstream switched",
+			start: pair(0) + configure("nginx", "/etc/bench/nginx.conf", 0) + "systemctl start proxy-nginx\n",
+			deploy: func(n int) string {
+				return pair(n) + configure("nginx", "/etc/bench/nginx.conf", n) + `systemctl reload proxy-nginx
+					while pgrep -f 'nginx: worker process is shutting down' >/dev/null; do sleep 0.05; done
+					` + unpair(n)
+			},
+			stop: "systemctl stop proxy-nginx 'node@*'\n",
+			tool: "nginx: (master|worker)",
+		},
+		{
+			name:  "HAProxy reload",
+			start: pair(0) + configure("haproxy", "/etc/bench/haproxy.cfg", 0) + "systemctl start proxy-haproxy\n",
+			deploy: func(n int) string {
+				return pair(n) + configure("haproxy", "/etc/bench/haproxy.cfg", n) + `systemctl reload proxy-haproxy
+					sleep 0.2
+					while [ $(pgrep -c -x haproxy) -gt 2 ]; do sleep 0.05; done
+					` + unpair(n)
+			},
+			stop: "systemctl stop proxy-haproxy 'node@*'\n",
+			tool: "haproxy -",
+		},
+	}
+	if b.kamal {
+		kamal := func(n int) string {
+			x, y := ports(n)
+			return fmt.Sprintf("XDG_RUNTIME_DIR=/run HOME=/root kamal-proxy deploy shop --target 127.0.0.1:%d --target 127.0.0.1:%d --health-check-path / --health-check-interval 100ms --deploy-timeout 10s\n", x, y)
+		}
+		all = append(all, &peer{
+			name:   "kamal-proxy deploy",
+			start:  pair(0) + "systemctl start proxy-kamal\nuntil ss -Hltn 'sport = :8080' | grep -q .; do sleep 0.02; done\n" + kamal(0),
+			deploy: func(n int) string { return pair(n) + kamal(n) + unpair(n) },
+			stop:   "systemctl stop proxy-kamal 'node@*'\n",
+			tool:   "kamal-proxy run",
+		})
+	}
+	return append(all, &peer{
+		name: "gunicorn HUP (a Python app)", graceful: true,
+		start: "systemctl start gunicorn\n",
+		deploy: func(int) string {
+			return `old=$(pgrep -f 'gunicorn.*wsgi:app' -P $(systemctl show --value -p MainPID gunicorn))
+				systemctl reload gunicorn
+				for p in $old; do while kill -0 $p 2>/dev/null; do sleep 0.02; done; done`
+		},
+		stop: "systemctl stop gunicorn\n",
+	})
+}
+
+// ourEnv makes the .env of the app out of what every peer gets.
+var ourEnv = strings.Join([]string{
+	"{ cat /etc/bench/env; cat <<'ENV'",
+	"SYSTEMD_CLUSTER_MODE=1",
+	"SYSTEMD_CLUSTER_NODES=2",
+	// The others do not watch what they deployed.
+	"SYSTEMD_CLUSTER_WATCH_SEC=0",
+	"SYSTEMD_CLUSTER_HEALTH_PATH=/",
+	`SYSTEMD_EXEC_START="/usr/local/bin/node /opt/bench/app.js"`,
+	"PORT=8080",
+	"ENV",
+	"} >/etc/app-rollout/shop.env",
+	"",
+}, "\n")
