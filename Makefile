@@ -23,7 +23,7 @@ DEB_TOOLS := dpkg-dev debhelper fakeroot
 MACHINE_TOOLS := mmdebstrap systemd-container iproute2 util-linux
 VM_TOOLS := mmdebstrap e2fsprogs qemu-system-x86
 
-.PHONY: help build deb lintian unit test stories demo vm lint fuzz clean deb-tools machine-tools vm-tools npm
+.PHONY: help build deb lintian unit test stories demo vm bench lint fuzz clean deb-tools machine-tools vm-tools npm
 
 help:
 	@echo 'make build       generator and helper, in build/bin/'
@@ -32,6 +32,7 @@ help:
 	@echo 'sudo make test   all tests: unit tests, then stories on throw-away Debians with their own systemd'
 	@echo 'sudo make demo   three rollouts under load on a throw-away Debian, step by step'
 	@echo 'sudo make vm     the same on the kernels and boots of Debian 12 and 13 themselves, in virtual machines'
+	@echo 'sudo make bench  measure beside other ways to deploy, into test/bench/RESULTS.md (a quarter of an hour)'
 	@echo 'make lint        gofmt, go vet, staticcheck'
 	@echo 'make lintian     lintian over the package'
 	@echo 'make fuzz        each fuzz target for FUZZTIME=$(FUZZTIME)'
@@ -88,13 +89,17 @@ demo: deb machine-tools
 vm: deb vm-tools
 	go test -tags vm -count=1 -timeout 20m -v ./test/vm
 
+# FULL=1: 20 deploys of each. KAMAL_PROXY: that program, if it is not on PATH.
+bench: deb machine-tools npm
+	go test -tags bench -count=1 -timeout 90m -v ./test/bench
+
 lint: build/go.mod
 	@unformatted=$$(gofmt -l $$(find . -path ./build -prune -o -name '*.go' -print)); \
 	  [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }
 	go vet ./...
-	go vet -tags story ./test/...
+	go vet -tags story,vm,bench ./test/...
 	go run $(STATICCHECK) ./...
-	go run $(STATICCHECK) -tags story ./test/...
+	go run $(STATICCHECK) -tags story,vm,bench ./test/...
 
 fuzz: build/go.mod
 	@for package in $$(go list ./...); do \

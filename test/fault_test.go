@@ -84,7 +84,7 @@ type wound struct {
 // is missed.
 func (v *victim) wounds(w wound) {
 	v.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	do := w.do
 	if do == "" {
@@ -92,11 +92,13 @@ func (v *victim) wounds(w wound) {
 	}
 	script := `
 unit=app-rollout@shop.service
-procs="/sys/fs/cgroup/system.slice/system-app\x2drollout\x2dports.slice/$unit/cgroup.procs"
 exec 9>/run/app-rollout/shop/lock
 flock 9
 cursor=$(journalctl -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p')
 systemctl start --no-block "$unit"
+group=
+until [ -n "$group" ]; do group=$(systemctl show --value -p ControlGroup "$unit"); done
+procs=/sys/fs/cgroup$group/cgroup.procs
 again=` + fmt.Sprint(w.again) + `
 journalctl -q -f --after-cursor="$cursor" -o json --output-fields=APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop | while read -r line; do
   case "$line" in *'"APP_ROLLOUT_STEP":"` + w.at + `"'*)
@@ -143,7 +145,7 @@ done`
 // settles waits until no run is under way; after a boot, until it is converged.
 func (v *victim) settles() {
 	v.t.Helper()
-	v.m.Wait("the end of all runs", time.Minute, func() bool {
+	v.m.Wait("the end of all runs", 2*time.Minute, func() bool {
 		r := v.m.Run(context.Background(), "sh", "-c",
 			`systemctl list-jobs --no-legend | grep -q app-rollout && exit 1
 for unit in app-rollout.service app-rollout@shop.service app-rollout-boot.service; do

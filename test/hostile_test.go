@@ -203,7 +203,7 @@ func TestHostileEnv(t *testing.T) {
 			for _, lines := range []string{
 				`SYSTEMD_EXEC_START='./probe ; /srv/mallory/pwn ";" + !! %n %% ${PATH} $HOME \; \\ "a b" "\\nExecStartPre=/srv/mallory/pwn" --path=/home/mallory'`,
 				`SYSTEMD_EXEC_START='/srv/mallory/data/../link'` + "\n" + `SYSTEMD_DESCRIPTION='%n %i "x" [Service] User=root ; #'` + "\nSYSTEMD_TYPE=simple",
-				`X="1\n[Service]\nUser=root\nExecStartPre=+/srv/mallory/pwn"` + "\n" + `Y=a\` + "\n" + `Z="\\"` +
+				`X="1\n[Service]\nUser=root\nExecStartPre=+/srv/mallory/pwn"` + "\n" + `Y=a\` + "\n" + `Z="\\ "` +
 					"\nLD_PRELOAD=/srv/mallory/evil.so\nLD_LIBRARY_PATH=/srv/mallory\nPATH=/srv/mallory:/usr/bin:/bin\nUSER=root\nHOME=/root\nBASH_ENV=/srv/mallory/pwn\nENV=/srv/mallory/pwn",
 				"SYSTEMD_USER=mallory\nSYSTEMD_WORKING_DIRECTORY=/srv/mallory/current\nSYSTEMD_EXEC_START=/srv/mallory/probe\nSYSTEMD_READ_WRITE_PATHS='/srv/mallory /srv/mallory/data'",
 			} {
@@ -387,7 +387,7 @@ func TestHostileFiles(t *testing.T) {
 				t.Errorf("by hand: status %d", said.Code)
 			}
 			for _, name := range strings.Fields("bomb quadratic words fifo directory device zero loop socket sparse comments fuse auto grows") {
-				if !strings.Contains(said.Err, "h-"+name+": ") && !strings.Contains(said.Err, "/h-"+name+".env: ") && !strings.Contains(said.Err, "/h-"+name+".env:1: ") {
+				if !strings.Contains(said.Err, "h-"+name+": ") && !strings.Contains(said.Err, "/h-"+name+".env:") {
 					t.Errorf("nothing is said of %s", name)
 				}
 			}

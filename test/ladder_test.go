@@ -11,14 +11,15 @@ import (
 	"app-rollout/test/machine"
 )
 
-// noBPF takes the right to use BPF from the rollouts of single apps.
-func noBPF(m *machine.Machine) {
-	dropIn(m, "app-rollout@.service", "CapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH")
-}
+// noBPF takes the right to use BPF from a rollout's service.
+const noBPF = "CapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"
 
-func dropIn(m *machine.Machine, unit, lines string) {
-	m.Write("/etc/systemd/system/"+unit+".d/story.conf", "[Service]\n"+lines+"\n", 0o644)
+// dropIn adds lines to a unit's [Service], until back is called.
+func dropIn(m *machine.Machine, unit, lines string) (back func()) {
+	path := "/etc/systemd/system/" + unit + ".d/story.conf"
+	m.Write(path, "[Service]\n"+lines+"\n", 0o644)
 	m.Must("systemctl", "daemon-reload")
+	return func() { m.Sh("rm " + path + "; systemctl daemon-reload") }
 }
 
 // multipath is a server on Multipath TCP, which shares its port by itself.
@@ -63,9 +64,9 @@ func TestLadder(t *testing.T) {
 		noPort   bool
 		unshared bool // ports are not shared, as status and check say
 	}{
-		{app: "no-capability", dropIns: map[string]string{"app-rollout@.service": "CapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"},
+		{app: "no-capability", dropIns: map[string]string{"app-rollout@.service": noBPF},
 			rung: "migrated", why: "is not permitted (it needs CAP_BPF"},
-		{app: "no-capability-gunicorn", dropIns: map[string]string{"app-rollout@.service": "CapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"},
+		{app: "no-capability-gunicorn", dropIns: map[string]string{"app-rollout@.service": noBPF},
 			env: []string{gunicorn}, rung: "migrated", why: "is not permitted (it needs CAP_BPF"},
 		{app: "no-bpf-call", dropIns: map[string]string{"app-rollout@.service": "SystemCallFilter=~bpf"},
 			rung: "migrated", why: "is not permitted (it needs CAP_BPF"},
@@ -97,8 +98,7 @@ func TestLadder(t *testing.T) {
 				defer m.Sh(c.up)
 			}
 			for unit, lines := range c.dropIns {
-				dropIn(m, unit, lines)
-				defer m.Sh("rm /etc/systemd/system/" + unit + ".d/story.conf; systemctl daemon-reload")
+				defer dropIn(m, unit, lines)()
 			}
 			env := func(g string) {
 				text := shop(append(c.env, "SYSTEMD_CLUSTER_WATCH_SEC=0", "GENERATION="+g)...)

@@ -68,7 +68,7 @@ frontend app
 	{name: "caddy",
 		env: []string{"SYSTEMD_TYPE=notify", "HOME=/tmp",
 			"SYSTEMD_EXEC_START=/usr/bin/caddy run --config /opt/apps/Caddyfile --adapter caddyfile"},
-		files: map[string]string{"/opt/apps/Caddyfile": "{\n\tadmin off\n\tpersist_config off\n}\nhttp://127.0.0.1:8080 {\n\tbind 127.0.0.1\n\trespond \"{$GENERATION}\"\n}\n"}},
+		files: map[string]string{"/opt/apps/Caddyfile": "{\n\tadmin off\n}\nhttp://127.0.0.1:8080 {\n\tbind 127.0.0.1\n\trespond \"{$GENERATION}\"\n}\n"}},
 	{name: "node", env: []string{ // TERM kills
 		"SYSTEMD_EXEC_START=/usr/local/bin/node /opt/apps/server.js"}},
 	{name: "bun", // TERM kills
@@ -133,45 +133,41 @@ func TestServers(t *testing.T) {
 	if full {
 		rollouts, clients = 5, 32
 	}
-	table := newTable()
+	var rows table
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
-			defer discard(m, s.app())
-			row := table.row(s.name)
-			row.ours = s.rollouts(t, m, rollouts, clients)
+			row := row{name: s.name, ours: s.rollouts(t, m, rollouts, clients)}
 			nothingLost(t, row.ours.report)
 			inOrder(t, m, s.app(), row.ours.report.Answers)
 			if record := receipt(m, s.app(), "current"); record.Rollout.Rung != "steered" {
 				t.Errorf("traffic was %s: %s", record.Rollout.Rung, record.Rollout.RungWhy)
 			}
-			if full {
-				row.oursKept = s.kept(m, rollouts+2)
+			if !full {
+				discard(m, s.app())
+				return
+			}
+			row.ours.kept = s.kept(m, rollouts+2)
+			discard(m, s.app())
+
+			back := plain(m)
+			row.plain = s.rollouts(t, m, rollouts, clients)
+			row.plain.kept = s.kept(m, rollouts+2)
+			discard(m, s.app())
+			back()
+			rows = append(rows, row)
+			path := filepath.Join(machine.Root(), "build", "servers.md")
+			if err := os.WriteFile(path, []byte(rows.markdown(rollouts, clients)), 0o644); err != nil {
+				t.Fatal(err)
 			}
 		})
 	}
-	if !full {
-		return
-	}
-	plain(m)
-	for _, s := range servers {
-		t.Run(s.name+" without steering", func(t *testing.T) {
-			defer discard(m, s.app())
-			row := table.row(s.name)
-			row.plain = s.rollouts(t, m, rollouts, clients)
-			row.plainKept = s.kept(m, rollouts+2)
-		})
-	}
-	path := filepath.Join(machine.Root(), "build", "servers.md")
-	if err := os.WriteFile(path, []byte(table.markdown(rollouts, clients)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%s:\n%s", path, table.markdown(rollouts, clients))
 }
 
 // measured is what the clients saw of some rollouts.
 type measured struct {
 	report *load.Report
 	took   []span
+	kept   string // what clients lost that keep their connections
 }
 
 type span struct{ from, to time.Time }
@@ -193,22 +189,19 @@ func (s server) rollouts(t *testing.T, m *machine.Machine, rollouts, clients int
 	}
 	last := client.Answered()
 	m.Wait("answers of the last generation", 20*time.Second, func() bool { return client.Answered() > last+50 })
-	return measured{client.Stop(), took}
+	return measured{report: client.Stop(), took: took}
 }
 
 // kept rolls the server out once under clients that keep their connections,
-// and returns how many requests these lost of how many.
+// as far as it lets them, and tells how many requests these lost.
 func (s server) kept(m *machine.Machine, generation int) string {
 	s.write(m, generation)
-	type end struct {
-		machine.Result
-	}
-	done := make(chan end, 1)
+	done := make(chan machine.Result, 1)
 	go func() {
-		done <- end{m.Run(context.Background(), "wrk", "-t", "1", "-c", "16", "-d", "6", "http://127.0.0.1:8080/")}
+		done <- m.Run(context.Background(), "wrk", "-t", "1", "-c", "16", "-d", "6", "http://127.0.0.1:8080/")
 	}()
-	m.Wait("wrk", 10*time.Second, func() bool {
-		return m.Run(context.Background(), "sh", "-c", "[ $(ss -Htn state established sport = :8080 | wc -l) -ge 16 ]").Code == 0
+	m.Wait("wrk", 20*time.Second, func() bool {
+		return m.Run(context.Background(), "sh", "-c", "ss -Htn state established sport = :8080 | grep -q .").Code == 0
 	})
 	if r := run(m, s.app()); r.Code != 0 {
 		return "failed"
@@ -239,7 +232,11 @@ func wrkLost(out string) string {
 
 // plain takes steering away from the rollouts, and moving of queued
 // connections from the kernel: what is left is start, wait, stop.
-func plain(m *machine.Machine) {
-	noBPF(m)
+func plain(m *machine.Machine) (back func()) {
+	back = dropIn(m, "app-rollout@.service", noBPF)
 	m.Sh("echo 0 > /proc/sys/net/ipv4/tcp_migrate_req")
+	return func() {
+		m.Sh("echo 1 > /proc/sys/net/ipv4/tcp_migrate_req")
+		back()
+	}
 }

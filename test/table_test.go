@@ -9,35 +9,21 @@ import (
 )
 
 // table is the README's table of servers.
-type table struct{ rows []*row }
+type table []row
 
 type row struct {
-	name                string
-	ours, plain         measured
-	oursKept, plainKept string
-}
-
-func newTable() *table { return new(table) }
-
-func (t *table) row(name string) *row {
-	for _, r := range t.rows {
-		if r.name == name {
-			return r
-		}
-	}
-	r := &row{name: name}
-	t.rows = append(t.rows, r)
-	return r
+	name        string
+	ours, plain measured
 }
 
 // markdown is the table, for people.
-func (t *table) markdown(rollouts, clients int) string {
+func (t table) markdown(rollouts, clients int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d rollouts of two instances each under %d clients that make a new connection for each request; the longest answer outside / inside the rollouts; kept-alive: 16 wrk connections, one rollout.\n\n", rollouts, clients)
 	b.WriteString("| server | lost, start–wait–stop | lost, app-rollout | longest answer, start–wait–stop | longest answer, app-rollout | kept-alive lost, start–wait–stop | kept-alive lost, app-rollout |\n")
 	b.WriteString("|---|---:|---:|---:|---:|---:|---:|\n")
-	for _, r := range t.rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", r.name, r.plain.lost(), r.ours.lost(), r.plain.longest(), r.ours.longest(), r.plainKept, r.oursKept)
+	for _, r := range t {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", r.name, r.plain.lost(), r.ours.lost(), r.plain.longest(), r.ours.longest(), r.plain.kept, r.ours.kept)
 	}
 	return b.String()
 }

@@ -296,8 +296,8 @@ var faults = []struct {
 	do    func(t *testing.T, s scenario, k int)
 }{
 	{"an error once", 1, func(t *testing.T, s scenario, k int) { s.errors(t, func(n int) bool { return n == k }) }},
-	{"errors from then on", 2, func(t *testing.T, s scenario, k int) { s.errors(t, func(n int) bool { return n >= k }) }},
-	{"SIGTERM", 2, func(t *testing.T, s scenario, k int) {
+	{"errors from then on", 4, func(t *testing.T, s scenario, k int) { s.errors(t, func(n int) bool { return n >= k }) }},
+	{"SIGTERM", 3, func(t *testing.T, s scenario, k int) {
 		w := s.world(t)
 		defer w.gone()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -320,7 +320,7 @@ var faults = []struct {
 		s.mends(t, w)
 		_ = was
 	}},
-	{"SIGKILL, and of the recovery", 3, func(t *testing.T, s scenario, k int) {
+	{"SIGKILL, and of the recovery", 6, func(t *testing.T, s scenario, k int) {
 		all, _ := s.killed(t, k)
 		all.calls = nil
 		_ = all.machine().Recover(t.Context(), "shop")
@@ -352,7 +352,7 @@ var faults = []struct {
 			}
 		}
 	}},
-	{"power cut", 2, func(t *testing.T, s scenario, k int) {
+	{"power cut", 3, func(t *testing.T, s scenario, k int) {
 		w, _ := s.killed(t, k)
 		defer w.gone()
 		before := current(t, w)

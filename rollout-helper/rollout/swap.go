@@ -159,6 +159,7 @@ func (r *rollout) number(ctx context.Context, all []systemd.Unit) error {
 		numbers := i.Take(r.new.Number, r.new.Nodes-len(r.kept))
 		r.fresh = r.new.Instances(r.app, numbers[len(r.kept):])
 	}
+	i.Shifted = 0
 	if err := r.Layout.SaveInstances(r.app, i); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 // The app of the benchmark, the same for every way to deploy: one line of HTTP.
-// STOP=graceful makes it end as a careful app does, otherwise it dies of
-// SIGTERM. BAD=1 is the bad deploy: it answers 500 for five seconds and exits.
+// STOP=graceful makes it end as a careful app does: for half a second it tells
+// whoever asks on a kept connection that it is the last answer there, then it
+// closes. Otherwise it dies of SIGTERM. BAD=1 is the bad deploy: it answers 500 for five seconds and exits.
 const { createServer } = require("node:http");
 
 const bad = process.env.BAD === "1";
@@ -21,7 +22,7 @@ if (process.env.STOP === "graceful") {
   for (const signal of ["SIGTERM", "SIGINT"]) {
     process.once(signal, () => {
       stopping = true;
-      server.close(() => process.exit(0));
+      setTimeout(() => server.close(() => process.exit(0)), 500);
     });
   }
 }

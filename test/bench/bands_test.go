@@ -57,15 +57,17 @@ func bands(title string, d *deploySeries, marks []mark) *SVG {
 	at := func(t time.Time) float64 { return x(float64(t.Sub(from)) / float64(bin)) }
 	s.Text(left, 20, "start", ink, fmt.Sprintf("%s: answers in each %v, by generation and instance", title, bin))
 
-	shades := map[string][]string{"g0": {"#9ecae1", "#6baed6"}, "g1": {"#fdae6b", "#fd8d3c"}}
+	// The old generation's instances are blue, the new one's orange.
+	shades := [][]string{{"#9ecae1", "#6baed6"}, {"#fdae6b", "#fd8d3c"}, {"#a1d99b", "#74c476"}}
 	used := map[string]int{}
+	order := map[string]int{}
 	floor := make([]float64, bins)
 	for _, name := range names {
 		generation, _, _ := strings.Cut(name, " ")
-		colours := shades[generation]
-		if colours == nil {
-			colours = palette[2:]
+		if _, known := order[generation]; !known {
+			order[generation] = len(order)
 		}
+		colours := shades[order[generation]%len(shades)]
 		colour := colours[used[generation]%len(colours)]
 		used[generation]++
 		var points [][2]float64

@@ -142,6 +142,12 @@ func (b *bed) generation(app string) units.Generation {
 	return g
 }
 
+// freshOnly are the clients of the pictures.
+func (b *bed) freshOnly() clients {
+	b.t.Helper()
+	return clients{fresh: b.Load(load.Options{Addr: address, Workers: 16, Pause: 5 * time.Millisecond, Timeline: true})}
+}
+
 // clients are two kinds at once: some that come on a fresh connection each
 // time, and some that keep theirs. They pause, so that the CPUs are not full and
 // latencies mean something.
@@ -157,7 +163,12 @@ func (b *bed) clients() clients {
 	}
 }
 
-func (c clients) stop() (fresh, kept *load.Report) { return c.fresh.Stop(), c.kept.Stop() }
+func (c clients) stop() (fresh, kept *load.Report) {
+	if c.kept == nil {
+		return c.fresh.Stop(), load.Of(nil)
+	}
+	return c.fresh.Stop(), c.kept.Stop()
+}
 
 // kinds names what was lost, most often first the plain ones.
 func kinds(r *load.Report) string {

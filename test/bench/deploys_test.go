@@ -39,15 +39,15 @@ type rate struct {
 // badDeploy is what was seen of a bad one.
 type badDeploy struct {
 	report  *load.Report
-	refused bool   // the tool said so
-	after   string // what serves ten seconds later
-	last    *load.Report
+	refused bool         // the command said so
+	last    *load.Report // of the tenth second
 }
 
 // seen is all that was seen of one peer.
 type seen struct {
 	*peer
 	series map[string]*deploySeries // by how the app stops: "dies", "graceful"
+	scene  *deploySeries            // three deploys with fresh clients only, the app dies
 	rate   *rate
 	bad    *badDeploy
 }
@@ -77,7 +77,10 @@ func (b *bed) peers() []*seen {
 			if stop == "graceful" {
 				s.rate = b.rate(p)
 			}
-			s.series[stop] = b.deploySeries(p, stop)
+			s.series[stop] = b.deploySeries(p, stop, b.clients(), 1, deploys())
+			if stop == "dies" && (p.ours || p.name == "plain swap") {
+				s.scene = b.deploySeries(p, stop, b.freshOnly(), deploys()+1, 3)
+			}
 			if stop == "graceful" && !p.graceful {
 				s.bad = b.badDeploy(p)
 			}
@@ -103,12 +106,12 @@ func (b *bed) env(generation, stop string, bad bool) {
 	b.Write("/etc/bench/env", text, 0o644)
 }
 
-func (b *bed) deploySeries(p *peer, stop string) *deploySeries {
+// deploySeries deploys some times, the first one as the first-th.
+func (b *bed) deploySeries(p *peer, stop string, c clients, first, times int) *deploySeries {
 	b.t.Helper()
 	s := &deploySeries{}
-	c := b.clients()
 	time.Sleep(settle)
-	for n := 1; n <= deploys(); n++ {
+	for n := first; n < first+times; n++ {
 		b.env(fmt.Sprintf("g%d", n), stop, false)
 		began := time.Now()
 		if r := b.script(p.deploy(n)); r.Code != 0 {

@@ -19,7 +19,7 @@ func us(all []*seen) *seen {
 func (p *page) deploys(all []*seen) {
 	p.heading("Deploys under load")
 	p.printf("Two instances of one small Node app, replaced %d times while 16 clients come on a fresh connection each time and 8 keep theirs; each pauses 5 ms between requests. Nothing is repeated by a client: a kept connection that turns out to be closed counts as lost. "+
-		"Two ways of the app to stop: it dies of SIGTERM, or closes gracefully and announces it (`Connection: close`). \"Inside\" is from a deploy's command to half a second after its end. A deploy's duration has the start of two Node processes in it.\n\n", deploys())
+		"Two ways of the app to stop: it dies of SIGTERM, or is graceful: for half a second it answers with `Connection: close`, then it closes. \"Inside\" is from a deploy's command to half a second after its end. A deploy's duration has the start of two Node processes in it, and their end. app-rollout waits for connections that have a request in hand; those of the clients that keep theirs and ask again and again never come to rest, so it waits for its whole drain time, here 3 s (by default 30).\n\n", deploys())
 	for _, stop := range stops {
 		p.printf("\n### An app that %s\n\n", map[string]string{"dies": "dies of SIGTERM", "graceful": "stops gracefully"}[stop])
 		table := NewTable("", "fresh: lost per 100,000", "kept: lost per 100,000", "which", "max inside ÷ p99.9 outside", "max inside", "p99.9 inside", "p99.9 outside", "a deploy takes")
@@ -137,7 +137,7 @@ func (p *page) badDeploys(all []*seen) {
 // steps tells where the time of our deploys went.
 func (p *page) steps(all []*seen) {
 	p.heading("Where the time of a rollout goes")
-	records := us(all).series["graceful"].records
+	records := us(all).scene.records
 	times := map[string][]float64{}
 	var names []string
 	for _, r := range records {
@@ -148,7 +148,7 @@ func (p *page) steps(all []*seen) {
 			times[s.Name] = append(times[s.Name], s.Milliseconds)
 		}
 	}
-	p.printf("The median of %d rollouts of two instances, step by step, in the middle of the load above. `start` is Node starting, `drain` waits for requests in flight, `stop` for the app to end, `ready` and `watch` for the app to prove itself.\n", len(records))
+	p.printf("The median of %d rollouts of two instances, step by step, under the fresh half of the load above. `start` is Node starting, `drain` waits for requests in flight, `stop` for the app to end, `ready` and `watch` for the app to prove itself.\n", len(records))
 	var bars []Bar
 	own := 0.0
 	for _, name := range names {
@@ -168,10 +168,10 @@ var waits = map[string]bool{"start": true, "ready": true, "watch": true, "drain"
 // pictures shows one deploy of ours, and one plain swap.
 func (p *page) pictures(all []*seen) {
 	p.heading("A rollout, and a plain swap, as clients see them")
-	p.printf("The first deploy of each with the app that dies of SIGTERM: answers in each 25 ms, by generation and instance; red: requests that were lost.\n")
+	p.printf("One deploy of each under 16 clients on fresh connections, the app dies of SIGTERM: answers in each 25 ms, by generation and instance; red: requests that were lost.\n")
 	for _, s := range all {
-		d := s.series["dies"]
-		if d == nil || (!s.ours && s.name != "plain swap") {
+		d := s.scene
+		if d == nil {
 			continue
 		}
 		name, marks := "swap.svg", []mark{{d.deploys[0].from, "begin"}, {d.deploys[0].to, "end"}}

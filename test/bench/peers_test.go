@@ -17,7 +17,7 @@ type peer struct {
 	deploy func(n int) string
 	stop   string
 	// tool are the command lines of what it costs to have it, a pattern for
-	// pgrep; "" if nothing of it runs between deploys.
+	// pgrep that does not match itself; "" if nothing of it runs between deploys.
 	tool string
 	// graceful only: it does not run the Node app, which could die.
 	graceful bool
@@ -162,18 +162,18 @@ func (b *bed) list() []*peer {
 			start:  pm2 + "start /etc/bench/pm2.config.js\n",
 			deploy: func(int) string { return pm2 + "reload /etc/bench/pm2.config.js --update-env\n" },
 			stop:   pm2 + "kill\n",
-			tool:   "God Daemon",
+			tool:   "[G]od Daemon",
 		},
 		{
 			name:  "nginx, upstream switched",
 			start: pair(0) + configure("nginx", "/etc/bench/nginx.conf", 0) + "systemctl start proxy-nginx\n",
 			deploy: func(n int) string {
 				return pair(n) + configure("nginx", "/etc/bench/nginx.conf", n) + `systemctl reload proxy-nginx
-					while pgrep -f 'nginx: worker process is shutting down' >/dev/null; do sleep 0.05; done
+					while pgrep -f '[n]ginx: worker process is shutting down' >/dev/null; do sleep 0.05; done
 					` + unpair(n)
 			},
 			stop: "systemctl stop proxy-nginx 'node@*'\n",
-			tool: "nginx: (master|worker)",
+			tool: "[n]ginx: (master|worker)",
 		},
 		{
 			name:  "HAProxy reload",
@@ -185,7 +185,7 @@ func (b *bed) list() []*peer {
 					` + unpair(n)
 			},
 			stop: "systemctl stop proxy-haproxy 'node@*'\n",
-			tool: "haproxy -",
+			tool: "[h]aproxy -",
 		},
 	}
 	if b.kamal {
@@ -198,7 +198,7 @@ func (b *bed) list() []*peer {
 			start:  pair(0) + "systemctl start proxy-kamal\nuntil ss -Hltn 'sport = :8080' | grep -q .; do sleep 0.02; done\n" + kamal(0),
 			deploy: func(n int) string { return pair(n) + kamal(n) + unpair(n) },
 			stop:   "systemctl stop proxy-kamal 'node@*'\n",
-			tool:   "kamal-proxy run",
+			tool:   "[k]amal-proxy run",
 		})
 	}
 	return append(all, &peer{
@@ -221,6 +221,8 @@ var ourEnv = strings.Join([]string{
 	// The others do not watch what they deployed.
 	"SYSTEMD_CLUSTER_WATCH_SEC=0",
 	"SYSTEMD_CLUSTER_HEALTH_PATH=/",
+	// A kept connection that is asked again and again is never at rest.
+	"SYSTEMD_CLUSTER_DRAIN_SEC=3",
 	`SYSTEMD_EXEC_START="/usr/local/bin/node /opt/bench/app.js"`,
 	"PORT=8080",
 	"ENV",

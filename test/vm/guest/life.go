@@ -165,7 +165,11 @@ func (g *guest) secondLife() {
 
 	// Then what the .env asks for, with nothing lost.
 	stopLoad := g.load()
-	g.wait("app-rollout-boot.service", 2*time.Minute, func() bool { return g.property("app-rollout-boot.service", "SubState") == "exited" })
+	g.wait("app-rollout-boot.service", 2*time.Minute, func() bool {
+		state := g.property("app-rollout-boot.service", "SubState")
+		return state == "exited" || state == "failed"
+	})
+	g.equal("app-rollout-boot.service", g.property("app-rollout-boot.service", "SubState"), "exited")
 	g.nothingLost("the rollout at boot", stopLoad())
 	g.equal("answers", generation(), "g5")
 	g.equal("traffic", g.record("shop").Traffic, "steered")
