@@ -61,7 +61,10 @@ type reader struct {
 
 // readFromNow starts to follow a service.
 func readFromNow(service string) (*reader, error) {
-	r := &reader{match: []string{"_SYSTEMD_UNIT=" + service}, records: make(chan record)}
+	// Of a helper that has ended by the time its last record is taken in, the
+	// journal no longer knows the unit: what it says of itself counts too, if it
+	// was root's.
+	r := &reader{match: []string{"_SYSTEMD_UNIT=" + service, "+", "_UID=0", serviceField + "=" + service}, records: make(chan record)}
 	last, err := exec.Command("journalctl", "--quiet", "--lines=1", "--output=json").Output()
 	if err != nil {
 		return nil, fmt.Errorf("the journal cannot be read: %w", err)

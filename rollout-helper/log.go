@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,13 +20,32 @@ import (
 type log struct {
 	mu      sync.Mutex
 	journal bool
+	service string // that this is the helper of; "" for a person's command
 }
+
+// serviceField names the service in each record of its helper.
+const serviceField = "APP_ROLLOUT_SERVICE"
 
 func newLog() *log {
 	// Set by systemd for a service whose output goes to the journal; see
 	// systemd.exec(5). A shell in such a service is the exception.
 	stream, err := journal.StderrIsJournalStream()
-	return &log{journal: err == nil && stream}
+	return &log{journal: err == nil && stream, service: service()}
+}
+
+// service is the unit that this process runs in, by its control group; see
+// cgroups(7).
+func service() string {
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok && strings.HasSuffix(group, ".service") {
+			return path.Base(group)
+		}
+	}
+	return ""
 }
 
 func (l *log) event(e rollout.Event) {
@@ -46,7 +66,7 @@ func (l *log) event(e rollout.Event) {
 		}
 		return
 	}
-	fields := map[string]string{"APP_ROLLOUT_APP": e.App, "APP_ROLLOUT_STEP": e.Step}
+	fields := map[string]string{"APP_ROLLOUT_APP": e.App, "APP_ROLLOUT_STEP": e.Step, serviceField: l.service}
 	if e.Unit != "" {
 		fields["APP_ROLLOUT_INSTANCE"] = e.Unit
 	}

@@ -452,7 +452,7 @@ func TestReceipt(t *testing.T) {
 			t.Errorf("the record has no %s: %s", field, text)
 		}
 	}
-	for _, line := range []string{"1 connections of shop@1 shop@2 are cut after 1 s", "1 cut"} {
+	for _, line := range []string{"1 connection(s) of shop@1 shop@2 are cut after 1 s", "1 cut"} {
 		if !strings.Contains(said+m.Sh("journalctl -b -o cat APP_ROLLOUT_APP=shop"), line) {
 			t.Errorf("nothing says %q", line)
 		}
