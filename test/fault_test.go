@@ -94,13 +94,13 @@ func (v *victim) wounds(w wound) {
 unit=app-rollout@shop.service
 exec 9>/run/app-rollout/shop/lock
 flock 9
-cursor=$(journalctl -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p')
 systemctl start --no-block "$unit"
 group=
 until [ -n "$group" ]; do group=$(systemctl show --value -p ControlGroup "$unit"); done
 procs=/sys/fs/cgroup$group/cgroup.procs
+run=$(systemctl show --value -p InvocationID "$unit")
 again=` + fmt.Sprint(w.again) + `
-journalctl -q -f --after-cursor="$cursor" -o json --output-fields=APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop | while read -r line; do
+journalctl -q -f --lines=all -o json --output-fields=APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop _SYSTEMD_INVOCATION_ID="$run" | while read -r line; do
   case "$line" in *'"APP_ROLLOUT_STEP":"` + w.at + `"'*)
     sleep ` + fmt.Sprint(w.after.Seconds()) + `
     { ` + do + `; } </dev/null >&2 || echo missed

@@ -129,14 +129,15 @@ func serversMachine(t *testing.T) *machine.Machine {
 func TestServers(t *testing.T) {
 	t.Parallel()
 	m := serversMachine(t)
-	rollouts, clients := 2, 8
+	rollouts, clients, pause := 2, 8, 2*time.Millisecond
 	if full {
-		rollouts, clients = 5, 32
+		// More clients, but not more requests than leave the machine time.
+		rollouts, clients, pause = 5, 32, 10*time.Millisecond
 	}
 	var rows table
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
-			row := row{name: s.name, ours: s.rollouts(t, m, rollouts, clients)}
+			row := row{name: s.name, ours: s.rollouts(t, m, rollouts, clients, pause)}
 			nothingLost(t, row.ours.report)
 			inOrder(t, m, s.app(), row.ours.report.Answers)
 			if record := receipt(m, s.app(), "current"); record.Rollout.Rung != "steered" {
@@ -150,7 +151,7 @@ func TestServers(t *testing.T) {
 			discard(m, s.app())
 
 			back := plain(m)
-			row.plain = s.rollouts(t, m, rollouts, clients)
+			row.plain = s.rollouts(t, m, rollouts, clients, pause)
 			row.plain.kept = s.kept(m, rollouts+2)
 			discard(m, s.app())
 			back()
@@ -173,12 +174,11 @@ type measured struct {
 type span struct{ from, to time.Time }
 
 // rollouts starts the server and rolls it out so many times under load.
-func (s server) rollouts(t *testing.T, m *machine.Machine, rollouts, clients int) measured {
+func (s server) rollouts(t *testing.T, m *machine.Machine, rollouts, clients int, pause time.Duration) measured {
 	t.Helper()
 	s.write(m, 1, "SYSTEMD_CLUSTER_WATCH_SEC=0")
 	deploys(t, m, s.app())
-	o := load.Options{Addr: "127.0.0.1:8080", Workers: clients, Want: "g", Timeline: true, Pause: 2 * time.Millisecond}
-	client := m.Load(o)
+	client := m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: clients, Want: "g", Timeline: true, Pause: pause})
 	m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > 50 })
 	var took []span
 	for g := 2; g <= rollouts+1; g++ {

@@ -378,7 +378,7 @@ func TestShapes(t *testing.T) {
 		clients := make([][]*machine.Load, len(shapes))
 		for i, s := range shapes {
 			for _, addr := range s.addrs {
-				clients[i] = append(clients[i], m.Load(load.Options{Addr: addr, Workers: 1, Pause: 2 * time.Millisecond, Timeline: true}))
+				clients[i] = append(clients[i], m.Load(load.Options{Addr: addr, Workers: 1, Pause: 10 * time.Millisecond, Timeline: true}))
 			}
 		}
 		write("g2")

@@ -49,13 +49,13 @@ func bands(title string, d *deploySeries, marks []mark) *SVG {
 	}
 	slices.Sort(names)
 
-	s := NewSVG(900, 330)
-	left, right, top, bottom := 60.0, 740.0, 70.0, 290.0
+	s := NewSVG(900, 380)
+	left, right, top, bottom := 60.0, 740.0, 110.0, 340.0
 	most := slices.Max(total)
 	x := func(i float64) float64 { return left + i/float64(bins)*(right-left) }
 	y := func(v float64) float64 { return bottom - v/max(most, 1)*(bottom-top) }
 	at := func(t time.Time) float64 { return x(float64(t.Sub(from)) / float64(bin)) }
-	s.Text(left, 20, "start", ink, fmt.Sprintf("%s: answers in each %v, by generation and instance", title, bin))
+	s.Text(left, 20, "start", ink, fmt.Sprintf("%s: answers in each 25 ms, by generation and instance", title))
 
 	// The old generation's instances are blue, the new one's orange.
 	shades := [][]string{{"#9ecae1", "#6baed6"}, {"#fdae6b", "#fd8d3c"}, {"#a1d99b", "#74c476"}}
@@ -83,19 +83,17 @@ func bands(title string, d *deploySeries, marks []mark) *SVG {
 		s.Rect(right+16, row, 12, 12, colour, name)
 		s.Text(right+34, row+11, "start", ink, name)
 	}
-	lastLabel := -100.0
-	level := 0
+	// A name goes to the lowest line on which it lies on no other.
+	var ends []float64
 	for _, m := range marks {
 		p := at(m.at)
-		s.Line(p, top-6, p, bottom, grid, "3 3")
-		// Names that would lie on each other go to another line.
-		if p-lastLabel < 42 {
-			level = (level + 1) % 3
-		} else {
-			level = 0
+		s.Line(p, top-4, p, bottom, grid, "3 3")
+		level := slices.IndexFunc(ends, func(end float64) bool { return end < p })
+		if level < 0 {
+			level, ends = len(ends), append(ends, 0)
 		}
-		lastLabel = p
-		s.Text(p+2, top-8-11*float64(level), "start", ink, m.name)
+		ends[level] = p + 7*float64(len(m.name)) + 6
+		s.Text(p+2, top-8-12*float64(level), "start", ink, m.name)
 	}
 	lost := 0
 	for _, f := range slices.Concat(d.fresh.Failures, d.kept.Failures) {
@@ -108,7 +106,11 @@ func bands(title string, d *deploySeries, marks []mark) *SVG {
 	s.Dot(right+22, row+6, 3.5, bad)
 	s.Text(right+34, row+11, "start", ink, fmt.Sprintf("lost: %d", lost))
 	s.Line(left, bottom, right, bottom, grid, "")
-	for t := time.Duration(0); t < to.Sub(from); t += 250 * time.Millisecond {
+	every := 250 * time.Millisecond
+	for to.Sub(from) > 12*every {
+		every *= 2
+	}
+	for t := time.Duration(0); t < to.Sub(from); t += every {
 		p := x(float64(t) / float64(bin))
 		s.Line(p, bottom, p, bottom+4, grid, "")
 		s.Text(p, bottom+18, "middle", ink, fmt.Sprintf("%.2f s", t.Seconds()))

@@ -40,9 +40,6 @@ func (p *page) picture(name, what string, s *SVG) {
 
 // deploys is how many of each a run measures.
 func deploys() int {
-	if os.Getenv("QUICK") == "1" {
-		return 1
-	}
 	if os.Getenv("FULL") == "1" {
 		return 20
 	}
@@ -57,9 +54,9 @@ func TestBench(t *testing.T) {
 	p := &page{t: t, dir: filepath.Join(machine.Root(), "test", "bench")}
 	began := time.Now()
 	load := loadAverage()
-	p.generator()
 	b := newBed(t)
 	seen := b.peers()
+	p.generator()
 	p.deploys(seen)
 	p.between(seen)
 	p.badDeploys(seen)

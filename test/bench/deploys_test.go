@@ -151,6 +151,11 @@ func (s *deploySeries) split(r *load.Report) (inside, outside *load.Report) {
 	return load.Of(i), load.Of(o)
 }
 
+// each is how many were lost in a deploy, on average.
+func (s *deploySeries) each(r *load.Report) float64 {
+	return float64(r.Lost()) / float64(len(s.deploys))
+}
+
 func (s *deploySeries) median() time.Duration {
 	var took []float64
 	for _, d := range s.deploys {

@@ -19,10 +19,10 @@ func us(all []*seen) *seen {
 func (p *page) deploys(all []*seen) {
 	p.heading("Deploys under load")
 	p.printf("Two instances of one small Node app, replaced %d times while 16 clients come on a fresh connection each time and 8 keep theirs; each pauses 5 ms between requests. Nothing is repeated by a client: a kept connection that turns out to be closed counts as lost. "+
-		"Two ways of the app to stop: it dies of SIGTERM, or is graceful: for half a second it answers with `Connection: close`, then it closes. \"Inside\" is from a deploy's command to half a second after its end. A deploy's duration has the start of two Node processes in it, and their end. app-rollout waits for connections that have a request in hand; those of the clients that keep theirs and ask again and again never come to rest, so it waits for its whole drain time, here 3 s (by default 30).\n\n", deploys())
+		"Two ways of the app to stop: it dies of SIGTERM, or is graceful: for half a second it answers with `Connection: close`, then it closes. \"Inside\" is from a deploy's command to half a second after its end. A deploy's duration has the start of two Node processes in it, and their end. app-rollout waits for connections that have a request in hand; those of the clients that keep theirs and ask again and again never come to rest, so it waits for its whole drain time, here 3 s (by default 30). When it then stops an app that just dies, the connections that clients keep to it die too, one request on each: only the app, or a proxy before it, can tell a client that a connection ends.\n\n", deploys())
 	for _, stop := range stops {
 		p.printf("\n### An app that %s\n\n", map[string]string{"dies": "dies of SIGTERM", "graceful": "stops gracefully"}[stop])
-		table := NewTable("", "fresh: lost per 100,000", "kept: lost per 100,000", "which", "max inside ÷ p99.9 outside", "max inside", "p99.9 inside", "p99.9 outside", "a deploy takes")
+		table := NewTable("", "lost per deploy, fresh / kept", "per 100,000, fresh / kept", "which", "max inside ÷ p99.9 outside", "max inside", "p99.9 inside", "p99.9 outside", "a deploy takes")
 		var bars []Bar
 		for _, s := range all {
 			d := s.series[stop]
@@ -31,20 +31,20 @@ func (p *page) deploys(all []*seen) {
 			}
 			inside, outside := d.split(d.fresh)
 			which := strings.Trim(fmt.Sprintf("%s / %s", orDash(kinds(d.fresh)), orDash(kinds(d.kept))), " ")
-			table.Row(s.name, fmt.Sprintf("%.1f", lost(d.fresh)), fmt.Sprintf("%.1f", lost(d.kept)), which,
+			table.Row(s.name, fmt.Sprintf("%.1f / %.1f", d.each(d.fresh), d.each(d.kept)), fmt.Sprintf("%.1f / %.1f", lost(d.fresh), lost(d.kept)), which,
 				ratio(float64(inside.Max)/float64(max(outside.P999, 1))), ms(inside.Max), ms(inside.P999), ms(outside.P999), ms(d.median()))
 			colour := bad
 			if s.ours {
 				colour = ours
 			}
-			bars = append(bars, Bar{Name: s.name, Value: lost(d.fresh) + lost(d.kept), Colour: colour,
-				Text: fmt.Sprintf("%.1f fresh, %.1f kept", lost(d.fresh), lost(d.kept))})
+			bars = append(bars, Bar{Name: s.name, Value: d.each(d.fresh) + d.each(d.kept), Colour: colour,
+				Text: fmt.Sprintf("%.1f fresh, %.1f kept", d.each(d.fresh), d.each(d.kept))})
 			if d.failed > 0 {
 				p.printf("%d of %d deploys of %s failed.\n\n", d.failed, deploys(), s.name)
 			}
 		}
 		p.printf("%s", table)
-		p.picture("lost-"+stop+".svg", "requests lost per 100,000", Bars("Requests lost per 100,000, fresh and kept connections added, the app "+map[string]string{"dies": "dies of SIGTERM", "graceful": "stops gracefully"}[stop], bars))
+		p.picture("lost-"+stop+".svg", "requests lost per deploy", Bars("Requests lost per deploy, on fresh and on kept connections, the app "+map[string]string{"dies": "dies of SIGTERM", "graceful": "stops gracefully"}[stop], bars))
 
 		me := us(all).series[stop]
 		inside, _ := me.split(me.fresh)
@@ -55,11 +55,11 @@ func (p *page) deploys(all []*seen) {
 			}
 			theirs, _ := d.split(d.fresh)
 			about := "with an app that " + map[string]string{"dies": "dies", "graceful": "stops gracefully"}[stop]
-			if lost(d.fresh) < lost(me.fresh) {
-				p.better = append(p.better, fmt.Sprintf("Lost on fresh connections %s: %s %.1f per 100,000, app-rollout %.1f.", about, s.name, lost(d.fresh), lost(me.fresh)))
+			if d.each(d.fresh) < me.each(me.fresh) {
+				p.better = append(p.better, fmt.Sprintf("Lost on fresh connections %s: %s %.1f a deploy, app-rollout %.1f.", about, s.name, d.each(d.fresh), me.each(me.fresh)))
 			}
-			if lost(d.kept) < lost(me.kept) {
-				p.better = append(p.better, fmt.Sprintf("Lost on kept connections %s: %s %.1f per 100,000, app-rollout %.1f.", about, s.name, lost(d.kept), lost(me.kept)))
+			if d.each(d.kept) < me.each(me.kept) {
+				p.better = append(p.better, fmt.Sprintf("Lost on kept connections %s: %s %.1f a deploy, app-rollout %.1f.", about, s.name, d.each(d.kept), me.each(me.kept)))
 			}
 			if clearly(float64(theirs.Max), float64(inside.Max)) {
 				p.better = append(p.better, fmt.Sprintf("The slowest answer inside a deploy %s: %s %s, app-rollout %s.", about, s.name, ms(theirs.Max), ms(inside.Max)))

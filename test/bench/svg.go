@@ -124,7 +124,7 @@ type Bar struct {
 // Bars draws bars from the left, longest scale 0 to the largest value.
 func Bars(title string, bars []Bar) *SVG {
 	const row = 24.0
-	s := NewSVG(720, 50+row*float64(len(bars)))
+	s := NewSVG(800, 50+row*float64(len(bars)))
 	most := 0.0
 	for _, b := range bars {
 		most = max(most, b.Value)
@@ -136,13 +136,13 @@ func Bars(title string, bars []Bar) *SVG {
 		if colour == "" {
 			colour = ours
 		}
-		s.Text(190, y+13, "end", ink, b.Name)
+		s.Text(200, y+13, "end", ink, b.Name)
 		width := 0.0
 		if most > 0 {
-			width = 380 * b.Value / most
+			width = 400 * b.Value / most
 		}
-		s.Rect(200, y, max(width, 1), 17, colour, b.Text)
-		s.Text(208+width, y+13, "start", ink, b.Text)
+		s.Rect(210, y, max(width, 1), 17, colour, b.Text)
+		s.Text(218+width, y+13, "start", ink, b.Text)
 	}
 	return s
 }

@@ -23,6 +23,7 @@ func TestStockKernel(t *testing.T) {
 	}
 	for _, release := range []string{"bookworm", "trixie"} {
 		t.Run(release, func(t *testing.T) {
+			t.Parallel() // an emulated machine does not make use of more than one CPU
 			disk, err := ReleaseDisk(release, t.Logf)
 			if err != nil {
 				t.Fatal(err)
@@ -93,7 +94,7 @@ func boot(t *testing.T, dir string, disk Disk, data string) *VM {
 
 // bootLimit is for one whole life of a machine, in software emulation on a
 // busy host.
-const bootLimit = 6 * time.Minute
+const bootLimit = 8 * time.Minute
 
 // follow logs what the guest says, fails the test for what it found wrong, and
 // returns its last word: "CUT", "DONE" or "".
