@@ -85,8 +85,8 @@ func (v *victim) cell(fault string, p place, good bool) {
 	if !good {
 		what += ", bad"
 	}
-	if !soaking && !chosen[what] {
-		return
+	if !soaking && !chosen[what] || p.wound.again && fault != kill {
+		return // only who is killed leaves something to recover from
 	}
 	began := time.Now()
 	if p.old != nil {

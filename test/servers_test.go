@@ -233,10 +233,10 @@ func wrkLost(out string) string {
 // plain takes steering away from the rollouts, and moving of queued
 // connections from the kernel: what is left is start, wait, stop.
 func plain(m *machine.Machine) (back func()) {
-	back = dropIn(m, "app-rollout@.service", noBPF)
+	lift := dropIn(m, "app-rollout@.service", noBPF)
 	m.Sh("echo 0 > /proc/sys/net/ipv4/tcp_migrate_req")
 	return func() {
 		m.Sh("echo 1 > /proc/sys/net/ipv4/tcp_migrate_req")
-		back()
+		lift()
 	}
 }

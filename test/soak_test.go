@@ -149,10 +149,13 @@ func (s *soak) hit() {
 	}
 	p := all[s.rand.IntN(len(all))]
 	fault := s.pick(kill, kill, term, stop, cut)
+	w := p.wound
+	if w.again {
+		fault = kill // only who is killed leaves something to recover from
+	}
 	s.asked, s.good = s.next(), good
 	s.log("%s at %s of %v", fault, p.step, p.new)
 	s.write(s.asked, p.new...)
-	w := p.wound
 	w.fault, w.late = fault, true
 	if p.step == "drain" {
 		w.at, w.after = "commit", 20*time.Millisecond // nothing is in flight for long here

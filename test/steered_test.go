@@ -5,7 +5,6 @@ package test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -77,7 +76,7 @@ func TestSteeredIsSeen(t *testing.T) {
 	go func() { done <- m.Run(ctx, "app-rollout", "run", "shop") }()
 	m.Wait("steering", 20*time.Second, func() bool { return steered(t, m) })
 	if r := <-done; r.Code != 0 {
-		t.Error(fmt.Sprintf("%+v", r))
+		t.Errorf("%+v", r)
 	}
 	if steered(t, m) {
 		t.Error("traffic is steered after the rollout")

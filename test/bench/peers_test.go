@@ -127,6 +127,13 @@ backend app
 `,
 }
 
+// replaceWorkers reloads a service and waits until the workers that it had are
+// gone: only then nobody uses what they used.
+func replaceWorkers(unit string) string {
+	return "old=$(pgrep -P $(systemctl show --value -p MainPID " + unit + "))\nsystemctl reload " + unit +
+		"\nfor p in $old; do while kill -0 $p 2>/dev/null; do sleep 0.02; done; done\n"
+}
+
 const pm2 = "export PM2_HOME=/var/lib/pm2 PORT=8080; set -a; . /etc/bench/env; set +a\n/usr/local/bin/node /opt/pm2/node_modules/pm2/bin/pm2 "
 
 func configure(proxy, file string, n int) string {
@@ -168,9 +175,7 @@ func (b *bed) list() []*peer {
 			name:  "nginx, upstream switched",
 			start: pair(0) + configure("nginx", "/etc/bench/nginx.conf", 0) + "systemctl start proxy-nginx\n",
 			deploy: func(n int) string {
-				return pair(n) + configure("nginx", "/etc/bench/nginx.conf", n) + `systemctl reload proxy-nginx
-					while pgrep -f '[n]ginx: worker process is shutting down' >/dev/null; do sleep 0.05; done
-					` + unpair(n)
+				return pair(n) + configure("nginx", "/etc/bench/nginx.conf", n) + replaceWorkers("proxy-nginx") + unpair(n)
 			},
 			stop: "systemctl stop proxy-nginx 'node@*'\n",
 			tool: "[n]ginx: (master|worker)",
@@ -179,10 +184,7 @@ func (b *bed) list() []*peer {
 			name:  "HAProxy reload",
 			start: pair(0) + configure("haproxy", "/etc/bench/haproxy.cfg", 0) + "systemctl start proxy-haproxy\n",
 			deploy: func(n int) string {
-				return pair(n) + configure("haproxy", "/etc/bench/haproxy.cfg", n) + `systemctl reload proxy-haproxy
-					sleep 0.2
-					while [ $(pgrep -c -x haproxy) -gt 2 ]; do sleep 0.05; done
-					` + unpair(n)
+				return pair(n) + configure("haproxy", "/etc/bench/haproxy.cfg", n) + replaceWorkers("proxy-haproxy") + unpair(n)
 			},
 			stop: "systemctl stop proxy-haproxy 'node@*'\n",
 			tool: "[h]aproxy -",
@@ -205,9 +207,7 @@ func (b *bed) list() []*peer {
 		name: "gunicorn HUP (a Python app)", graceful: true,
 		start: "systemctl start gunicorn\n",
 		deploy: func(int) string {
-			return `old=$(pgrep -f 'gunicorn.*wsgi:app' -P $(systemctl show --value -p MainPID gunicorn))
-				systemctl reload gunicorn
-				for p in $old; do while kill -0 $p 2>/dev/null; do sleep 0.02; done; done`
+			return replaceWorkers("gunicorn")
 		},
 		stop: "systemctl stop gunicorn\n",
 	})

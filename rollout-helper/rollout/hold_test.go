@@ -1,0 +1,152 @@
+package rollout
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+func TestRollback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		w.env("NEW=1")
+		m := w.machine()
+		if err := m.Swap(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Rollback(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.running(), "shop@5/3 shop@6/3"; got != want {
+			t.Fatalf("%s run, want %s", got, want)
+		}
+		store := w.layout.Store("shop")
+		if text, err := store.Env(3); err != nil || strings.Contains(string(text), "NEW") {
+			t.Errorf("generation 3 is not what generation 1 was: %v", err)
+		}
+		// A run for all leaves it alone, naming it ends the hold.
+		if err := m.Deploy(t.Context(), "shop"); err != nil || current(t, w) != 3 {
+			t.Errorf("a run for all: %v, generation %d", err, current(t, w))
+		}
+		if err := m.Swap(t.Context(), "shop"); err != nil || current(t, w) != 4 {
+			t.Errorf("a named run: %v, generation %d", err, current(t, w))
+		}
+		if err := m.Deploy(t.Context(), "shop"); err != nil || current(t, w) != 5 {
+			t.Errorf("a run for all after it: %v, generation %d", err, current(t, w))
+		}
+	})
+}
+
+// TestRollbackTwice goes back two generations, not to and fro, and what was
+// brought back is gone back to like any other.
+func TestRollbackTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "V=1")
+		m := w.machine()
+		swap := func(v string) {
+			t.Helper()
+			w.env("V=" + v)
+			if err := m.Swap(t.Context(), "shop"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		back := func(want string) {
+			t.Helper()
+			if err := m.Rollback(t.Context(), "shop"); err != nil {
+				t.Fatal(err)
+			}
+			text, err := w.layout.Store("shop").Env(current(t, w))
+			if err != nil || !strings.Contains(string(text), "V="+want+"\n") {
+				t.Fatalf("rolled back to %q, want V=%s (%v)", text, want, err)
+			}
+			w.clean(t)
+		}
+		swap("2")
+		swap("3")
+		back("2")
+		back("1")
+		if err := m.Rollback(t.Context(), "shop"); err == nil || !strings.Contains(err.Error(), "nothing to roll back to") {
+			t.Fatalf("Rollback = %v", err)
+		}
+		swap("4")
+		back("1")
+	})
+}
+
+// TestHeldBoot: neither a reboot nor a run for all ends a hold; an .env that is
+// gone stops the app all the same.
+func TestHeldBoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "V=1")
+		w.env("V=2")
+		m := w.machine()
+		if err := errors.Join(m.Swap(t.Context(), "shop"), m.Rollback(t.Context(), "shop")); err != nil {
+			t.Fatal(err)
+		}
+		held := current(t, w)
+		said := func() bool {
+			for _, e := range w.events {
+				if e.Step == "held" && strings.Contains(e.Text, "app-rollout run shop ends the hold") {
+					return true
+				}
+			}
+			return false
+		}
+		w.reboot()
+		w.events = nil
+		if err := m.Boot(t.Context(), "shop"); err != nil || current(t, w) != held || !said() {
+			t.Errorf("after a boot: %v, generation %d, said %v", err, current(t, w), w.events)
+		}
+		w.events = nil
+		if err := m.Deploy(t.Context(), "shop"); err != nil || current(t, w) != held || !said() {
+			t.Errorf("a run for all: %v, generation %d, said %v", err, current(t, w), w.events)
+		}
+		if changed, err := m.Changed(); err != nil || len(changed) > 0 {
+			t.Errorf("a run for all would go on with %v, %v", changed, err)
+		}
+		// A bad .env is no reason to say nothing of the hold.
+		w.env("SYSTEMD_CLUSTER_NODES=two")
+		w.reboot()
+		if err := m.Boot(t.Context(), "shop"); err != nil || current(t, w) != held {
+			t.Errorf("a boot with a bad .env: %v", err)
+		}
+		if err := os.Remove(w.layout.Env("shop")); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Deploy(t.Context(), "shop"); err != nil || w.running() != "" {
+			t.Errorf("a run for all without .env: %v, %s run", err, w.running())
+		}
+	})
+}
+
+// TestHoldOutlivesFailedRollback: a rollback that fails changes no hold.
+func TestHoldOutlivesFailedRollback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "BEHAVE=ok")
+		w.env("V=2")
+		m := w.machine()
+		if err := m.Swap(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		w.env("V=3")
+		if err := errors.Join(m.Swap(t.Context(), "shop"), m.Rollback(t.Context(), "shop")); err != nil {
+			t.Fatal(err)
+		}
+		held := current(t, w)
+		w.onCall = func(_ int, call string) error {
+			if strings.HasPrefix(call, "start") {
+				return errFault
+			}
+			return nil
+		}
+		if err := m.Rollback(t.Context(), "shop"); err == nil {
+			t.Fatal("the rollback did not fail")
+		}
+		w.onCall = nil
+		if err := m.Deploy(t.Context(), "shop"); err != nil || current(t, w) != held {
+			t.Errorf("a run for all after it: %v, generation %d, held was %d", err, current(t, w), held)
+		}
+	})
+}

@@ -1,0 +1,137 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/steering"
+	"app-rollout/rollout-helper/systemd"
+)
+
+func id(name string) uint64 {
+	n := uint64(7)
+	for _, c := range []byte(name) {
+		n = n*31 + uint64(c)
+	}
+	return n
+}
+
+func (w *world) Listeners() ([]sockets.Listener, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("listeners"); err != nil {
+		return nil, err
+	}
+	var ls []sockets.Listener
+	for name, u := range w.units {
+		if u.Active != "active" || u.behave == "deaf" {
+			continue
+		}
+		address := "0.0.0.0:3000"
+		switch u.behave {
+		case "beside":
+			address = "127.0.0.1:3000"
+		case "elsewhere":
+			address = "0.0.0.0:4000"
+		}
+		ls = append(ls, sockets.Listener{Group: sockets.Group{Addr: netip.MustParseAddrPort(address)}, Cgroup: id(name)})
+	}
+	if w.strange {
+		ls = append(ls, sockets.Listener{Group: sockets.Group{Addr: netip.MustParseAddrPort("0.0.0.0:3000")}, Cgroup: 1})
+	}
+	return ls, nil
+}
+
+func (w *world) Cgroups(u systemd.Unit) (map[uint64]bool, error) {
+	if u.ControlGroup == "" {
+		return nil, nil
+	}
+	return map[uint64]bool{id(u.Name): true}, nil
+}
+
+func (w *world) Owner(uint64) string { return "stranger.service" }
+
+func (w *world) Lead(_ string, serving, asked []systemd.Unit) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var names []string
+	for _, u := range serving {
+		names = append(names, u.Name)
+	}
+	if err := w.call("lead %s", list(names)); err != nil {
+		return err
+	}
+	if w.unsteer != "" {
+		return &steering.Unavailable{Reason: w.unsteer}
+	}
+	if !slices.Equal(w.led, names) {
+		for _, u := range w.units {
+			if u.Active == "active" && !slices.Contains(names, u.Name) && slices.Contains(w.led, u.Name) && u.behave != "dies" {
+				u.pending = time.Now().Add(300 * time.Millisecond)
+			}
+		}
+	}
+	w.led = names
+	return nil
+}
+
+func (w *world) Ask(_ context.Context, _ string, u systemd.Unit, _ int, _ string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("ask %s", u.Name); err != nil {
+		return err
+	}
+	if w.units[u.Name].behave == "mute" {
+		return errors.New("answers GET / with status 500")
+	}
+	w.units[u.Name].proved = true
+	return nil
+}
+
+func (w *world) Release(string, []systemd.Unit) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("release"); err != nil {
+		return err
+	}
+	w.led = nil
+	return nil
+}
+
+func (w *world) Pending(_ string, us []systemd.Unit) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("pending"); err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, u := range us {
+		if f := w.units[u.Name]; f != nil && f.pending.After(time.Now()) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func (w *world) Migrates() bool { return true }
+
+func (w *world) Counters() sockets.Counters { return sockets.Counters{} }
+
+// misled says whether a unit gets connections that has not been found ready,
+// while a ready generation is there: invariant 2.
+func (w *world) misled() bool {
+	if w.led != nil || w.unsteer != "" {
+		return false
+	}
+	generations := map[int]bool{}
+	for _, u := range w.units {
+		if u.Active == "active" && u.behave != "deaf" && u.behave != "elsewhere" {
+			generations[u.generation] = true
+		}
+	}
+	return len(generations) > 1
+}
