@@ -108,6 +108,7 @@ func TestDamage(t *testing.T) {
 				if err := c.mend(w); err != nil {
 					t.Fatal(err)
 				}
+				w.check = nil // nobody knows any more what it is that runs
 				if err := m.Swap(t.Context(), "shop"); err != nil {
 					t.Fatalf("mended, but: %v", err)
 				}
@@ -128,4 +129,35 @@ func (w *world) files() (files []string) {
 		w.t.Fatal(err)
 	}
 	return files
+}
+
+// TestCommitFails: what the disk refuses at the last moment goes back like any
+// other failure, and is never taken for a generation that was ready.
+func TestCommitFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		for _, u := range w.units {
+			u.proved = true
+		}
+		w.check = func() { w.holds(t, 2) }
+		obstacle := w.layout.State("shop") + "/current.tmp/x"
+		if err := os.MkdirAll(obstacle, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		w.env("NEW=1")
+		m := w.machine()
+		if err := m.Swap(t.Context(), "shop"); err == nil || !strings.Contains(err.Error(), "generation 1 still serves") {
+			t.Fatalf("Swap = %v", err)
+		}
+		if got, want := w.running(), "shop@1/1 shop@2/1"; got != want {
+			t.Errorf("%s run, want %s", got, want)
+		}
+		if err := os.RemoveAll(filepath.Dir(obstacle)); err != nil {
+			t.Fatal(err)
+		}
+		w.settled(t, scenario{asks: []string{""}})
+		if err := m.Rollback(t.Context(), "shop"); err == nil {
+			t.Error("rolled back to what was never ready")
+		}
+	})
 }

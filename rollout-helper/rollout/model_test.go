@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -118,7 +119,8 @@ func (s scenario) do(ctx context.Context, w *world) error {
 	return s.act(w.machine(), ctx, "shop")
 }
 
-// holds checks the invariants 1 and 2 of the package at one moment.
+// holds checks the package's invariants 1 and 2 at one moment, and that a
+// daemon-reload at that moment would change nothing that runs.
 func (w *world) holds(t *testing.T, need int) {
 	t.Helper()
 	if t.Failed() {
@@ -149,7 +151,22 @@ func (w *world) holds(t *testing.T, need int) {
 	if ready < need {
 		t.Errorf("%s only %d ready instances are up, not %d", where, ready, need)
 	}
-	if w.unsteer != "" || need == 0 {
+	if need == 0 {
+		return
+	}
+	for name, u := range w.units {
+		if !u.Live() || u.generation == 0 {
+			continue
+		}
+		m := generationOf.FindStringSubmatch(w.text(name))
+		if m == nil || m[1] == fmt.Sprint(u.generation) {
+			continue
+		}
+		if n, _ := strconv.Atoi(m[1]); !w.same(n, u.generation) {
+			t.Errorf("%s a daemon-reload would make %s one of generation %d, it is of %d", where, name, n, u.generation)
+		}
+	}
+	if w.unsteer != "" {
 		return
 	}
 	for _, u := range reached {
@@ -157,6 +174,13 @@ func (w *world) holds(t *testing.T, need int) {
 			t.Errorf("%s connections reach %s, which has not proved itself; steered to %v", where, u.Name, w.led)
 		}
 	}
+}
+
+// same says whether two generations differ in nothing but their size.
+func (w *world) same(a, b int) bool {
+	x, err := w.layout.Store("shop").Generation(a)
+	y, e := w.layout.Store("shop").Generation(b)
+	return err == nil && e == nil && x.Unsized == y.Unsized
 }
 
 func tail(calls []string) []string { return calls[max(0, len(calls)-8):] }
@@ -238,8 +262,11 @@ func (w *world) settled(t *testing.T, s scenario) {
 		t.Error(err)
 	}
 	for _, n := range numbers {
-		if _, err := w.layout.Store("shop").Generation(n); err != nil {
+		g, err := w.layout.Store("shop").Generation(n)
+		if err != nil {
 			t.Errorf("generation %d cannot be read: %v", n, err)
+		} else if g.Ready && g.Rollout != nil && g.Rollout.Result == "failed" {
+			t.Errorf("generation %d has failed, but counts as one that was ready", n)
 		}
 	}
 }

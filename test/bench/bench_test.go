@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +22,23 @@ type page struct {
 	t    *testing.T
 	dir  string
 	text strings.Builder
-	// better are the findings in which somebody else is ahead.
-	better []string
+	// better are the figures in which somebody else is ahead, in order.
+	better []*better
+}
+
+// better is one figure, ours, and those of who are ahead.
+type better struct {
+	what, ours string
+	others     []string
+}
+
+// ahead notes that somebody's figure is better than ours.
+func (p *page) ahead(what, ours, who, figure string) {
+	i := slices.IndexFunc(p.better, func(b *better) bool { return b.what == what })
+	if i < 0 {
+		i, p.better = len(p.better), append(p.better, &better{what: what, ours: ours})
+	}
+	p.better[i].others = append(p.better[i].others, who+" "+figure)
 }
 
 func (p *page) printf(format string, args ...any) { fmt.Fprintf(&p.text, format, args...) }
@@ -78,8 +94,8 @@ Made by `+"`sudo make bench`"+`: everything below was measured in one run on one
 
 `, began.UTC().Format(time.DateOnly), cpuModel(), runtime.NumCPU(), kernel(), strings.TrimPrefix(runtime.Version(), "go"), load, time.Since(began).Minutes(), deploys())
 	out.WriteString("## Where others do better\n\n")
-	for _, line := range p.better {
-		fmt.Fprintf(&out, "- %s\n", line)
+	for _, b := range p.better {
+		fmt.Fprintf(&out, "- %s (app-rollout %s): %s.\n", b.what, b.ours, strings.Join(b.others, ", "))
 	}
 	if len(p.better) == 0 {
 		out.WriteString("Nowhere, in this run.\n")

@@ -54,18 +54,18 @@ func (p *page) deploys(all []*seen) {
 				continue
 			}
 			theirs, _ := d.split(d.fresh)
-			about := "with an app that " + map[string]string{"dies": "dies", "graceful": "stops gracefully"}[stop]
+			about := "the app " + map[string]string{"dies": "dies", "graceful": "stops gracefully"}[stop]
 			if d.each(d.fresh) < me.each(me.fresh) {
-				p.better = append(p.better, fmt.Sprintf("Lost on fresh connections %s: %s %.1f a deploy, app-rollout %.1f.", about, s.name, d.each(d.fresh), me.each(me.fresh)))
+				p.ahead("Lost a deploy on fresh connections, "+about, fmt.Sprintf("%.1f", me.each(me.fresh)), s.name, fmt.Sprintf("%.1f", d.each(d.fresh)))
 			}
 			if d.each(d.kept) < me.each(me.kept) {
-				p.better = append(p.better, fmt.Sprintf("Lost on kept connections %s: %s %.1f a deploy, app-rollout %.1f.", about, s.name, d.each(d.kept), me.each(me.kept)))
+				p.ahead("Lost a deploy on kept connections, "+about, fmt.Sprintf("%.1f", me.each(me.kept)), s.name, fmt.Sprintf("%.1f", d.each(d.kept)))
 			}
 			if clearly(float64(theirs.Max), float64(inside.Max)) {
-				p.better = append(p.better, fmt.Sprintf("The slowest answer inside a deploy %s: %s %s, app-rollout %s.", about, s.name, ms(theirs.Max), ms(inside.Max)))
+				p.ahead("The slowest answer inside a deploy, "+about, ms(inside.Max), s.name, ms(theirs.Max))
 			}
 			if clearly(float64(d.median()), float64(me.median())) {
-				p.better = append(p.better, fmt.Sprintf("Duration of a deploy %s: %s %s, app-rollout %s.", about, s.name, ms(d.median()), ms(me.median())))
+				p.ahead("Duration of a deploy, "+about, ms(me.median()), s.name, ms(d.median()))
 			}
 		}
 	}
@@ -83,30 +83,28 @@ func orDash(text string) string {
 
 func (p *page) between(all []*seen) {
 	p.heading("Between deploys")
-	p.printf("16 clients without a pause for three seconds, against one process asked directly. CPU is that of app and tool together, for one answer on a fresh connection. Memory is what the tool's own processes hold (PSS).\n\n")
-	base := all[0].rate
+	p.printf("16 clients without a pause, against one process of the same app asked directly; both in turn, the medians of three. CPU is that of app and tool together, for one answer on a fresh connection. Memory is what the tool's own processes hold (PSS).\n\n")
 	table := NewTable("", "fresh: requests/s × one", "kept: requests/s × one", "fresh: p99 × one", "kept: p99 × one", "CPU per request × one", "tool's memory", "tool's processes")
+	var direct []float64
 	me := us(all).rate
 	for _, s := range all {
 		r := s.rate
-		if r == nil || s.graceful {
+		if r == nil {
 			continue
 		}
-		table.Row(s.name, ratio(r.fresh/base.fresh), ratio(r.kept/base.kept),
-			ratio(float64(r.freshP99)/float64(base.freshP99)), ratio(float64(r.keptP99)/float64(base.keptP99)),
-			ratio(float64(r.freshCPU)/float64(base.freshCPU)), fmt.Sprintf("%.1f MiB", r.resident), fmt.Sprint(r.processes))
-		if s.ours || s == all[0] || strings.HasPrefix(s.name, "plain") {
-			continue // a plain swap between deploys is what ours is
+		direct = append(direct, r.direct)
+		table.Row(s.name, ratio(r.fresh), ratio(r.kept), ratio(r.freshP99), ratio(r.keptP99), ratio(r.cpu), fmt.Sprintf("%.1f MiB", r.resident), fmt.Sprint(r.processes))
+		if s.ours || strings.HasPrefix(s.name, "plain") {
+			continue // between deploys, a plain swap is what ours is
 		}
-		for what, v := range map[string][2]float64{"on fresh connections": {r.fresh, me.fresh}, "on kept ones": {r.kept, me.kept}} {
-			if clearly(v[1], v[0]) {
-				p.better = append(p.better, fmt.Sprintf("Requests per second between deploys %s: %s %s × one process, app-rollout %s.", what, s.name,
-					ratio(v[0]/map[bool]float64{true: base.fresh, false: base.kept}[what == "on fresh connections"]),
-					ratio(v[1]/map[bool]float64{true: base.fresh, false: base.kept}[what == "on fresh connections"])))
-			}
+		if clearly(me.fresh, r.fresh) {
+			p.ahead("Requests per second between deploys, fresh connections", ratio(me.fresh), s.name, ratio(r.fresh))
+		}
+		if clearly(me.kept, r.kept) {
+			p.ahead("Requests per second between deploys, kept connections", ratio(me.kept), s.name, ratio(r.kept))
 		}
 	}
-	p.printf("%s\nOne process asked directly gave %.0f answers a second on fresh connections and %.0f on kept ones, here.\n", table, base.fresh, base.kept)
+	p.printf("%s\nThat one process gave %.0f answers a second on fresh connections, in the middle of all.\n", table, Median(direct))
 }
 
 func (p *page) badDeploys(all []*seen) {
@@ -128,7 +126,7 @@ func (p *page) badDeploys(all []*seen) {
 		}
 		table.Row(s.name, fmt.Sprintf("%.2f %%", share(b.report)), orDash(kinds(b.report)), map[bool]string{true: "yes", false: "no"}[b.refused], well)
 		if share(b.report) < share(me.report) {
-			p.better = append(p.better, fmt.Sprintf("A bad deploy: %s %.2f %% failed, app-rollout %.2f %%.", s.name, share(b.report), share(me.report)))
+			p.ahead("Failed in a bad deploy", fmt.Sprintf("%.2f %%", share(me.report)), s.name, fmt.Sprintf("%.2f %%", share(b.report)))
 		}
 	}
 	p.printf("%s", table)
