@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"app-rollout/units"
@@ -65,6 +64,32 @@ func (m *Machine) stay(app string, current *units.Generation, spec *units.Spec) 
 	return ""
 }
 
+// reloading is how long a daemon-reload may take, in which the generators'
+// output is removed and made anew.
+const reloading = 30 * time.Second
+
+// frozen copies into the store what the generator froze for an app that was
+// never ready; nil if it froze nothing. Where instances run, it did: that it is
+// not there, or not whole, is a daemon-reload of somebody else's, or of another
+// app's rollout.
+func (m *Machine) frozen(ctx context.Context, store units.Store, app string, running bool) (*units.Generation, error) {
+	inside := generatorDir + "/" + app + ".generation"
+	for deadline := time.Now().Add(reloading); ; wait(ctx, tick) {
+		g, err := store.Adopt(m.Layout.Path(inside), inside)
+		if err == nil {
+			return g, nil
+		}
+		gone := errors.Is(err, fs.ErrNotExist)
+		if gone && !running {
+			return nil, nil
+		}
+		var part *units.Problem
+		if !gone && !errors.As(err, &part) || ctx.Err() != nil || time.Now().After(deadline) {
+			return nil, err
+		}
+	}
+}
+
 // adopt waits until the instances that the boot has started are ready, and
 // records them if that was not done before. Without a recorded generation, and
 // with nothing booted, there is nothing to adopt.
@@ -73,20 +98,15 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *units.Generat
 	if current, err = store.Current(); err != nil {
 		return nil, nil, err
 	}
-	g := current
-	if g == nil {
-		inside := generatorDir + "/" + app + ".generation"
-		dir := m.Layout.Path(inside)
-		if _, err := os.Stat(dir); err != nil {
-			return nil, nil, nil
-		}
-		if g, err = store.Adopt(dir, inside); err != nil {
-			return nil, nil, err
-		}
-	}
 	all, err := m.ours(ctx, app)
 	if err != nil {
 		return nil, nil, err
+	}
+	g := current
+	if g == nil {
+		if g, err = m.frozen(ctx, store, app, len(live(all)) > 0); g == nil || err != nil {
+			return nil, nil, err
+		}
 	}
 	names := live(all)
 	if len(names) == 0 {

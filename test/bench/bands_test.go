@@ -50,7 +50,7 @@ func bands(title string, d *deploySeries, marks []mark) *SVG {
 	slices.Sort(names)
 
 	s := NewSVG(900, 380)
-	left, right, top, bottom := 60.0, 740.0, 110.0, 340.0
+	left, right, top, bottom := 60.0, 740.0, 130.0, 340.0
 	most := slices.Max(total)
 	x := func(i float64) float64 { return left + i/float64(bins)*(right-left) }
 	y := func(v float64) float64 { return bottom - v/max(most, 1)*(bottom-top) }

@@ -1,0 +1,36 @@
+package rollout
+
+import (
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestAdoptionDuringReload: what a daemon-reload has taken away for a moment is
+// waited for, whole, and then recorded; nothing is rolled out beside it.
+func TestAdoptionDuringReload(t *testing.T) {
+	for _, part := range []string{"", "/environment"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.env()
+			w.reboot()
+			dir := w.layout.Path(generatorDir + "/shop.generation")
+			gone, away := dir+part, w.layout.Path("/away")
+			if err := os.Rename(gone, away); err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(2*time.Second, func() {
+				if err := os.Rename(away, gone); err != nil {
+					t.Error(err)
+				}
+			})
+			if err := w.machine().Boot(t.Context(), "shop"); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := w.running(), "shop@1/1 shop@2/1"; got != want || current(t, w) != 1 {
+				t.Errorf("%s run, want %s; the current generation is %d", got, want, current(t, w))
+			}
+		})
+	}
+}
