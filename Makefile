@@ -73,7 +73,7 @@ unit: build/go.mod
 
 # The stories boot throw-away Debians. Two at a time: they wait more than they compute.
 stories: deb machine-tools npm
-	go test -tags story -count=1 -timeout 40m -parallel 2 ./test/
+	go test -tags story -count=1 -timeout 55m -parallel 2 ./test/
 
 ifeq ($(shell id -u),0)
 test: unit stories
