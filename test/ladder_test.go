@@ -88,7 +88,7 @@ func TestLadder(t *testing.T) {
 			rung: "steered"},
 		// Without the port sharing an app that shares its port itself is steered all
 		// the same.
-		{app: "no-port-sharing", set: "systemctl stop app-rollout-ports.service; systemctl mask --runtime app-rollout-ports.service",
+		{app: "no-port-sharing", set: `systemctl stop app-rollout-ports.service 'run-app\x2drollout\x2dbpf.mount'; systemctl mask --runtime app-rollout-ports.service`,
 			up:  "systemctl unmask --runtime app-rollout-ports.service; systemctl start app-rollout-ports.service",
 			env: []string{"REUSEPORT=1"}, rung: "steered", unshared: true},
 	} {

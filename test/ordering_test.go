@@ -40,10 +40,12 @@ func TestOrdering(t *testing.T) {
 		}
 	}
 
-	// Neither deploys, nor stops anything of ours.
+	// Neither deploys what is pending, nor stops anything of ours.
+	m.Write("/etc/app-rollout/shop.env", shop("GENERATION=pending"), 0o644)
 	for _, verb := range []string{"start", "isolate"} {
 		before := m.Property("app-rollout.service", "InvocationID") + instances(m, "shop") + m.Property("one.service", "MainPID")
 		m.Must("systemctl", verb, "multi-user.target")
+		m.Wait("the service of the boot", 30*time.Second, func() bool { return m.Property("app-rollout-boot.service", "SubState") == "exited" })
 		if after := m.Property("app-rollout.service", "InvocationID") + instances(m, "shop") + m.Property("one.service", "MainPID"); after != before {
 			t.Errorf("%s multi-user.target: was %s, is %s", verb, before, after)
 		}

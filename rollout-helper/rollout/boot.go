@@ -25,6 +25,9 @@ func (m *Machine) Boot(ctx context.Context, app string) error {
 	if err := m.recover(ctx, app); err != nil {
 		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
 	}
+	if taken, err := m.taken(app); err != nil || taken {
+		return err
+	}
 	spec, unread := m.Layout.Read(app)
 	if errors.Is(unread, fs.ErrNotExist) {
 		return m.remove(ctx, app)
@@ -50,6 +53,19 @@ func (m *Machine) Boot(ctx context.Context, app string) error {
 		}
 	}
 	return m.swapTo(ctx, app, spec)
+}
+
+// taken says whether the app's instances of this boot are known already: it was
+// taken over, or rolled out, since. A start of multi-user.target starts the
+// service of the boot too, on a machine where the package has just been
+// installed, and is no deploy.
+func (m *Machine) taken(app string) (bool, error) {
+	current, err := m.Layout.Store(app).Current()
+	if err != nil || current == nil {
+		return false, err
+	}
+	i, err := m.Layout.Instances(app)
+	return len(i.Generations[current.Number]) > 0, err
 }
 
 // stay says why an app is left on its current generation, "" if it is not.

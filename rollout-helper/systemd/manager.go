@@ -33,14 +33,16 @@ const Lost = "lost"
 const lookAgain = 500 * time.Millisecond
 
 // Dial connects to PID 1: to its own socket as root, which needs no bus
-// daemon, else over the system bus.
+// daemon, else over the system bus. PID 1 may be re-executing itself just now,
+// and is then waited for; a bus that is not there is not.
 func Dial() (*Manager, error) {
-	m := &Manager{dial: dbus.NewSystemConnectionContext}
-	if os.Geteuid() == 0 {
-		m.dial = dbus.NewSystemdConnectionContext
+	if os.Geteuid() != 0 {
+		m := &Manager{dial: dbus.NewSystemConnectionContext}
+		_, err := m.connection()
+		return m, err
 	}
-	_, err := m.connection()
-	return m, err
+	m := &Manager{dial: dbus.NewSystemdConnectionContext}
+	return m, m.call(context.Background(), func(*dbus.Conn) error { return nil })
 }
 
 // Close ends the connection.
