@@ -124,10 +124,13 @@ done`
 	if err := cmd.Start(); err != nil {
 		v.t.Fatal(err)
 	}
-	inflicted := false
+	inflicted, missed := false, false
 	for lines := bufio.NewScanner(out); !inflicted && lines.Scan(); {
-		if lines.Text() == "missed" && !w.late {
-			v.t.Errorf("%s%s at %s: the run had ended", w.fault, w.do, w.at)
+		if lines.Text() == "missed" {
+			missed = true
+			if !w.late && !brief[w.at] {
+				v.t.Errorf("%s%s at %s: the run had ended", w.fault, w.do, w.at)
+			}
 		}
 		inflicted = lines.Text() == "inflicted"
 	}
@@ -139,8 +142,16 @@ done`
 	if !inflicted {
 		v.t.Fatalf("%s%s: the run did not get to its step %s", w.fault, w.do, w.at)
 	}
+	if missed {
+		v.t.Logf("%s%s at %s: came when all was over, and is not counted", w.fault, w.do, w.at)
+		return
+	}
 	v.inflicted++
 }
+
+// brief are the steps that may be over, and the run with them, by the time that
+// the journal has told of them: the model of the unit layer hits them exactly.
+var brief = map[string]bool{"lock": true, "freeze": true, "hold": true, "shift": true, "commit": true, "stop": true, "forget": true}
 
 // settles waits until no run is under way; after a boot, until it is converged.
 func (v *victim) settles() {
