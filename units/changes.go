@@ -98,9 +98,6 @@ func (l Layout) ReadFile(app, path string) (*Source, error) {
 	return src, err
 }
 
-// Shell quotes a path for a command that a person may paste.
-func Shell(path string) string { return shell(path) }
-
 // ReadySince is when the generation became ready: its rollout's commit.
 func (g *Generation) ReadySince() time.Time {
 	if g.Rollout == nil {
