@@ -18,7 +18,7 @@ func recoverCommand() *cli.Command {
 				return err
 			}
 			defer done()
-			return forAll(c.Context, m, names, m.Recover)
+			return forAll(c.Context, m, names, "run", m.Recover)
 		},
 	}
 }

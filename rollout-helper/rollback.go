@@ -2,10 +2,12 @@ package main
 
 import "github.com/urfave/cli/v2"
 
+// rollbackCommand lets a service do it, as run does: so it has the service's
+// sandbox and its recovery, and outlives the terminal.
 func rollbackCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "rollback",
-		Usage:     "roll an app back to its previous generation, and hold it there",
+		Usage:     "roll an app back to its previous generation, hold it there, and follow that",
 		ArgsUsage: "APP",
 		Action: func(c *cli.Context) error {
 			names, err := appNames(c, 1, 1)
@@ -17,7 +19,10 @@ func rollbackCommand() *cli.Command {
 				return err
 			}
 			defer done()
-			return forAll(c.Context, m, names, m.Rollback)
+			if err := known(m, names); err != nil {
+				return err
+			}
+			return start([]string{"app-rollout-rollback@" + names[0] + ".service"}, names)
 		},
 	}
 }

@@ -41,19 +41,23 @@ func runCommand() *cli.Command {
 			} else if names, _, err = m.Apps(); err != nil {
 				return err
 			}
-			// The watching has a connection of its own: the services' jobs end
-			// on this one.
-			manager, err := systemd.Dial()
-			if err != nil {
-				return err
-			}
-			defer manager.Close()
-			e, close := eyes()
-			defer close()
-			v := newView(newScreen(os.Stdout), newScreen(os.Stderr), e, names)
-			return followAll(manager, services, v)
+			return start(services, names)
 		},
 	}
+}
+
+// start starts services, and shows to a person what they do with the apps.
+func start(services, apps []string) error {
+	// The watching has a connection of its own: the services' jobs end on this
+	// one.
+	manager, err := systemd.Dial()
+	if err != nil {
+		return err
+	}
+	defer manager.Close()
+	e, close := eyes()
+	defer close()
+	return followAll(manager, services, newView(newScreen(os.Stdout), newScreen(os.Stderr), e, apps))
 }
 
 // followTick is how often a service is looked at that is followed, and a

@@ -20,11 +20,15 @@ func swapCommand() *cli.Command {
 		ArgsUsage: "[APP]",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "boot", Usage: "take over what the boot has started, then converge"},
+			&cli.BoolFlag{Name: "rollback", Usage: "go back to the generation before, and hold the app there"},
 		},
 		Action: func(c *cli.Context) error {
 			names, err := appNames(c, 0, 1)
 			if err != nil {
 				return err
+			}
+			if c.Bool("rollback") && len(names) == 0 {
+				return usageError{errors.New("swap --rollback takes an APP")}
 			}
 			m, done, err := machine()
 			if err != nil {
@@ -36,9 +40,11 @@ func swapCommand() *cli.Command {
 			}
 			switch {
 			case c.Bool("boot"):
-				return forAll(c.Context, m, names, m.Boot)
+				return forAll(c.Context, m, names, "run", m.Boot)
+			case c.Bool("rollback"):
+				return forAll(c.Context, m, names, "rollback", m.Rollback)
 			case len(names) == 1:
-				return forAll(c.Context, m, names, m.Swap)
+				return forAll(c.Context, m, names, "run", m.Swap)
 			}
 			return deployAll(c.Context, m)
 		},
@@ -48,12 +54,12 @@ func swapCommand() *cli.Command {
 // deployAll rolls out every app, and once more those that have been changed, or
 // have come, while the run for all was under way.
 func deployAll(ctx context.Context, m *rollout.Machine) error {
-	err := forAll(ctx, m, nil, m.Deploy)
+	err := forAll(ctx, m, nil, "run", m.Deploy)
 	changed, e := m.Changed()
 	if e != nil || len(changed) == 0 || ctx.Err() != nil {
 		return firstOf(err, e)
 	}
-	return firstOf(forAll(ctx, m, changed, m.Deploy), err)
+	return firstOf(forAll(ctx, m, changed, "run", m.Deploy), err)
 }
 
 func firstOf(errs ...error) error {
@@ -66,11 +72,12 @@ func firstOf(errs ...error) error {
 }
 
 // forAll does the same for the named apps, or for all there are, and reports
-// in the order of their names. One that fails stops no other.
+// in the order of their names. One that fails stops no other. command is what a
+// person types to have it done again.
 //
 // The last report is the service's status text for as long as nothing is
 // started again, so it is the one that tells what went wrong.
-func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(context.Context, string) error) error {
+func forAll(ctx context.Context, m *rollout.Machine, names []string, command string, do func(context.Context, string) error) error {
 	said := 0
 	say := func(e rollout.Event) {
 		said++
@@ -99,7 +106,7 @@ func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(con
 		for i, err := range all {
 			e := failure(r.App, err)
 			if i == len(all)-1 {
-				e.Text += next(r.App, e.Text)
+				e.Text += next(command, r.App, e.Text)
 			}
 			say(e)
 		}
@@ -126,12 +133,13 @@ func failure(app string, err error) rollout.Event {
 }
 
 // next is what to type then, unless the text says that already.
-func next(app, text string) string {
+func next(command, app, text string) string {
+	again := "app-rollout " + command + " " + app
 	switch {
-	case strings.Contains(text, "app-rollout run "+app):
+	case strings.Contains(text, again), strings.Contains(text, "nothing to roll back to"):
 		return ""
 	case strings.Contains(text, "was interrupted"):
-		return "; to begin anew: app-rollout run " + app
+		return "; to begin anew: " + again
 	}
-	return "; when that is mended: app-rollout run " + app
+	return "; when that is mended: " + again
 }

@@ -102,7 +102,7 @@ func (v *view) record(r record) {
 
 // committed says that a service has nothing to take back any more.
 func (v *view) committed(service string) bool {
-	name, one := strings.CutPrefix(strings.TrimSuffix(service, ".service"), "app-rollout@")
+	_, name, one := strings.Cut(strings.TrimSuffix(service, ".service"), "@")
 	for _, p := range v.apps {
 		if one && p.name != name || !p.ended.IsZero() {
 			continue

@@ -14,7 +14,7 @@ import (
 // What systemd itself says of the unit files that we ship, and of those that
 // the generator makes.
 func TestShippedUnits(t *testing.T) {
-	rollouts := []string{"app-rollout.service", "app-rollout@shop.service", "app-rollout-boot.service"}
+	rollouts := []string{"app-rollout.service", "app-rollout@shop.service", "app-rollout-rollback@shop.service", "app-rollout-boot.service"}
 	for _, release := range []string{"bookworm", "trixie"} {
 		t.Run(release, func(t *testing.T) {
 			t.Parallel()
@@ -28,7 +28,7 @@ func TestShippedUnits(t *testing.T) {
 			if r.Code != 0 || r.Out+r.Err != "" {
 				t.Errorf("systemd-analyze verify: status %d\n%s%s", r.Code, r.Out, r.Err)
 			}
-			for _, unit := range []string{"app-rollout.service", "app-rollout-boot.service", "app-rollout-ports.service", "app-rollout@.service"} {
+			for _, unit := range []string{"app-rollout.service", "app-rollout-boot.service", "app-rollout-ports.service", "app-rollout@.service", "app-rollout-rollback@.service"} {
 				path := m.Sh("ls /usr/lib/systemd/system/" + unit)
 				exposure := m.Sh("systemd-analyze security --offline=yes --no-pager --threshold=30 " + path + " | tail -1")
 				if !regexp.MustCompile(`: ([012]\.\d|3\.0) `).MatchString(exposure) {
