@@ -45,7 +45,7 @@ func history(s *screen, store units.Store) error {
 		return nil
 	}
 	rows := [][]cell{{}}
-	for _, h := range []string{"GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CUT", "CHANGED"} {
+	for _, h := range []string{"GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CUT", "MIGRATED", "CHANGED"} {
 		rows[0] = append(rows[0], cell{h, dim})
 	}
 	var before *units.Generation
@@ -56,11 +56,11 @@ func history(s *screen, store units.Store) error {
 			reasons = append(reasons, fmt.Sprintf("generation %d: %v", n, err))
 			continue
 		}
-		result, color, took, rung, drained, cut := "not ready yet", yellow, "-", "-", "-", "-"
+		result, color, took, rung, drained, cut, migrated, steps := "not ready yet", yellow, "-", "-", "-", "-", "-", ""
 		if r := g.Rollout; r != nil {
 			result, rung = r.Result, r.Rung
 			took = fmt.Sprintf("%.1f s", r.Seconds)
-			drained, cut = fmt.Sprint(r.Drained), fmt.Sprint(r.Cut)
+			drained, cut, migrated, steps = fmt.Sprint(r.Drained), fmt.Sprint(r.Cut), fmt.Sprint(r.Migrated), r.Took()
 			if color = ""; r.Result == "failed" {
 				color = red
 				reasons = append(reasons, fmt.Sprintf("generation %d failed: %s", n, r.Reason))
@@ -71,8 +71,11 @@ func history(s *screen, store units.Store) error {
 		}
 		rows = append(rows, []cell{
 			{fmt.Sprint(n), ""}, {g.Created.Local().Format(time.DateTime), ""}, {fmt.Sprint(g.Nodes), ""},
-			{result, color}, {took, ""}, {rung, ""}, {drained, ""}, {cut, ""}, {changed(store, before, g), ""},
+			{result, color}, {took, ""}, {rung, ""}, {drained, ""}, {cut, ""}, {migrated, ""}, {changed(store, before, g), ""},
 		})
+		if steps != "" {
+			rows = append(rows, []cell{{"  " + steps, dim}})
+		}
 		// What failed changed nothing: the next one is compared with what served.
 		if g.Ready {
 			before = g

@@ -105,7 +105,8 @@ func size(n uint64) string {
 // cell is one field of a table.
 type cell struct{ text, color string }
 
-// table prints rows with their columns below each other.
+// table prints rows with their columns below each other; the last cell of a row
+// may be as long as it likes.
 func (s *screen) table(indent string, rows [][]cell) {
 	var widths []int
 	for _, row := range rows {
@@ -113,7 +114,10 @@ func (s *screen) table(indent string, rows [][]cell) {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+			// Nothing stands beside the end of a row.
+			if i < len(row)-1 {
+				widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+			}
 		}
 	}
 	for _, row := range rows {

@@ -150,6 +150,15 @@ func replay(text string) (rows []string) {
 	return rows
 }
 
+// The last cell of a row pushes nothing aside.
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	(&screen{w: &out}).table(" ", [][]cell{{{"A", ""}, {"B", ""}}, {{"long", ""}, {"x", ""}}, {{"a line by itself", ""}}})
+	if want := " A     B\n long  x\n a line by itself\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
+
 func TestNext(t *testing.T) {
 	for _, c := range []struct{ command, text, want string }{
 		{"run", "shop@3 exited", "; when that is mended: app-rollout run shop"},

@@ -205,10 +205,7 @@ func lastRollout(r *status.Rollout) (text, color string) {
 	if r.Result == "failed" {
 		return fmt.Sprintf("generation %d failed after %.1f s: %s", r.Generation, r.Seconds, r.Reason), red
 	}
-	text = fmt.Sprintf("%s in %.1f s, traffic %s%s, %d connections drained, %d cut", r.Result, r.Seconds, r.Traffic, because(r.TrafficWhy), r.Drained, r.Cut)
-	if r.MigrateFailed > 0 || r.ListenDrops > 0 {
-		text += fmt.Sprintf(", %d not moved, %d dropped (of the whole machine)", r.MigrateFailed, r.ListenDrops)
-	}
+	text = fmt.Sprintf("%s in %.1f s, traffic %s%s, %s", r.Result, r.Seconds, r.Rung, because(r.RungWhy), r.Connections())
 	if r.Cut > 0 {
 		color = yellow
 	}

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func TestSeveralApps(t *testing.T) {
 	for name, lines := range map[string][]string{
 		"alpha": {"PORT=8081"},
 		"bad":   {"PORT=8082", "EXIT_AT_START=4"},
-		"slow":  {"PORT=8083", "START_DELAY=8s"},
+		"slow":  {"PORT=8083", "START_DELAY=30s"},
 		"zeta":  {"PORT=8084", "SYSTEMD_CLUSTER_MODE=0"},
 	} {
 		m.Write("/etc/app-rollout/"+name+".env", shop(lines...), 0o644)
@@ -28,13 +29,13 @@ func TestSeveralApps(t *testing.T) {
 	m.Write("/etc/app-rollout/broken.env", "SYSTEMD_EXEC_START=run me\n", 0o644)
 	m.Write("/etc/app-rollout/old.env.off", shop(), 0o644)
 	m.Must("systemctl", "start", "--no-block", "app-rollout.service")
-	m.Wait("alpha and zeta", 7*time.Second, func() bool {
+	m.Wait("alpha and zeta", 20*time.Second, func() bool {
 		return m.Exists("/var/lib/app-rollout/alpha/current") && m.Exists("/var/lib/app-rollout/zeta/current")
 	})
 	if got := m.Property("app-rollout.service", "ActiveState"); got != "activating" {
 		t.Fatalf("the run is %s while the slow app starts", got)
 	}
-	m.Wait("the run to end", 30*time.Second, func() bool { return m.Property("app-rollout.service", "ActiveState") == "failed" })
+	m.Wait("the run to end", 90*time.Second, func() bool { return m.Property("app-rollout.service", "ActiveState") == "failed" })
 	if got := m.Property("app-rollout.service", "ExecMainStatus"); got != "1" {
 		t.Errorf("status %s", got)
 	}
@@ -81,7 +82,7 @@ func TestScalingUnderLoad(t *testing.T) {
 		m.Write("/etc/app-rollout/shop.env", shop("SYSTEMD_CLUSTER_NODES="+c.nodes), 0o644)
 		deploys(t, m, "shop")
 		if c.nodes == "auto" {
-			if got, cpus := len(strings.Fields(instances(m, "shop"))), m.Sh("nproc"); cpus != string(rune('0'+got)) {
+			if got, cpus := len(strings.Fields(instances(m, "shop"))), m.Sh("nproc"); cpus != fmt.Sprint(got) {
 				t.Errorf("auto: %d instances on %s CPUs", got, cpus)
 			}
 		} else {
@@ -106,12 +107,17 @@ func TestModes(t *testing.T) {
 	deploys(t, m, "shop")
 	answersOnly(t, m, "g2")
 
-	m.Write("/etc/app-rollout/shop.env", shop("SYSTEMD_CLUSTER_MODE=0", "GENERATION=g3", "EXIT_AT_START=1"), 0o644)
-	if r := run(m, "shop"); r.Code != 1 {
-		t.Errorf("status %d: %s%s", r.Code, r.Out, r.Err)
+	for why, lines := range map[string][]string{
+		"exited with status 1":          {"EXIT_AT_START=1"},
+		"answers GET / with status 500": {"STATUS=500", "SYSTEMD_CLUSTER_HEALTH_PATH=/", "SYSTEMD_CLUSTER_READY_SEC=2"},
+	} {
+		m.Write("/etc/app-rollout/shop.env", shop(append(lines, "SYSTEMD_CLUSTER_MODE=0", "GENERATION=g3")...), 0o644)
+		if r := run(m, "shop"); r.Code != 1 || !strings.Contains(r.Out+r.Err, why) {
+			t.Errorf("status %d, want %q: %s%s", r.Code, why, r.Out, r.Err)
+		}
+		want(t, m, "shop", "shop")
+		answersOnly(t, m, "g2")
 	}
-	want(t, m, "shop", "shop")
-	answersOnly(t, m, "g2")
 	if files := m.Sh("ls /run/systemd/system | grep shop || true"); files != "" {
 		t.Errorf("left behind: %s", files)
 	}

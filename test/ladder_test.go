@@ -3,6 +3,7 @@
 package test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,10 +63,11 @@ func TestLadder(t *testing.T) {
 		why      string // "" for none
 		blind    bool   // the clients cannot reach it
 		noPort   bool
+		asked    bool // then a new generation that is not well is found out all the same
 		unshared bool // ports are not shared, as status and check say
 	}{
 		{app: "no-capability", dropIns: map[string]string{"app-rollout@.service": noBPF},
-			rung: "migrated", why: "is not permitted (it needs CAP_BPF"},
+			rung: "migrated", why: "is not permitted (it needs CAP_BPF", asked: true},
 		{app: "no-capability-gunicorn", dropIns: map[string]string{"app-rollout@.service": noBPF},
 			env: []string{gunicorn}, rung: "migrated", why: "is not permitted (it needs CAP_BPF"},
 		{app: "no-bpf-call", dropIns: map[string]string{"app-rollout@.service": "SystemCallFilter=~bpf"},
@@ -100,8 +102,8 @@ func TestLadder(t *testing.T) {
 			for unit, lines := range c.dropIns {
 				defer dropIn(m, unit, lines)()
 			}
-			env := func(g string) {
-				text := shop(append(c.env, "SYSTEMD_CLUSTER_WATCH_SEC=0", "GENERATION="+g)...)
+			env := func(g string, lines ...string) {
+				text := shop(slices.Concat(c.env, []string{"SYSTEMD_CLUSTER_WATCH_SEC=0", "GENERATION=" + g}, lines)...)
 				if c.noPort {
 					text = strings.Replace(text, "PORT=8080\n", "", 1)
 				}
@@ -147,6 +149,13 @@ func TestLadder(t *testing.T) {
 			}
 			if status := m.Must("app-rollout", "status", c.app); !strings.Contains(status, c.rung) || !strings.Contains(status, c.why) {
 				t.Errorf("status does not say why:\n%s", status)
+			}
+			if c.asked {
+				env("g3", "STATUS=500", "SYSTEMD_CLUSTER_READY_SEC=2", "SYSTEMD_CLUSTER_HEALTH_PATH=/")
+				if r := run(m, c.app); r.Code != 1 || !strings.Contains(r.Out+r.Err, "answers GET / with status 500") || !strings.Contains(r.Out+r.Err, "generation 2 still serves") {
+					t.Errorf("a new generation that answers 500: status %d: %s%s", r.Code, r.Out, r.Err)
+				}
+				answersOnly(t, m, "g2")
 			}
 		})
 	}

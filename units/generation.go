@@ -41,30 +41,6 @@ type Generation struct {
 	Rollout *Record `json:"rollout,omitempty"`
 }
 
-// Record says how a rollout went: its receipt.
-type Record struct {
-	Started time.Time `json:"started"`
-	Seconds float64   `json:"seconds"`
-	Result  string    `json:"result"` // "ready" or "failed"
-	Reason  string    `json:"reason,omitempty"`
-	Rung    string    `json:"traffic"` // "steered", "migrated" or "plain"
-	RungWhy string    `json:"traffic_reason,omitempty"`
-	Drained int       `json:"drained"` // connections that ended within the drain time
-	Cut     int       `json:"cut"`     // connections still busy when it had passed
-	// The kernel's own counters, whole machine, by how much they grew.
-	Migrated       uint64 `json:"migrated"`
-	MigrateFailed  uint64 `json:"migrate_failed"`
-	ListenDrops    uint64 `json:"listen_drops"`
-	ListenOverflow uint64 `json:"listen_overflows"`
-	Steps          []Step `json:"steps"`
-}
-
-// Step is one step of a rollout and how long it took.
-type Step struct {
-	Name         string  `json:"step"`
-	Milliseconds float64 `json:"ms"`
-}
-
 // Freeze writes the four files of a generation into dir, which must not exist;
 // inside is dir as the units will name it. The directory is 0700 and every file
 // 0600 from the moment it exists, for they hold secrets. Nothing is synced: for

@@ -141,7 +141,10 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *units.Generat
 			return current, ready, nil
 		}
 	}
-	ready = r.ready(ctx)
+	if ready = r.ready(ctx); ready == nil && current == nil {
+		// What goes on the record as ready has to have held, as in a rollout.
+		ready = r.watch(ctx)
+	}
 	if err := m.Traffic.Release(app, all); err != nil {
 		return nil, nil, err
 	}

@@ -34,3 +34,21 @@ func TestAdoptionDuringReload(t *testing.T) {
 		})
 	}
 }
+
+// TestBootNeverReady: when what was booted does not become ready, what is asked
+// for is rolled out.
+func TestBootNeverReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.env("BEHAVE=deaf")
+		w.reboot()
+		w.env()
+		if err := w.machine().Boot(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.running(), "shop@3/2 shop@4/2"; got != want || current(t, w) != 2 {
+			t.Errorf("%s run, want %s; the current generation is %d", got, want, current(t, w))
+		}
+		w.clean(t)
+	})
+}

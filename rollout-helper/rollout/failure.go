@@ -23,6 +23,10 @@ func (f *Failure) Error() string {
 func ended(u systemd.Unit) string {
 	switch u.Result {
 	case "exit-code", "success", "":
+		if u.Restarts > 0 && u.ExitCode == 0 && u.ExitStatus == 0 {
+			// systemd forgets how it ended when it starts it again.
+			return "ended, and was started again"
+		}
 		if !u.Condition && u.MainPID == 0 && u.ExitCode == 0 {
 			return "was not started: a condition of its unit does not hold"
 		}

@@ -2,10 +2,14 @@ package rollout
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"app-rollout/units"
 )
 
 func TestRollback(t *testing.T) {
@@ -147,6 +151,39 @@ func TestHoldOutlivesFailedRollback(t *testing.T) {
 		w.onCall = nil
 		if err := m.Deploy(t.Context(), "shop"); err != nil || current(t, w) != held {
 			t.Errorf("a run for all after it: %v, generation %d, held was %d", err, current(t, w), held)
+		}
+	})
+}
+
+// TestClockSetBack: which generation came before which is told by their numbers
+// alone; here the clock was set back an hour before each.
+func TestClockSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "V=1")
+		m, store := w.machine(), w.layout.Store("shop")
+		for v := 2; v <= units.Kept+3; v++ {
+			w.env(fmt.Sprint("V=", v))
+			if err := m.Swap(t.Context(), "shop"); err != nil {
+				t.Fatal(err)
+			}
+			g, err := store.Current()
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.Created = g.Created.Add(-time.Duration(v) * time.Hour)
+			g.Rollout.Started = g.Created
+			if err := store.Save(g); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if kept, err := store.Generations(); err != nil || fmt.Sprint(kept) != "[3 4 5 6 7]" {
+			t.Errorf("%v are kept: %v", kept, err)
+		}
+		if err := m.Rollback(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := store.Env(current(t, w)); err != nil || !strings.Contains(string(text), "V=6") {
+			t.Errorf("what is up after a rollback is not the one before: %v", err)
 		}
 	})
 }

@@ -45,6 +45,7 @@ func TestJobResults(t *testing.T) {
 		{name: "daemon-reexec during its start, which goes on", result: systemd.Lost, state: state{"activating", "start", "success", 0, 0, true}, later: "active"},
 		{name: "daemon-reexec during its start, which fails", result: systemd.Lost, state: state{"failed", "failed", "exit-code", 3, 0, true}, why: "exited with status 3"},
 		{name: "killed for want of memory", result: "failed", state: state{"activating", "auto-restart", "oom-kill", 9, 1, true}, why: "was killed for want of memory"},
+		{name: "killed for want of memory, and started again by now", result: "done", state: state{"active", "running", "success", 0, 1, true}, why: "ended, and was started again"},
 		{name: "killed by a signal", result: "done", state: state{"failed", "failed", "signal", 11, 0, true}, why: "was ended by SIGSEGV"},
 		{name: "no working directory", result: "failed", state: state{"failed", "failed", "exit-code", 200, 0, true}, why: "could not enter its working directory"},
 		{name: "no user", result: "failed", state: state{"failed", "failed", "exit-code", 217, 0, true}, why: "could not run as its user"},

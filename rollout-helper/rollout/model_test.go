@@ -26,6 +26,7 @@ type scenario struct {
 	need    int                                                     // so many instances of a ready generation serve at every moment
 	fails   bool                                                    // without any fault too
 	boots   bool                                                    // it begins with a boot
+	late    bool                                                    // which found no store, and started nothing
 
 	base *world
 }
@@ -56,6 +57,7 @@ var scenarios = []scenario{
 	{name: "boot, never rolled out", asks: []string{""}, boots: true, act: (*Machine).Boot},
 	{name: "boot, as it was", start: []string{""}, asks: []string{""}, need: 2, boots: true, act: (*Machine).Boot},
 	{name: "boot, changed", start: []string{""}, asks: []string{"NEW=1"}, need: 2, boots: true, act: (*Machine).Boot},
+	{name: "boot, the store came late", start: []string{""}, asks: []string{"NEW=1"}, boots: true, late: true, act: (*Machine).Boot},
 	{name: "boot, changed for the worse", start: []string{""}, asks: []string{"BEHAVE=dies"}, need: 2, boots: true, act: (*Machine).Boot, fails: true},
 }
 
@@ -94,6 +96,9 @@ func (s scenario) prepared(t *testing.T) *world {
 	}
 	if s.boots {
 		w.reboot()
+	}
+	if s.late {
+		w.units = map[string]*fakeUnit{}
 	}
 	for _, u := range w.units {
 		u.proved, u.pending, u.started = true, time.Time{}, time.Time{}

@@ -112,16 +112,16 @@ func (r *rollout) split(us []systemd.Unit) (serving, fresh []systemd.Unit) {
 	return serving, fresh
 }
 
-// askable: one instance among others can be asked only through steering, and
-// only if it is known to listen.
-func (r *rollout) askable() bool {
-	return r.record.Rung == Steered && (r.new.Port != 0 || len(r.groups) > 0)
-}
+// askable: only an instance of which it is known where it listens can be asked.
+func (r *rollout) askable() bool { return r.new.Port != 0 || len(r.groups) > 0 }
 
 func (r *rollout) ask(ctx context.Context, u systemd.Unit) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return r.Traffic.Ask(ctx, r.app, u, r.new.Port, r.new.HealthPath)
+	if r.record.Rung == Steered {
+		return r.Traffic.Ask(ctx, r.app, u, r.new.Port, r.new.HealthPath)
+	}
+	return r.Traffic.Reach(ctx, u, r.new.Port, r.new.HealthPath)
 }
 
 // listens tells what the unit lacks as a listener, "" for nothing: it must
@@ -151,7 +151,7 @@ func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack st
 	}
 	for _, g := range r.groups {
 		if !slices.Contains(own, g) {
-			return "does not listen on " + g.String() + " as the running instances do", nil
+			return "does not listen on " + g.String() + " as the running instances do" + elsewhere(own), nil
 		}
 	}
 	if r.new.Port != 0 && !slices.ContainsFunc(own, func(g sockets.Group) bool { return int(g.Addr.Port()) == r.new.Port }) {

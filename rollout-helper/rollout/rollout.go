@@ -94,14 +94,13 @@ func (r *rollout) forward(ctx context.Context, steps ...step) error {
 		wrong = append(wrong, r.step(ctx, s))
 	}
 	err := errors.Join(wrong...)
-	r.receipt()
+	r.receipt("forget", "done")
 	if e := r.store.Save(r.new); e != nil {
 		r.say(Warning, "forget", "the record of the rollout could not be written: %v", e)
 	}
 	if err != nil {
 		return fmt.Errorf("generation %d serves, but the one before it is not wholly gone: %w; app-rollout run %s puts it right", r.new.Number, err, r.app)
 	}
-	r.say(Info, "forget", "done in %.1f s, traffic %s, %d connections drained, %d cut", r.record.Seconds, r.record.Rung, r.record.Drained, r.record.Cut)
 	return nil
 }
 
@@ -292,14 +291,14 @@ func (r *rollout) forget(ctx context.Context) error {
 	return r.tidy(ctx, r.new, r.candidate())
 }
 
-// receipt says what the kernel counted and how long it all took.
-func (r *rollout) receipt() {
-	c := r.Traffic.Counters()
+// receipt completes the record by what the kernel counted and how long it all
+// took, and tells it.
+func (r *rollout) receipt(step, end string) {
+	grown := r.Traffic.Counters().Since(r.counters)
+	r.record.Migrated, r.record.MigrateFailed = grown.MigrateSuccess, grown.MigrateFailure
+	r.record.ListenDrops, r.record.ListenOverflow = grown.ListenDrops, grown.ListenOverflows
 	r.record.Seconds = time.Since(r.began).Seconds()
-	r.record.Migrated = c.MigrateSuccess - r.counters.MigrateSuccess
-	r.record.MigrateFailed = c.MigrateFailure - r.counters.MigrateFailure
-	r.record.ListenDrops = c.ListenDrops - r.counters.ListenDrops
-	r.record.ListenOverflow = c.ListenOverflows - r.counters.ListenOverflows
+	r.say(Info, step, "%s in %.1f s, traffic %s, %s: %s", end, r.record.Seconds, r.record.Rung, r.record.Connections(), r.record.Took())
 }
 
 // back undoes a rollout that was not committed: the old generation gets all
@@ -315,13 +314,15 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	// next run's recover takes up what is left.
 	var wrong []error
 	if len(r.was) > 0 {
-		wrong = append(wrong, r.leadTo(undo, r.was))
+		wrong = append(wrong, r.step(undo, step{"back", func(ctx context.Context) error { return r.leadTo(ctx, r.was) }}))
 	}
 	if r.shifted {
-		wrong = append(wrong, r.drained(ctx, r.fresh, r.was, r.limit(r.new)))
+		wrong = append(wrong, r.step(ctx, step{"drain", func(ctx context.Context) error {
+			return r.drained(ctx, r.fresh, r.was, r.limit(r.new))
+		}}))
 	}
-	wrong = append(wrong, r.end(undo, r.fresh, r.stopTime()))
-	r.receipt()
+	wrong = append(wrong, r.step(undo, step{"stop", func(ctx context.Context) error { return r.end(ctx, r.fresh, r.stopTime()) }}))
+	r.receipt("back", "undone")
 	if r.new.Ready = false; ctx.Err() == nil {
 		r.record.Result, r.record.Reason = "failed", cause.Error()
 		wrong = append(wrong, r.store.Reject(r.new))

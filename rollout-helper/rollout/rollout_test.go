@@ -3,7 +3,10 @@ package rollout
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -89,11 +92,13 @@ func TestFailures(t *testing.T) {
 		{"beside", "listens on 127.0.0.1:3000, but the running generation on 0.0.0.0:3000"},
 		{"dies", "exited with status 3 while it was watched"},
 		{"mute", "answers GET / with status 500"},
+		{"sours", "answers GET / with status 500 while it was watched"},
+		{"closes", "does not listen on 0.0.0.0:3000 as the running instances do any more, while it was watched"},
 	} {
 		t.Run(c.behave, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := up(t)
-				w.env("BEHAVE=" + c.behave)
+				w.env("BEHAVE="+c.behave, "SYSTEMD_CLUSTER_HEALTH_PATH=/")
 				w.check = func() {
 					if !w.whole() || w.misled() {
 						t.Errorf("no whole generation serves at call %d (%s), or an unready one does", len(w.calls), w.calls[len(w.calls)-1])
@@ -184,18 +189,87 @@ func TestModes(t *testing.T) {
 // TestServiceComesBack: the one service of mode 0 is restarted on its old
 // generation when the new one fails.
 func TestServiceComesBack(t *testing.T) {
+	for behave, why := range map[string]string{
+		"deaf":  "does not listen on its PORT 3000",
+		"mute":  "answers GET / with status 500",
+		"dies":  "exited with status 3 while it was watched",
+		"sours": "answers GET / with status 500 while it was watched",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t, "SYSTEMD_CLUSTER_MODE=0")
+			w.env("SYSTEMD_CLUSTER_MODE=0", "SYSTEMD_CLUSTER_HEALTH_PATH=/", "BEHAVE="+behave)
+			err := w.machine().Swap(t.Context(), "shop")
+			if err == nil || !strings.Contains(err.Error(), why) {
+				t.Fatalf("%s: Swap = %v, want %q", behave, err, why)
+			}
+			if got, want := w.running(), "shop/1"; got != want {
+				t.Fatalf("%s: %s run, want %s", behave, got, want)
+			}
+			w.clean(t)
+		})
+	}
+}
+
+// TestWarms: a health check that fails at first is asked again.
+func TestWarms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := up(t, "SYSTEMD_CLUSTER_MODE=0")
-		w.env("SYSTEMD_CLUSTER_MODE=0", "BEHAVE=deaf")
-		err := w.machine().Swap(t.Context(), "shop")
-		if err == nil || !strings.Contains(err.Error(), "does not listen on its PORT 3000") {
-			t.Fatalf("Swap = %v", err)
+		w := up(t)
+		w.env("BEHAVE=warms", "SYSTEMD_CLUSTER_HEALTH_PATH=/")
+		if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
 		}
-		if got, want := w.running(), "shop/1"; got != want {
+		if got, want := w.running(), "shop@3/2 shop@4/2"; got != want {
 			t.Fatalf("%s run, want %s", got, want)
 		}
-		w.clean(t)
 	})
+}
+
+// TestFirstStart: what is bad from the first is never recorded as ready, with a
+// PORT, and without, where staying active is all that can be seen; nor what the
+// boot has started.
+func TestFirstStart(t *testing.T) {
+	for _, c := range []struct {
+		behave, unsteer string
+		port            bool
+		why             string // "" if it becomes ready
+	}{
+		{behave: "dies", port: true, why: "exited with status 3 while it was watched"},
+		{behave: "dies", why: "exited with status 3 while it was watched"},
+		{behave: "mute", port: true, why: "answers GET / with status 500"},
+		{behave: "mute", port: true, unsteer: "no BPF here", why: "answers GET / with status 500"},
+		{behave: "ok"},
+		{behave: "ok", port: true, unsteer: "no BPF here"},
+	} {
+		for _, boot := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.unsteer = c.unsteer
+				if lines := []string{"SYSTEMD_CLUSTER_WATCH_SEC=5", "BEHAVE=" + c.behave}; c.port {
+					w.env(append(lines, "SYSTEMD_CLUSTER_HEALTH_PATH=/")...)
+				} else {
+					w.portless(lines...)
+				}
+				began, do := time.Now(), (*Machine).Swap
+				if boot {
+					w.reboot()
+					do = (*Machine).Boot
+				}
+				err := do(w.machine(), t.Context(), "shop")
+				if c.why == "" {
+					if err != nil || current(t, w) != 1 {
+						t.Errorf("%+v, boot %v: the current generation is %d: %v", c, boot, current(t, w), err)
+					}
+					if took := time.Since(began); took < 5*time.Second {
+						t.Errorf("%+v, boot %v: ready after %v", c, boot, took)
+					}
+					return
+				}
+				if err == nil || !strings.Contains(err.Error(), c.why) || current(t, w) != 0 {
+					t.Errorf("%+v, boot %v: the current generation is %d: %v, want %q", c, boot, current(t, w), err, c.why)
+				}
+			})
+		}
+	}
 }
 
 func TestGone(t *testing.T) {
@@ -231,23 +305,72 @@ func TestDanglingStopsNothing(t *testing.T) {
 	})
 }
 
-// TestLookAgain: an edit during the rollout is rolled out too.
+// TestLookAgain: each edit during the run is rolled out too, but a run does not
+// go on for ever; and a .env that goes stops the app.
 func TestLookAgain(t *testing.T) {
+	for _, c := range []struct {
+		edits   int
+		removed bool
+		running string
+		why     string
+	}{
+		{edits: 1, running: "shop@5/3 shop@6/3"},
+		{edits: 3, running: "shop@9/5 shop@10/5"},
+		{edits: 1000, running: "shop@21/11 shop@22/11", why: "when it is at rest: app-rollout run shop"},
+		{removed: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t)
+			edits := 0
+			w.onCall = func(_ int, call string) error {
+				if odd := regexp.MustCompile(`^start shop@\d*[13579]\.`); odd.MatchString(call) && edits < c.edits {
+					edits++
+					w.env(fmt.Sprint("NEW=", edits))
+				}
+				if strings.HasPrefix(call, "start") && c.removed {
+					return os.RemoveAll(w.layout.Env("shop"))
+				}
+				return nil
+			}
+			err := w.machine().Swap(t.Context(), "shop")
+			if (err != nil) != (c.why != "") || err != nil && !strings.Contains(err.Error(), c.why) {
+				t.Errorf("%+v: Swap = %v", c, err)
+			}
+			got := strings.Fields(w.running())
+			slices.SortFunc(got, func(a, b string) int { return len(a) - len(b) })
+			if got := strings.Join(got, " "); got != c.running {
+				t.Errorf("%+v: %s run", c, got)
+			}
+		})
+	}
+}
+
+// TestStopping: once the system is going down, nothing is undone: systemd stops
+// everything, and the boot starts what is current.
+func TestStopping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := up(t)
-		edited := false
+		w.env("BEHAVE=late", "SYSTEMD_CLUSTER_READY_SEC=3")
+		var after []string
 		w.onCall = func(_ int, call string) error {
-			if strings.HasPrefix(call, "start") && !edited {
-				edited = true
-				w.env("NEW=1")
+			if w.stopping = w.stopping || strings.HasPrefix(call, "start "); w.stopping && !strings.HasPrefix(call, "start ") {
+				after = append(after, call)
 			}
 			return nil
 		}
-		if err := w.machine().Swap(t.Context(), "shop"); err != nil {
-			t.Fatal(err)
+		if err := w.machine().Swap(t.Context(), "shop"); err == nil {
+			t.Error("a rollout that ran into the end of the system went well")
 		}
-		if got, want := w.running(), "shop@5/3 shop@6/3"; got != want {
-			t.Fatalf("%s run, want %s", got, want)
+		if err := w.machine().Recover(t.Context(), "shop"); err != nil {
+			t.Error(err)
+		}
+		for _, call := range after {
+			if verb, _, _ := strings.Cut(call, " "); slices.Contains([]string{"stop", "restart", "reset-failed", "reload", "release"}, verb) {
+				t.Errorf("%s, when the system was stopping", call)
+			}
+		}
+		if current(t, w) != 1 {
+			t.Errorf("the current generation is %d", current(t, w))
 		}
 	})
 }
@@ -269,6 +392,11 @@ func TestUnsteered(t *testing.T) {
 		if got, want := w.running(), "shop@3/2 shop@4/2"; got != want {
 			t.Fatalf("%s run, want %s", got, want)
 		}
+		w.env("BEHAVE=mute", "SYSTEMD_CLUSTER_HEALTH_PATH=/")
+		if err := w.machine().Swap(t.Context(), "shop"); err == nil || !strings.Contains(err.Error(), "answers GET / with status 500") {
+			t.Errorf("Swap = %v", err)
+		}
+		w.clean(t)
 	})
 }
 

@@ -39,15 +39,22 @@ func (m *Machine) swap(ctx context.Context, app string) error {
 	return m.swapTo(ctx, app, spec)
 }
 
-// swapTo rolls out what the .env asked for when it was read, and once more if
-// that has changed meanwhile: a start of the service while it runs is merged
-// into the run by systemd, so what was asked for by it is done here.
+// mostAgain bounds how often one run follows a .env that is changed again and
+// again.
+const mostAgain = 10
+
+// swapTo rolls out what the .env asked for when it was read, and once more as
+// long as that has changed meanwhile: a start of the service while it runs is
+// merged into the run by systemd, so what was asked for by it is done here.
 func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) error {
-	for range 2 {
+	for range mostAgain {
 		if err := m.rollout(ctx, app, spec); err != nil {
 			return err
 		}
 		again, err := m.Layout.Read(app)
+		if errors.Is(err, fs.ErrNotExist) {
+			return m.remove(ctx, app)
+		}
 		if err != nil {
 			return fmt.Errorf("the .env was changed during the rollout: %w", err)
 		}
@@ -57,7 +64,7 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 		m.Report(Event{App: app, Step: "again", Text: "the .env was changed during the rollout"})
 		spec = again
 	}
-	return nil
+	return fmt.Errorf("the .env was changed during each of %d rollouts, and asks for something else again; when it is at rest: app-rollout run %s", mostAgain, app)
 }
 
 // rollout freezes what the .env asks for and replaces by it what runs.

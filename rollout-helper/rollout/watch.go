@@ -22,7 +22,8 @@ func (r *rollout) watch(ctx context.Context) error {
 		}
 		_, fresh := r.split(us)
 		for _, u := range fresh {
-			if !u.Up() || u.Restarts > 0 {
+			// At boot it may have been restarted before it was ready.
+			if !u.Up() || u.Restarts > 0 && !r.patient {
 				return &Failure{u.Name, ended(u) + " while it was watched"}
 			}
 			if u.Invocation != r.runs[u.Name] {

@@ -28,7 +28,7 @@ func (w *world) Listeners() ([]sockets.Listener, error) {
 	}
 	var ls []sockets.Listener
 	for name, u := range w.units {
-		if u.Active != "active" || u.behave == "deaf" {
+		if u.Active != "active" || u.behave == "deaf" || u.behave == "closes" && time.Since(u.started) > 500*time.Millisecond {
 			continue
 		}
 		address := "0.0.0.0:3000"
@@ -85,11 +85,29 @@ func (w *world) Ask(_ context.Context, _ string, u systemd.Unit, _ int, _ string
 	if err := w.call("ask %s", u.Name); err != nil {
 		return err
 	}
-	if w.units[u.Name].behave == "mute" {
+	return w.answer(u.Name)
+}
+
+// answer is a unit's to whoever asks it.
+func (w *world) answer(name string) error {
+	u := w.units[name]
+	switch {
+	case u.behave == "mute",
+		u.behave == "warms" && time.Since(u.started) < 2*time.Second,
+		u.behave == "sours" && time.Since(u.started) > 500*time.Millisecond:
 		return errors.New("answers GET / with status 500")
 	}
-	w.units[u.Name].proved = true
+	u.proved = true
 	return nil
+}
+
+func (w *world) Reach(_ context.Context, u systemd.Unit, _ int, _ string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("reach %s", u.Name); err != nil {
+		return err
+	}
+	return w.answer(u.Name)
 }
 
 func (w *world) Release(string, []systemd.Unit) error {

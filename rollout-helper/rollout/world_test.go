@@ -161,7 +161,13 @@ func (w *world) machine() *Machine {
 // env writes the .env of the app shop.
 func (w *world) env(lines ...string) {
 	w.t.Helper()
-	text := "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=3000\nSYSTEMD_USER=shop\n" + strings.Join(lines, "\n") + "\n"
+	w.portless(append([]string{"PORT=3000"}, lines...)...)
+}
+
+// portless does so without a PORT.
+func (w *world) portless(lines ...string) {
+	w.t.Helper()
+	text := "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\nSYSTEMD_USER=shop\n" + strings.Join(lines, "\n") + "\n"
 	if err := os.WriteFile(w.layout.Env("shop"), []byte(text), 0o644); err != nil {
 		w.t.Fatal(err)
 	}

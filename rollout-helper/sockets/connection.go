@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"net"
 	"net/netip"
 	"time"
 )
@@ -107,6 +108,23 @@ func (c Connection) Owed() bool {
 		return c.LastReceived < quiet
 	}
 	return c.LastReceived < c.LastSent
+}
+
+// arrival is how long the last packet of a handshake may take from here to a
+// server on the same machine.
+const arrival = 20 * time.Millisecond
+
+// Server returns the control group of the listener that took a connection of
+// ours to this machine. It is false for one that the server has closed by now, or
+// that waits for data before it counts as made (TCP_DEFER_ACCEPT).
+func Server(conn net.Conn) (cgroup uint64, found bool, err error) {
+	ours := conn.LocalAddr().(*net.TCPAddr).AddrPort()
+	theirs := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	for deadline := time.Now().Add(arrival); ; time.Sleep(time.Millisecond) {
+		if cgroup, found, err = Owner(theirs, ours); err != nil || found || time.Now().After(deadline) {
+			return cgroup, found, err
+		}
+	}
 }
 
 // Owner returns the control group of the listener that took the connection, as

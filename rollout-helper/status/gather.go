@@ -70,7 +70,7 @@ func (e Eyes) machine() Machine {
 
 // underWay are the rollout services that run now, by the app, "" for all.
 func (e Eyes) underWay(ctx context.Context) (map[string]*UnderWay, error) {
-	us, err := e.Systemd.Units(ctx, "app-rollout.service", "app-rollout-boot.service", "app-rollout@*.service")
+	us, err := e.Systemd.Units(ctx, "app-rollout.service", "app-rollout-boot.service", "app-rollout@*.service", "app-rollout-rollback@*.service")
 	if err != nil {
 		return nil, err
 	}
@@ -79,10 +79,7 @@ func (e Eyes) underWay(ctx context.Context) (map[string]*UnderWay, error) {
 		if u.Active != "activating" && u.Active != "deactivating" {
 			continue
 		}
-		app := ""
-		if name, ok := strings.CutPrefix(u.Name, "app-rollout@"); ok {
-			app = strings.TrimSuffix(name, ".service")
-		}
+		_, app, _ := strings.Cut(strings.TrimSuffix(u.Name, ".service"), "@")
 		runs[app] = &UnderWay{Service: u.Name, Since: u.Since, Says: u.Status}
 	}
 	return runs, nil
@@ -165,12 +162,7 @@ func (e Eyes) stored(a *App, store units.Store, current *units.Generation, hide 
 		last = rejected
 	}
 	if last != nil && last.Rollout != nil {
-		r := last.Rollout
-		a.Last = &Rollout{
-			Generation: last.Number, Result: r.Result, Reason: r.Reason, Started: r.Started, Seconds: r.Seconds,
-			Traffic: r.Rung, TrafficWhy: r.RungWhy, Drained: r.Drained, Cut: r.Cut,
-			MigrateFailed: r.MigrateFailed, ListenDrops: r.ListenDrops,
-		}
+		a.Last = &Rollout{last.Number, *last.Rollout}
 	}
 }
 

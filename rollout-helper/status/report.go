@@ -3,7 +3,11 @@
 // user who asks may not see instead of failing.
 package status
 
-import "time"
+import (
+	"time"
+
+	"app-rollout/units"
+)
 
 // Version is that of the schema below. It grows when a field changes its
 // meaning or goes; new fields may come at any time. The schema is described in
@@ -72,18 +76,8 @@ type Asked struct {
 
 // Rollout is the newest that ended.
 type Rollout struct {
-	Generation int       `json:"generation"`
-	Result     string    `json:"result"` // "ready" or "failed"
-	Reason     string    `json:"reason,omitempty"`
-	Started    time.Time `json:"started"`
-	Seconds    float64   `json:"seconds"`
-	Traffic    string    `json:"traffic"` // "steered", "migrated" or "plain"
-	TrafficWhy string    `json:"traffic_reason,omitempty"`
-	Drained    int       `json:"drained"`
-	Cut        int       `json:"cut"`
-	// The kernel's counters while it lasted, of the whole machine.
-	MigrateFailed uint64 `json:"migrate_failed"`
-	ListenDrops   uint64 `json:"listen_drops"`
+	Generation int `json:"generation"`
+	units.Record
 }
 
 // UnderWay is a run that has not ended.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"syscall"
-	"time"
 
 	"app-rollout/rollout-helper/sockets"
 
@@ -79,7 +78,7 @@ func (s *Steering) dial(ctx context.Context, id sockets.Group, ids map[uint64]bo
 	}
 	remove := func() {}
 	defer func() { remove() }()
-	target := target(id)
+	target := Target(id)
 	dialer := net.Dialer{
 		KeepAlive: -1,
 		// Binding here, not by LocalAddr, tells the port before the connection
@@ -111,8 +110,8 @@ func (s *Steering) dial(ctx context.Context, id sockets.Group, ids map[uint64]bo
 	return conn, nil
 }
 
-// target is the address to dial to reach a group from this machine.
-func target(id sockets.Group) netip.AddrPort {
+// Target is the address to dial to reach a group from this machine.
+func Target(id sockets.Group) netip.AddrPort {
 	address := id.Addr.Addr().Unmap()
 	switch {
 	case address == netip.IPv4Unspecified():
@@ -170,19 +169,10 @@ func (s *Steering) rule(id sockets.Group, ids map[uint64]bool, client netip.Addr
 	}, nil
 }
 
-// verify asks the kernel whose the connection is. One that the server has closed
-// by now, or that waits for data before it counts as made (TCP_DEFER_ACCEPT),
-// has no owner to ask for; there the program's word stands.
+// verify asks the kernel whose the connection is. Where it cannot tell, the
+// program's word stands.
 func verify(conn net.Conn, ids map[uint64]bool) error {
-	ours := conn.LocalAddr().(*net.TCPAddr).AddrPort()
-	theirs := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	// The last packet of the handshake may be on its way to the server.
-	deadline := time.Now().Add(20 * time.Millisecond)
-	owner, found, err := sockets.Owner(theirs, ours)
-	for err == nil && !found && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-		owner, found, err = sockets.Owner(theirs, ours)
-	}
+	owner, found, err := sockets.Server(conn)
 	if err != nil {
 		return err
 	}
@@ -191,7 +181,7 @@ func verify(conn net.Conn, ids map[uint64]bool) error {
 		if !ok {
 			name = "a control group that is gone"
 		}
-		return fmt.Errorf("%s answered on %s in its place", name, theirs)
+		return fmt.Errorf("%s answered on %s in its place", name, conn.RemoteAddr())
 	}
 	return nil
 }

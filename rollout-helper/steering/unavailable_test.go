@@ -119,11 +119,11 @@ func TestTarget(t *testing.T) {
 		{"[2001:db8::1]:80", "[2001:db8::1]:80"},
 		{"[::ffff:192.0.2.1]:80", "192.0.2.1:80"},
 	} {
-		if got := target(sockets.Group{Addr: addrPort(test.group)}); got.String() != test.want {
+		if got := Target(sockets.Group{Addr: addrPort(test.group)}); got.String() != test.want {
 			t.Errorf("%s is dialled at %s, want %s", test.group, got, test.want)
 		}
 	}
-	if got := target(sockets.Group{Addr: addrPort("[::]:80"), V6Only: true}); got.String() != "[::1]:80" {
+	if got := Target(sockets.Group{Addr: addrPort("[::]:80"), V6Only: true}); got.String() != "[::1]:80" {
 		t.Errorf("[::] is dialled at %s", got)
 	}
 }

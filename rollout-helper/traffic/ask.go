@@ -7,21 +7,19 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"app-rollout/rollout-helper/sockets"
-	"app-rollout/rollout-helper/steering"
 )
 
-// ask asks one unit in every steered group of the port that it listens in.
-func ask(ctx context.Context, s *steering.Steering, unit string, own []sockets.Group, port int, path string) error {
-	for _, group := range s.Groups() {
-		if !slices.Contains(own, group) || port != 0 && int(group.Addr.Port()) != port {
+// ask asks in those of the groups that are on the port (0: in all).
+func ask(ctx context.Context, groups []sockets.Group, dial func(context.Context, sockets.Group) (net.Conn, error), port int, path string) error {
+	for _, group := range groups {
+		if port != 0 && int(group.Addr.Port()) != port {
 			continue
 		}
-		dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Dial(ctx, group, unit) }
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, group) }
 		if path == "" {
 			conn, err := dial(ctx, "", "")
 			if err != nil {

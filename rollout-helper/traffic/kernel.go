@@ -4,8 +4,11 @@ package traffic
 
 import (
 	"context"
+	"errors"
+	"net"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -171,14 +174,49 @@ func (k *Kernel) Counters() sockets.Counters {
 	return c
 }
 
-// Ask makes one connection to one unit, on each shared group of the port (0: of
-// any port), and one HTTP request there if there is a path.
+// Ask makes one connection to one unit, on each steered group of the port (0:
+// of any port), and one HTTP request there if there is a path.
 func (k *Kernel) Ask(ctx context.Context, app string, u systemd.Unit, port int, path string) error {
 	own, err := groups([]systemd.Unit{u})
 	if err != nil {
 		return err
 	}
-	return ask(ctx, &k.app(app).steering, u.ControlGroup, own, port, path)
+	s := &k.app(app).steering
+	steered := slices.DeleteFunc(s.Groups(), func(g sockets.Group) bool { return !slices.Contains(own, g) })
+	return ask(ctx, steered, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
+		return s.Dial(ctx, g, u.ControlGroup)
+	}, port, path)
+}
+
+// Reach is Ask without steering: it connects until the kernel picks a listener
+// of the unit's; the others get connections on which nothing is asked. Where the
+// kernel cannot tell whose a connection is, whoever has it answers.
+func (k *Kernel) Reach(ctx context.Context, u systemd.Unit, port int, path string) error {
+	own, err := groups([]systemd.Unit{u})
+	if err != nil {
+		return err
+	}
+	ids, err := k.Cgroups(u)
+	if err != nil {
+		return err
+	}
+	dialer := net.Dialer{KeepAlive: -1}
+	return ask(ctx, own, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
+		for {
+			conn, err := dialer.DialContext(ctx, "tcp", steering.Target(g).String())
+			if err != nil {
+				return nil, err
+			}
+			owner, found, err := sockets.Server(conn)
+			if err == nil && (!found || ids[owner]) {
+				return conn, nil
+			}
+			conn.Close()
+			if err := errors.Join(err, ctx.Err()); err != nil {
+				return nil, err
+			}
+		}
+	}, port, path)
 }
 
 // paths are the control groups of those units that have one.

@@ -23,6 +23,7 @@
 //
 // GET /?delay=5s delays that one answer. GET /env?NAME answers with the value
 // of a variable. GET /health answers with HEALTH (a status, default STATUS).
+// GET /use?N uses up N MiB more before it answers.
 package main
 
 import (
@@ -33,6 +34,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -126,6 +128,16 @@ func handler() http.Handler {
 			return
 		}
 		fmt.Fprintln(w, os.Getenv(name))
+	})
+	mux.HandleFunc("/use", func(w http.ResponseWriter, r *http.Request) {
+		mib, err := strconv.Atoi(r.URL.RawQuery)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		hog := use(mib)
+		fmt.Fprint(w, answer)
+		runtime.KeepAlive(hog)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if n := requests.Add(1); exitOn > 0 && n >= exitOn {

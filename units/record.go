@@ -1,0 +1,59 @@
+package units
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Record says how a rollout went: its receipt.
+type Record struct {
+	Started time.Time `json:"started"`
+	Seconds float64   `json:"seconds"`
+	Result  string    `json:"result"` // "ready" or "failed"
+	Reason  string    `json:"reason,omitempty"`
+	Rung    string    `json:"traffic"` // "steered", "migrated" or "plain"
+	RungWhy string    `json:"traffic_reason,omitempty"`
+	Drained int       `json:"drained"` // connections that ended within the drain time
+	Cut     int       `json:"cut"`     // connections still busy when it had passed
+	// The kernel's own counters, whole machine, by how much they grew.
+	Migrated       uint64 `json:"migrated"`
+	MigrateFailed  uint64 `json:"migrate_failed"`
+	ListenDrops    uint64 `json:"listen_drops"`
+	ListenOverflow uint64 `json:"listen_overflows"`
+	Steps          []Step `json:"steps,omitempty"` // none: the boot started it
+}
+
+// Step is one step of a rollout and how long it took.
+type Step struct {
+	Name         string  `json:"step"`
+	Milliseconds float64 `json:"ms"`
+}
+
+// Connections says what became of the connections; of the kernel's counters,
+// which are not the app's alone, only what grew.
+func (r *Record) Connections() string {
+	text, whose := fmt.Sprintf("%d connections drained, %d cut", r.Drained, r.Cut), ""
+	for _, c := range []struct {
+		n    uint64
+		what string
+	}{{r.Migrated, "migrated"}, {r.MigrateFailed, "not migrated"}, {r.ListenDrops, "dropped"}} {
+		if c.n > 0 {
+			text += fmt.Sprintf(", %d %s", c.n, c.what)
+			whose = " (of the whole machine)"
+		}
+	}
+	return text + whose
+}
+
+// Took says how long each step took: "hold 2, start 41, ready 180 ms".
+func (r *Record) Took() string {
+	if len(r.Steps) == 0 {
+		return ""
+	}
+	var steps []string
+	for _, s := range r.Steps {
+		steps = append(steps, fmt.Sprintf("%s %.0f", s.Name, s.Milliseconds))
+	}
+	return strings.Join(steps, ", ") + " ms"
+}
