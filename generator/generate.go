@@ -32,7 +32,6 @@ type generation struct {
 	layout units.Layout
 	out    string // absolute
 	say    func(level, error)
-	timer  *time.Timer // gives up
 
 	mu     sync.Mutex
 	failed bool
@@ -40,8 +39,9 @@ type generation struct {
 	wrong  map[string][]error // what is wrong with an app, until it is said
 }
 
-// run generates everything and reports whether all went well.
-func (g *generation) run() bool {
+// run generates everything and reports whether all went well. It calls copied
+// when the apps that were recorded are done.
+func (g *generation) run(copied func()) bool {
 	// The modes below are the modes of the files, whatever PID 1's umask is.
 	defer unix.Umask(unix.Umask(0))
 
@@ -85,7 +85,7 @@ func (g *generation) run() bool {
 		}
 		return 0, nil
 	})
-	g.timer.Reset(freshTime)
+	copied()
 	costly := g.each(fresh, func(app string) (later int, err error) {
 		src, err := g.source(app)
 		switch {
@@ -191,8 +191,11 @@ func (g *generation) giveUp() {
 	g.tell()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at := slices.Sorted(maps.Keys(g.under))
-	g.say(failure, fmt.Errorf("%s: gave up, since it takes too long, at %s; what comes after is not generated", units.EtcDir, strings.Join(at, ", ")))
+	at := ""
+	if len(g.under) > 0 {
+		at = " at " + strings.Join(slices.Sorted(maps.Keys(g.under)), ", ")
+	}
+	g.say(failure, fmt.Errorf("%s: gave up%s, since it takes too long; what comes after is not generated; see app-rollout check", units.EtcDir, at))
 }
 
 // source reads an app's .env; nil if it is gone since it was listed.

@@ -21,13 +21,27 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// rootEnv makes this test program the generator, with another root.
-const rootEnv = "APP_ROLLOUT_TEST_ROOT"
+// rootEnv makes this test program the generator, with another root; the other
+// two give it other limits.
+const (
+	rootEnv     = "APP_ROLLOUT_TEST_ROOT"
+	recordedEnv = "APP_ROLLOUT_TEST_RECORDED"
+	freshEnv    = "APP_ROLLOUT_TEST_FRESH"
+)
 
 func TestMain(m *testing.M) {
 	units.ParserMain()
 	if root := os.Getenv(rootEnv); root != "" {
-		os.Exit(generate(units.Layout{Root: root}, os.Args[1:]))
+		limits := usual
+		for name, limit := range map[string]*time.Duration{recordedEnv: &limits.recorded, freshEnv: &limits.fresh} {
+			if text := os.Getenv(name); text != "" {
+				var err error
+				if *limit, err = time.ParseDuration(text); err != nil {
+					panic(err)
+				}
+			}
+		}
+		os.Exit(generate(units.Layout{Root: root}, limits, os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }
@@ -245,9 +259,6 @@ func TestArguments(t *testing.T) {
 		for _, a := range c.args {
 			cmd.Args = append(cmd.Args, strings.Replace(a, "OUT", out, 1))
 		}
-		if len(cmd.Args) == 1 && c.status == 2 {
-			cmd.Args = append(cmd.Args[:1:1], []string{}...)
-		}
 		cmd.Env = append(cmd.Env, c.env)
 		cmd.Run()
 		entries, err := os.ReadDir(out)
@@ -314,10 +325,10 @@ func TestHostileNeighbours(t *testing.T) {
 	// good apps are there all the same, and it ends at the limit. What it costs
 	// in CPU time says how long it takes where there is none.
 	gaveUp := strings.Contains(r.stderr, "gave up")
-	if took > recordedTime+2*freshTime {
+	if took > usual.recorded+2*usual.fresh {
 		t.Errorf("took %s", took)
 	}
-	if r.cpu > 2*freshTime {
+	if r.cpu > 2*usual.fresh {
 		t.Errorf("used %s", r.cpu)
 	}
 	if r.status != 1 {
@@ -375,8 +386,110 @@ func TestUmaskAndTwoRuns(t *testing.T) {
 	}
 }
 
-// Two at once, and one that is killed at any moment: units are whole or not
-// there, and the next run puts everything right.
+// It ends at its own limits. What it has written by then is whole, and the apps
+// that have run before are all there if only the new ones take too long.
+func TestLimits(t *testing.T) {
+	var apps []string
+	for i := range 500 {
+		apps = append(apps, fmt.Sprintf("fresh%d", i))
+	}
+	root := fresh(t, apps...)
+	for _, app := range []string{"ancient", "old", "zoo"} {
+		write(t, root, units.EtcDir+"/"+app+".env", good)
+		record(t, units.Layout{Root: root}, app)
+	}
+	// recorded is what there is of those that were recorded.
+	recorded := func(r result) string {
+		for _, pattern := range []string{"/.*", "/fresh*", "/" + wants + "/fresh*"} {
+			found, err := filepath.Glob(r.out + pattern)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range found {
+				os.RemoveAll(path)
+			}
+		}
+		return r.snapshot(t)
+	}
+	full := generator(t, root, freshEnv+"=10m")
+	whole(t, root, full.out)
+	if all, _ := filepath.Glob(full.out + "/*.service"); full.status != 0 || full.stderr != "" || len(all) != 503 {
+		t.Fatalf("without a limit: status %d, %d units, %s", full.status, len(all), full.stderr)
+	}
+	want := recorded(full)
+	for _, c := range []struct {
+		name, limit string
+		copied      bool
+	}{
+		{"recorded", recordedEnv + "=1ns", false},
+		{"fresh, at once", freshEnv + "=1ns", true},
+		{"fresh, somewhat later", freshEnv + "=5ms", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := generator(t, root, c.limit)
+			if r.status != 1 || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, units.EtcDir+": gave up") {
+				t.Errorf("status %d, said %q", r.status, r.stderr)
+			}
+			whole(t, root, r.out)
+			all, _ := filepath.Glob(r.out + "/*.service")
+			t.Logf("%d units", len(all))
+			if got := recorded(r); c.copied && got != want {
+				t.Error(difference(got, want))
+			}
+		})
+	}
+}
+
+// The page tells the limits.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile("../packaging/man/app-rollout-generator.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []time.Duration{usual.recorded, usual.fresh} {
+		if want := fmt.Sprintf("%g seconds", limit.Seconds()); !strings.Contains(string(text), want) {
+			t.Errorf("the page does not tell of %s", want)
+		}
+	}
+}
+
+// At whatever moment one is killed, units are whole or not there.
+func TestKilled(t *testing.T) {
+	var apps []string
+	for i := range 40 {
+		apps = append(apps, fmt.Sprintf("app%d", i))
+	}
+	root := fresh(t, apps...)
+	midway := 0
+	for delay, i := 100*time.Microsecond, 0; ; delay, i = delay+delay/16, i+1 {
+		out := t.TempDir()
+		c := command(root, out)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(delay)
+		c.Process.Signal([]os.Signal{syscall.SIGKILL, syscall.SIGTERM}[i%2])
+		err := c.Wait()
+		whole(t, root, out)
+		if err == nil {
+			break // it was done before
+		}
+		links, _ := filepath.Glob(out + "/" + wants + "/*")
+		if len(links) > 0 && len(links) < 2*len(apps) {
+			midway++
+		}
+		if delay > 30*time.Second {
+			t.Fatal("it does not end by itself")
+		}
+	}
+	t.Logf("caught %d times", midway)
+	if midway == 0 {
+		t.Error("it was never caught half-way: nothing is tested")
+	}
+}
+
+// Two at once, one of which is killed, leave units that are whole, and the next
+// run puts everything right.
 func TestKilledAndAtOnce(t *testing.T) {
 	root := fresh(t, "a", "b", "c", "d", "e")
 	want := generator(t, root).snapshot(t)
@@ -393,7 +506,7 @@ func TestKilledAndAtOnce(t *testing.T) {
 		if err := two.Wait(); err != nil {
 			t.Fatalf("the other one: %v", err)
 		}
-		whole(t, out)
+		whole(t, root, out)
 	}
 	// PID 1 empties the directory before a run; here leftovers are removed.
 	left, err := filepath.Glob(out + "/.*")
@@ -410,12 +523,16 @@ func TestKilledAndAtOnce(t *testing.T) {
 }
 
 // whole fails for a unit that is cut or a want that leads nowhere.
-func whole(t *testing.T, out string) {
+func whole(t *testing.T, root, out string) {
 	t.Helper()
 	found, _ := filepath.Glob(out + "/*.service")
 	for _, path := range found {
-		// What it was frozen as is written before it.
-		want, err1 := os.ReadFile(strings.TrimSuffix(path, "@.service") + ".generation/unit")
+		// It is a copy of what was frozen, now or when the app was rolled out.
+		app := strings.TrimSuffix(filepath.Base(path), "@.service")
+		want, err1 := os.ReadFile(filepath.Join(root, units.GenerationDir(app, 1), "unit"))
+		if err1 != nil {
+			want, err1 = os.ReadFile(filepath.Join(out, app+".generation", "unit"))
+		}
 		text, err2 := os.ReadFile(path)
 		if errors.Join(err1, err2) != nil || len(text) == 0 || string(text) != string(want) {
 			t.Errorf("%s is cut: %v %v", path, err1, err2)
@@ -436,16 +553,30 @@ func TestCannotWrite(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, out := range []string{file, file + "/x", "/proc/nothing"} {
+	locked := t.TempDir()
+	if err := os.Chmod(locked, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	for out, want := range map[string]string{file: "not a directory", file + "/x": "not a directory", "/proc/nothing": "no such file", locked: "permission denied"} {
 		c := command(root, out)
+		if out == locked && os.Getuid() == 0 {
+			// Root may write anywhere, so somebody else has to try.
+			for _, dir := range []string{filepath.Dir(root), filepath.Dir(out)} {
+				if err := os.Chmod(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		}
 		said, err := c.CombinedOutput()
-		if err == nil || c.ProcessState.ExitCode() != 1 || len(said) == 0 || strings.Contains(string(said), "goroutine") {
+		if err == nil || c.ProcessState.ExitCode() != 1 || !strings.Contains(string(said), want) || strings.Contains(string(said), "goroutine") {
 			t.Errorf("%s: %v %s", out, err, said)
 		}
 	}
 }
 
-// A full file system: exit status 1, and nothing is there in part.
+// A file system that is full or read-only: exit status 1, and nothing is there
+// in part.
 func TestNoSpace(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("left out: only root can mount a small file system")
@@ -456,8 +587,8 @@ func TestNoSpace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, size := range []string{"4k", "12k", "32k", "64k"} {
-		c := exec.Command("/bin/sh", "-c", `mount -t tmpfs -o size=`+size+` none "$1" && { "$2" "$1"; status=$?; cp -a "$1/." "$3"; exit $status; }`, "sh", out, exe, t.TempDir())
+	for _, option := range []string{"size=4k", "size=12k", "size=32k", "size=64k", "ro"} {
+		c := exec.Command("/bin/sh", "-c", `mount -t tmpfs -o `+option+` none "$1" && { "$2" "$1"; status=$?; cp -a "$1/." "$3"; exit $status; }`, "sh", out, exe, t.TempDir())
 		kept := c.Args[len(c.Args)-1]
 		c.Env = []string{rootEnv + "=" + root, "PATH=" + os.Getenv("PATH")}
 		c.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
@@ -465,10 +596,14 @@ func TestNoSpace(t *testing.T) {
 		if strings.Contains(string(said), "mount:") {
 			t.Skip("left out: no mounts here")
 		}
-		if err == nil || c.ProcessState.ExitCode() != 1 || strings.Contains(string(said), "goroutine") {
-			t.Errorf("%s: %v %s", size, err, said)
+		want := "no space left"
+		if option == "ro" {
+			want = "read-only file system"
 		}
-		whole(t, kept)
+		if err == nil || c.ProcessState.ExitCode() != 1 || !strings.Contains(string(said), want) || strings.Contains(string(said), "goroutine") {
+			t.Errorf("%s: %v %s", option, err, said)
+		}
+		whole(t, root, kept)
 	}
 }
 
@@ -518,6 +653,11 @@ func TestRecorded(t *testing.T) {
 		}, "shop@1.service shop@2.service", ""},
 		{"gone at boot", func(t *testing.T, root string) { os.Remove(root + env) }, "", ""},
 		{"gone at a reload", func(t *testing.T, root string) { os.Remove(root + env); live(t, root) }, "shop@5.service shop@6.service", ""},
+		{"nobody can say what is asked for", func(t *testing.T, root string) {
+			if err := errors.Join(os.RemoveAll(root+units.EtcDir), unix.Mkfifo(root+units.EtcDir, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}, "shop@1.service shop@2.service", "app-rollout-generator: /etc/app-rollout: is not a directory; move it away and create one\n"},
 		{"shadowed since", func(t *testing.T, root string) { write(t, root, "usr/lib/systemd/system/shop@.service", "") }, "",
 			"app-rollout-generator: /etc/app-rollout/shop.env: the app would have the name of a unit that is installed as /usr/lib/systemd/system/shop@.service; rename the file\n"},
 		{"damaged", func(t *testing.T, root string) {

@@ -44,7 +44,11 @@ func TestGiveUp(t *testing.T) {
 		under: map[string]bool{"slow": true}, wrong: map[string][]error{"bad": {errors.New("/etc/app-rollout/bad.env: is bad")}, "linked": {errors.New("/srv/x/.env: is bad")}},
 	}
 	g.giveUp()
-	want := "/etc/app-rollout/bad.env: is bad\nlinked: /srv/x/.env: is bad\n/etc/app-rollout: gave up, since it takes too long, at slow; what comes after is not generated"
+	delete(g.under, "slow")
+	g.giveUp()
+	want := "/etc/app-rollout/bad.env: is bad\nlinked: /srv/x/.env: is bad\n" +
+		"/etc/app-rollout: gave up at slow, since it takes too long; what comes after is not generated; see app-rollout check\n" +
+		"/etc/app-rollout: gave up, since it takes too long; what comes after is not generated; see app-rollout check"
 	if got := strings.Join(said, "\n"); got != want {
 		t.Errorf("said\n%s", got)
 	}

@@ -13,24 +13,26 @@ import (
 	"app-rollout/units"
 )
 
-// Two limits, after which it gives up. What it has written by then is whole,
-// and counts. systemd's own time-out is far too long: from 253 on it stops the
-// boot for good.
-const (
-	// recordedTime is for apps that have run before: only files of root's own
-	// are copied, and on a slow disk that must not leave one out.
-	recordedTime = 20 * time.Second
-	// freshTime is for .env files that are read for the first time.
-	freshTime = 1800 * time.Millisecond
-)
+// limits are the times after which it gives up. What it has written by then is
+// whole, and counts. systemd's own time-out is far too long: from 253 on it
+// stops the boot for good.
+type limits struct {
+	// recorded is for apps that have run before: only files of root's own are
+	// copied, and on a slow disk that must not leave one out.
+	recorded time.Duration
+	// fresh is for .env files that are read for the first time.
+	fresh time.Duration
+}
+
+var usual = limits{recorded: 20 * time.Second, fresh: 1800 * time.Millisecond}
 
 func main() {
 	units.ParserMain()
-	os.Exit(generate(units.Layout{}, os.Args[1:]))
+	os.Exit(generate(units.Layout{}, usual, os.Args[1:]))
 }
 
 // generate is the whole program; it returns the exit status.
-func generate(layout units.Layout, dirs []string) int {
+func generate(layout units.Layout, limits limits, dirs []string) int {
 	if len(dirs) != 1 && len(dirs) != 3 {
 		fmt.Fprintln(os.Stderr, "usage: app-rollout-generator NORMAL-DIR [EARLY-DIR LATE-DIR]")
 		return 2
@@ -47,11 +49,11 @@ func generate(layout units.Layout, dirs []string) int {
 		return 1
 	}
 	g := &generation{layout: layout, out: out, say: log.say, under: map[string]bool{}, wrong: map[string][]error{}}
-	g.timer = time.AfterFunc(recordedTime, func() {
+	timer := time.AfterFunc(limits.recorded, func() {
 		g.giveUp()
 		os.Exit(1)
 	})
-	if !g.run() {
+	if !g.run(func() { timer.Reset(limits.fresh) }) {
 		return 1
 	}
 	return 0

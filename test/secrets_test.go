@@ -4,6 +4,8 @@ package test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -159,8 +161,13 @@ func TestSyscalls(t *testing.T) {
 	}
 }
 
-// TestExposure: what systemd-analyze says of every default kind of unit.
+// TestExposure: what systemd-analyze says of every default kind of unit; and it
+// understands every setting, and the file that a rollout gives an instance.
 func TestExposure(t *testing.T) {
+	every, err := os.ReadFile(filepath.Join(machine.Root(), "units", "testdata", "every.env"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, release := range []string{"bookworm", "trixie"} {
 		t.Run(release, func(t *testing.T) {
 			t.Parallel()
@@ -173,12 +180,18 @@ func TestExposure(t *testing.T) {
 				m.Write(dir+"/.env", "SYSTEMD_EXEC_START=/usr/bin/true\nSYSTEMD_CLUSTER_MODE=1\nPORT=3000\n", 0o600)
 				m.Sh("chown alice:alice " + dir + "/.env; ln -s " + dir + "/.env /etc/app-rollout/" + app + ".env")
 			}
+			m.Sh("mkdir -p '/srv/a b' /srv/100%")
+			m.Write("/etc/app-rollout/every.env", string(every), 0o644)
 			m.Must("systemctl", "daemon-reload")
 			units := strings.Fields("dynamic.service low.service named.service cluster@1.service hers@1.service home@1.service")
-			r := m.Run(context.Background(), "systemd-analyze", append([]string{"--man=no", "--generators=yes", "verify"}, units...)...)
-			if r.Code != 0 || r.Out+r.Err != "" {
-				t.Errorf("systemd-analyze verify: status %d\n%s%s", r.Code, r.Out, r.Err)
+			verify := func(units ...string) {
+				t.Helper()
+				r := m.Run(context.Background(), "systemd-analyze", append([]string{"--man=no", "--generators=yes", "verify"}, units...)...)
+				if r.Code != 0 || r.Out+r.Err != "" {
+					t.Errorf("systemd-analyze verify: status %d\n%s%s", r.Code, r.Out, r.Err)
+				}
 			}
+			verify(append(units, "every@1.service")...)
 			for _, unit := range units {
 				path := m.Property(unit, "FragmentPath")
 				r := m.Run(context.Background(), "systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=20", path)
@@ -188,6 +201,13 @@ func TestExposure(t *testing.T) {
 				}
 				t.Log(unit, lines[len(lines)-1])
 			}
+
+			m.Write("/etc/app-rollout/pinned.env", "SYSTEMD_EXEC_START='/usr/bin/sleep infinity'\nSYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_WATCH_SEC=600\n", 0o644)
+			m.Must("systemctl", "start", "--no-block", "app-rollout@pinned.service")
+			m.Wait("the rollout to watch", 20*time.Second, func() bool {
+				return strings.Contains(m.Property("app-rollout@pinned.service", "StatusText"), "pinned: watching")
+			})
+			verify("/run/systemd/system/pinned@1.service")
 		})
 	}
 }

@@ -101,7 +101,7 @@ func (p *parsed) check(path string) error {
 	var all []error
 	refuse := func(line int, why string) { all = append(all, &Problem{Path: path, Line: line, Text: why}) }
 	if len(p.values) > maxVariables {
-		refuse(0, fmt.Sprintf("has more than %d variables", maxVariables))
+		refuse(0, fmt.Sprintf("has more than %d variables; keep the others in a file that the app reads itself", maxVariables))
 		return errors.Join(all...)
 	}
 	sum := 0

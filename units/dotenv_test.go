@@ -40,7 +40,7 @@ func TestParseRefuses(t *testing.T) {
 		{"line after a quoted value of several", "A='1\n2\n3'\nB-C=" + canary + "\n", "x.env:4: is not NAME=value; use single quotes around a value with spaces, quotes or several lines"},
 		{"CRLF keeps the lines", "A=1\r\n\r\nNOTIFY_SOCKET=" + canary + "\r\n", "x.env:3: NOTIFY_SOCKET is set by systemd for the app itself; remove it"},
 		{"reserved", "LISTEN_FDS=3\n", "x.env:1: LISTEN_FDS is set by systemd for the app itself; remove it"},
-		{"too many", many(maxVariables + 1), "x.env: has more than 1000 variables"},
+		{"too many", many(maxVariables + 1), "x.env: has more than 1000 variables; keep the others in a file that the app reads itself"},
 		{"too long", "A='" + long + "'\nB=$A$A$A\n", "x.env:2: B is longer than 131071 bytes; keep it in a file of its own"},
 		{"too much in sum", "A='" + long + "'\n" + strings.Repeat("", 0) + sums(), "x.env: has variables of more than 1 MiB in all; keep large values in files of their own"},
 		{"bomb", bomb(6), "x.env: has variables that grow too large when they are replaced in one another; use single quotes around values with a $"},
@@ -55,6 +55,17 @@ func TestParseRefuses(t *testing.T) {
 				t.Error("a value stands in the message")
 			}
 		})
+	}
+	// Every name that a service gets from systemd itself and an .env must
+	// not set (systemd.exec(5), "Environment Variables Set or Propagated").
+	for _, name := range []string{"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES",
+		"WATCHDOG_PID", "WATCHDOG_USEC", "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID", "MANAGERPID", "MANAGERPIDFDID", "SYSTEMD_EXEC_PID",
+		"CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY",
+		"MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "FDSTORE", "SYSTEMD_INSTANCE"} {
+		_, err := parse("x.env", []byte("A=1\n"+name+"="+canary+"\n"))
+		if got, want := strings.Join(lines(err), "\n"), "x.env:2: "+name+" is set by systemd for the app itself; remove it"; got != want {
+			t.Errorf("error is\n%s\nwant\n%s", got, want)
+		}
 	}
 }
 
@@ -120,6 +131,24 @@ func TestParseApart(t *testing.T) {
 	}
 	if took := time.Since(began); took > 2*parserTime {
 		t.Errorf("took %s", took)
+	}
+}
+
+// The child's memory is bounded: values that grow beyond it on the way are
+// refused, though little is left of them in the end and no time is over.
+func TestParserMemory(t *testing.T) {
+	grows := func(levels int) []byte {
+		text := bomb(levels)
+		for i := range levels + 1 {
+			text += fmt.Sprintf("A%d=\n", i)
+		}
+		return []byte(text)
+	}
+	if values, err := parseApart(grows(4)); err != nil || len(values) != 5 { // 0.1 MB
+		t.Errorf("%d values, %v", len(values), err)
+	}
+	if _, err := parseApart(grows(7)); err == nil { // more than 100 MB
+		t.Error("the child took more memory than it may")
 	}
 }
 

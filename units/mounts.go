@@ -2,6 +2,7 @@ package units
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,4 +61,48 @@ func mayHang(id uint64) string {
 
 func hangs(fs string) bool {
 	return strings.HasPrefix(fs, "fuse") || slices.Contains(hanging, fs)
+}
+
+// awaited says whether a directory is to lie on a file system that is not
+// mounted: one that /etc/fstab or a mount unit names. At boot the generators run
+// before most are mounted (systemd.generator(7)), and what lies below a mount
+// point until then is empty, or is what was there before it became one.
+func (l Layout) awaited(dir string) bool {
+	// The mount point is the fifth field of the one table and the second of the
+	// other: proc_pid_mountinfo(5), fstab(5).
+	mounted, asked := l.column("/proc/self/mountinfo", 4), l.column("/etc/fstab", 1)
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if slices.Contains(mounted, dir) {
+			return false
+		}
+		if slices.Contains(asked, dir) || slices.ContainsFunc(unitDirs, func(in string) bool {
+			// A link may mask it: systemd.unit(5).
+			info, err := os.Stat(l.Path(in + "/" + mountUnit(dir)))
+			return err == nil && info.Mode().IsRegular()
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// column is one field of each line of a table, as a path.
+func (l Layout) column(table string, n int) []string {
+	data, err := os.ReadFile(l.Path(table))
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) > n && !strings.HasPrefix(f[0], "#") {
+			all = append(all, filepath.Clean(f[n]))
+		}
+	}
+	return all
+}
+
+// mountUnit is the name of the unit that mounts something at a path without odd
+// characters (systemd.unit(5), "string escaping for inclusion in unit names").
+func mountUnit(path string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(strings.TrimPrefix(path, "/"), "-", `\x2d`), "/", "-") + ".mount"
 }

@@ -63,14 +63,17 @@ func AppNames(l Layout) (names []string, problems []*Problem, err error) {
 		return nil, nil, err
 	}
 	defer at.close()
+	if !at.isDir() {
+		return nil, nil, &Problem{Path: EtcDir, Text: "is not a directory; move it away and create one"}
+	}
 	dir, err := os.Open(at.reopenPath())
 	if err != nil {
-		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + reason(err)}
+		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + trouble(err)}
 	}
 	defer dir.Close()
 	all, err := dir.Readdirnames(-1)
 	if err != nil {
-		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + reason(err)}
+		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + trouble(err)}
 	}
 	slices.Sort(all)
 	for _, name := range all {

@@ -1,6 +1,10 @@
 package units
 
-import "strconv"
+import (
+	"cmp"
+	"slices"
+	"strconv"
+)
 
 // Problem is one line for a person: where, what is wrong, and what to do. It
 // never holds a value from an .env.
@@ -18,4 +22,10 @@ func (p *Problem) Error() string {
 		return p.Path + ": " + p.Text
 	}
 	return p.Path + ":" + strconv.Itoa(p.Line) + ": " + p.Text
+}
+
+// byLine sorts problems of one file, those of the whole file first.
+func byLine(problems []*Problem) []*Problem {
+	slices.SortStableFunc(problems, func(a, b *Problem) int { return cmp.Compare(a.Line, b.Line) })
+	return problems
 }

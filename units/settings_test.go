@@ -94,7 +94,7 @@ func TestBadSettings(t *testing.T) {
 		{"SYSTEMD_USER=-x", 0, "SYSTEMD_USER must be the name or number of a user"},
 		{"SYSTEMD_WORKING_DIRECTORY=data", 0, "SYSTEMD_WORKING_DIRECTORY must be an absolute path"},
 		{"SYSTEMD_WORKING_DIRECTORY=~", 0, "SYSTEMD_WORKING_DIRECTORY must be an absolute path"},
-		{"SYSTEMD_WORKING_DIRECTORY=/srv/gone", 0, "SYSTEMD_WORKING_DIRECTORY cannot be used: /srv/gone is not there"},
+		{"SYSTEMD_WORKING_DIRECTORY=/srv/gone", 0, "SYSTEMD_WORKING_DIRECTORY cannot be used: /srv/gone is not there; create it or correct the path"},
 		{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/plain", 0, "SYSTEMD_WORKING_DIRECTORY must be a directory"},
 		{"SYSTEMD_WORKING_DIRECTORY=/srv/other", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another, root must own the .env"},
 		{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/out", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another, root must own the .env"},
@@ -102,7 +102,7 @@ func TestBadSettings(t *testing.T) {
 		{"SYSTEMD_READ_WRITE_PATHS=/etc", alice, "SYSTEMD_READ_WRITE_PATHS must lie inside /srv/shop, the directory of the real .env; for another, root must own the .env"},
 		{"SYSTEMD_READ_WRITE_PATHS=/", 0, "SYSTEMD_READ_WRITE_PATHS must not be /, which would undo the sandbox"},
 		{"SYSTEMD_READ_WRITE_PATHS=-/srv/shop/data", 0, "SYSTEMD_READ_WRITE_PATHS must be absolute paths, or begin with ./ for the working directory"},
-		{"SYSTEMD_READ_WRITE_PATHS='/srv/shop/data /srv/gone'", 0, "SYSTEMD_READ_WRITE_PATHS cannot be used: /srv/gone is not there"},
+		{"SYSTEMD_READ_WRITE_PATHS='/srv/shop/data /srv/gone'", 0, "SYSTEMD_READ_WRITE_PATHS cannot be used: /srv/gone is not there; create it or correct the path"},
 
 		{"SYSTEMD_READ_WRITE_PATHS='" + strings.Repeat("./data ", 65) + "x'", alice, "SYSTEMD_READ_WRITE_PATHS must be 64 paths at most; name a directory above them"},
 		{"SYSTEMD_USER=4294967295", 0, "SYSTEMD_USER must be the name or number of a user"},
@@ -170,11 +170,16 @@ func TestBadSettings(t *testing.T) {
 	}
 }
 
-// All that is wrong is said at once, in the order of the table.
+// All that is wrong is said at once, in the order of the lines.
 func TestAllProblemsAtOnce(t *testing.T) {
-	_, err := ask(shopTree(t), alice, "SYSTEMD_X=1\nPORT=80\nSYSTEMD_CLUSTER_NODES=0\nSYSTEMD_GROUP=x\n")
-	if n := len(lines(err)); n != 5 {
-		t.Errorf("%d problems:\n%s", n, err)
+	_, err := ask(shopTree(t), alice, "SYSTEMD_GROUP=x\nPORT=80\nSYSTEMD_X=1\nSYSTEMD_CLUSTER_NODES=0\nSYSTEMD_CLUSTER_HEALTH_PATH=/up\n")
+	var got []string
+	for _, line := range lines(err) {
+		where, _, _ := strings.Cut(line, " ")
+		got = append(got, strings.TrimPrefix(where, "/srv/shop/.env:"))
+	}
+	if want := []string{"", "1:", "2:", "3:", "4:", "5:"}; !slices.Equal(got, want) {
+		t.Errorf("at %q, not %q:\n%s", got, want, err)
 	}
 }
 
@@ -186,7 +191,7 @@ func TestGoodSettings(t *testing.T) {
 	for _, c := range []struct {
 		line string
 		uid  int
-		want string // lines of the unit, separated by |
+		want string // lines of the unit, separated by |; a ! before one that must not begin like this
 	}{
 		{"SYSTEMD_CLUSTER_MODE=1", 0, "Description=shop (instance %i)|Environment=SYSTEMD_INSTANCE=%i"},
 		{"", 0, "Description=shop|Environment=SYSTEMD_INSTANCE=0|User=ar-shop|DynamicUser=yes|Type=exec|Restart=always|RestartSec=5000ms|TimeoutStopSec=30000ms|KillSignal=SIGTERM|CapabilityBoundingSet="},
@@ -205,6 +210,7 @@ func TestGoodSettings(t *testing.T) {
 		{"SYSTEMD_EXEC_START=./bin/app x", 0, "ExecStart=/srv/shop/bin/app x"},
 		{"SYSTEMD_EXEC_START=./venv/python -m app", 0, "ExecStart=/srv/shop/venv/python -m app"},
 		{"PORT=80", 0, "AmbientCapabilities=CAP_NET_BIND_SERVICE|CapabilityBoundingSet=CAP_NET_BIND_SERVICE"},
+		{"PORT=8080\nSYSTEMD_CLUSTER_REUSE_PORT=0", 0, "!Slice=|!AmbientCapabilities="},
 		{"SYSTEMD_DESCRIPTION='100% ours %i'", 0, "Description=100%% ours %%i"},
 		{"SYSTEMD_TYPE=notify", 0, "Type=notify|NotifyAccess=main|TimeoutStartSec=90s"},
 		{"SYSTEMD_TYPE=notify\nSYSTEMD_CLUSTER_READY_SEC=300s", 0, "TimeoutStartSec=310s"},
@@ -251,7 +257,11 @@ func TestGoodSettings(t *testing.T) {
 		}
 		have := strings.Split(s.Unit("/var/lib/app-rollout/shop/generations/1"), "\n")
 		for want := range strings.SplitSeq(c.want, "|") {
-			if !slices.Contains(have, want) {
+			if unwanted, not := strings.CutPrefix(want, "!"); not {
+				if strings.Contains(strings.Join(have, "\n"), "\n"+unwanted) {
+					t.Errorf("%s: %s in\n%s", c.line, unwanted, strings.Join(have, "\n"))
+				}
+			} else if !slices.Contains(have, want) {
 				t.Errorf("%s: no %s in\n%s", c.line, want, strings.Join(have, "\n"))
 			}
 		}
@@ -376,6 +386,9 @@ func TestWarnings(t *testing.T) {
 		if !strings.Contains(all, want) {
 			t.Errorf("no %s in\n%s", want, all)
 		}
+	}
+	if !slices.IsSortedFunc(s.Warnings, func(a, b *Problem) int { return a.Line - b.Line }) {
+		t.Errorf("not in the order of the lines:\n%s", all)
 	}
 	if strings.Contains(all, canary) {
 		t.Error("a value stands in a warning")

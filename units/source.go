@@ -69,11 +69,11 @@ func (l Layout) readSource(app string, w *walked) (*Source, error) {
 	// What is checked is the file that is read: the descriptor is the same.
 	fd, err := unix.Open(w.reopenPath(), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, refuse("cannot be read: " + reason(err))
+		return nil, refuse("cannot be read: " + trouble(err))
 	}
 	defer unix.Close(fd)
 	if err := unix.Fstat(fd, &w.stat); err != nil {
-		return nil, refuse("cannot be read: " + reason(err))
+		return nil, refuse("cannot be read: " + trouble(err))
 	}
 	accounts := l.accounts()
 	if err := w.guard(accounts, w.stat.Uid); err != nil {
@@ -106,7 +106,7 @@ func readAtMost(fd int, size int64) ([]byte, error) {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
-			return nil, errors.New("cannot be read: " + reason(err))
+			return nil, errors.New("cannot be read: " + trouble(err))
 		case n == 0:
 			return append([]byte(nil), text...), nil
 		}

@@ -148,15 +148,16 @@ func TestReadSourceOddFiles(t *testing.T) {
 	}{
 		{name: "gone", err: "open /etc/app-rollout/shop.env: file does not exist", missing: true},
 		{name: "dangling", files: map[string]string{name: "-> /srv/gone/.env"},
-			err: name + ": leads to /srv, which is not there"},
+			err: name + ": leads to /srv, which is not there; create it or correct the path"},
 		{name: "a dangling link in /etc/app-rollout", files: map[string]string{name: "-> other.env"},
-			err: name + ": leads to /etc/app-rollout/other.env, which is not there"},
+			err: name + ": leads to /etc/app-rollout/other.env, which is not there; create it or correct the path"},
 		{name: "a loop", files: map[string]string{name: "-> shop.env"},
 			err: name + ": leads through more than 40 links; point it to the real place"},
 		{name: "a directory", make: func(p string) error { return os.Mkdir(p, 0o755) },
 			err: name + ": is a directory; an .env must be a regular file"},
 		{name: "a FIFO", make: func(p string) error { return unix.Mkfifo(p, 0o644) },
 			err: name + ": is a FIFO; an .env must be a regular file"},
+		{name: "a device", make: makeNull, err: name + ": is a device; an .env must be a regular file"},
 		{name: "a socket", make: func(p string) error {
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p, Net: "unix"})
 			if err == nil {
@@ -176,9 +177,13 @@ func TestReadSourceOddFiles(t *testing.T) {
 			"/etc/app-rollout/l1": "-> " + strings.Repeat("../app-rollout/", 200) + "l2", "/etc/app-rollout/l2": "-> " + strings.Repeat("../app-rollout/", 200) + "l3"},
 			err: name + ": leads to /etc, which is reached by too long a way; point the links to the real place"},
 		{name: "a file as a directory", files: map[string]string{name: "-> /srv/file/.env", "/srv/file": ""},
-			err: name + ": leads to /srv/file, which is not a directory"},
+			err: name + ": leads to /srv/file, which is not a directory; correct the path"},
+		{name: "a long way down", files: map[string]string{name: "-> /srv" + strings.Repeat("/a", maxDepth) + "/.env", "/srv" + strings.Repeat("/a", maxDepth) + "/.env": ""},
+			err: name + ": leads to /srv" + strings.Repeat("/a", maxDepth) + ", which lies below more than 128 directories; move it up"},
+		{name: "a long name", files: map[string]string{name: "-> " + strings.Repeat("x", 300)},
+			err: name + ": leads to /etc/app-rollout/" + strings.Repeat("x", 300) + ", which has too long a name; correct the path"},
 		{name: "a name with a line break", files: map[string]string{name: "-> /srv/a\nb/.env"},
-			err: name + ": leads to /srv, which is not there"},
+			err: name + ": leads to /srv, which is not there; create it or correct the path"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			files := map[string]string{"/etc/app-rollout/.keep": ""}
@@ -188,7 +193,7 @@ func TestReadSourceOddFiles(t *testing.T) {
 			l := tree(t, files)
 			if c.make != nil {
 				if err := c.make(l.Path(name)); err != nil {
-					t.Skip(err) // a socket's path may be too long here
+					t.Skip(err) // a socket's path may be too long here, and only root can make a device
 				}
 			}
 			began := time.Now()
@@ -218,13 +223,66 @@ func TestWalkOddMounts(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	w, err := (Layout{}).walk("/dev/zero")
+	// A machine's /dev is a devtmpfs, which is not entered; a container's is not.
+	mounts, err := os.ReadFile("/proc/mounts")
 	if err != nil {
-		return // the usual case: /dev is a file system of its own
+		t.Fatal(err)
 	}
-	defer w.close()
-	if _, err := (Layout{}).readSource("shop", w); err == nil || !strings.Contains(err.Error(), "is a device") {
-		t.Errorf("/dev/zero: %v", err)
+	why := "is a device"
+	if strings.Contains(string(mounts), " /dev devtmpfs ") {
+		why = "lies on a file system of type devtmpfs, which may keep the boot waiting"
+	}
+	if _, err := (Layout{}).ReadFile("shop", "/dev/zero"); err == nil || !strings.Contains(err.Error(), why) {
+		t.Errorf("/dev/zero: %v, want that it %s", err, why)
+	}
+}
+
+// makeNull makes a device that does no harm.
+func makeNull(path string) error {
+	return errors.Join(unix.Mknod(path, unix.S_IFCHR|0o644, int(unix.Mkdev(1, 3))), os.Chmod(path, 0o644))
+}
+
+// What is no regular file is not even opened: an open arms a watchdog and wakes
+// whoever waits at the other end of a FIFO. A look with O_PATH is no open, and
+// raises no event (inotify(7)).
+func TestLooksOnly(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		make func(path string) error
+	}{
+		{"a FIFO", func(path string) error { return unix.Mkfifo(path, 0o644) }},
+		{"a device", makeNull},
+		{"a directory", func(path string) error { return os.Mkdir(path, 0o755) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := tree(t, map[string]string{"/etc/app-rollout/.keep": ""})
+			if err := c.make(l.Env("shop")); err != nil {
+				t.Skip("left out:", err)
+			}
+			watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(watch)
+			if _, err := unix.InotifyAddWatch(watch, l.Env("shop"), unix.IN_OPEN); err != nil {
+				t.Fatal(err)
+			}
+			opened := func() bool {
+				_, err := unix.Read(watch, make([]byte, 4096))
+				return !errors.Is(err, unix.EAGAIN)
+			}
+			if _, err := l.ReadSource("shop"); err == nil || opened() {
+				t.Errorf("it was opened, or not refused: %v", err)
+			}
+			fd, err := unix.Open(l.Env("shop"), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Skip("left out: it cannot be opened here:", err)
+			}
+			unix.Close(fd)
+			if !opened() {
+				t.Error("an open is not seen: nothing is tested")
+			}
+		})
 	}
 }
 
@@ -543,7 +601,7 @@ func TestLease(t *testing.T) {
 	}
 	began := time.Now()
 	_, err = l.ReadSource("shop")
-	if err == nil || !strings.Contains(err.Error(), "cannot be read") || time.Since(began) > 10*time.Second {
+	if err == nil || !strings.HasSuffix(err.Error(), "; end the program that holds a lease on it") || time.Since(began) > 10*time.Second {
 		t.Errorf("%v after %s", err, time.Since(began))
 	}
 }

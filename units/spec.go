@@ -44,14 +44,14 @@ func (l Layout) Read(app string) (*Spec, error) {
 }
 
 // Check is what the text of an .env asks for. The error is every *Problem that
-// was found, joined, in the order of the settings table.
+// was found, joined, in the order of the lines.
 func (l Layout) Check(src *Source) (*Spec, error) {
 	p, err := parse(src.Path, src.Text)
 	if err != nil {
 		return nil, err
 	}
 	s := &Spec{App: src.App, Source: src, Env: p.values, directives: map[string]string{}}
-	var problems []error
+	var problems []*Problem
 	refuse := func(name, why string) {
 		problems = append(problems, &Problem{Path: src.Path, Line: p.written[name].line, Text: name + " " + why})
 	}
@@ -103,12 +103,17 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 		s.Plan.Nodes = 1
 	}
 	for _, why := range s.contradictions() {
-		problems = append(problems, &Problem{Path: src.Path, Line: p.written[why.name].line, Text: why.name + " " + why.text})
+		refuse(why.name, why.text)
 	}
 	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
+		var all []error
+		for _, problem := range byLine(problems) {
+			all = append(all, problem)
+		}
+		return nil, errors.Join(all...)
 	}
 	s.warn(p)
+	byLine(s.Warnings)
 	return s, nil
 }
 

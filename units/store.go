@@ -36,8 +36,12 @@ const Kept = 4
 // Store is app's; it need not exist.
 func (l Layout) Store(app string) Store { return Store{app: app, dir: l.State(app)} }
 
-// Stored names the apps that have a store, sorted.
+// Stored names the apps that have a store, sorted. What lies there before the
+// file system is mounted on which it is to lie is no store.
 func (l Layout) Stored() ([]string, error) {
+	if l.awaited(StateDir) {
+		return nil, &fs.PathError{Op: "read", Path: StateDir, Err: fs.ErrNotExist}
+	}
 	entries, err := os.ReadDir(l.Path(StateDir))
 	if err != nil {
 		return nil, err

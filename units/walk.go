@@ -65,13 +65,13 @@ func (l Layout) follow(w *walked, path string) error {
 	}
 	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &Problem{Path: root, Text: reason(err)}
+		return &Problem{Path: root, Text: unreachable(err)}
 	}
 	w.open = append(w.open, fd)
 	top := element{path: "/", fd: fd}
 	var mount uint64
 	if top.stat, mount, err = look(fd); err != nil {
-		return &Problem{Path: root, Text: "cannot be looked at: " + reason(err)}
+		return &Problem{Path: root, Text: "cannot be looked at: " + trouble(err)}
 	}
 	own := mount
 	mounts := map[uint64]string{mount: ""} // id → why not; the root's own is taken as it is
@@ -94,17 +94,17 @@ func (l Layout) follow(w *walked, path string) error {
 		here := stack[len(stack)-1]
 		e := element{path: strings.TrimSuffix(here.path, "/") + "/" + name}
 		if here.stat.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return &Problem{Path: here.path, Text: "is not a directory"}
+			return &Problem{Path: here.path, Text: "is not a directory; correct the path"}
 		}
 		if printable(name) != name {
 			return &Problem{Path: here.path, Text: "the path leads on through a name with control characters; rename it"}
 		}
 		if len(stack) > maxDepth {
-			return &Problem{Path: e.path, Text: "lies too deep"}
+			return &Problem{Path: e.path, Text: fmt.Sprintf("lies below more than %d directories; move it up", maxDepth)}
 		}
 		e.fd, err = unix.Openat(here.fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {
-			p := &Problem{Path: e.path, Text: reason(err)}
+			p := &Problem{Path: e.path, Text: unreachable(err)}
 			if errors.Is(err, fs.ErrNotExist) && w.links == 0 {
 				return &missing{p, len(todo) == 0}
 			}
@@ -112,7 +112,7 @@ func (l Layout) follow(w *walked, path string) error {
 		}
 		w.open = append(w.open, e.fd)
 		if e.stat, mount, err = look(e.fd); err != nil {
-			return &Problem{Path: e.path, Text: "cannot be looked at: " + reason(err)}
+			return &Problem{Path: e.path, Text: "cannot be looked at: " + trouble(err)}
 		}
 		why, known := mounts[mount]
 		if !known {
@@ -124,7 +124,7 @@ func (l Layout) follow(w *walked, path string) error {
 		}
 		if mount != own { // what the kernel knew of another may be old
 			if err := unix.Fstat(e.fd, &e.stat); err != nil {
-				return &Problem{Path: e.path, Text: reason(err)}
+				return &Problem{Path: e.path, Text: "cannot be looked at: " + trouble(err)}
 			}
 		}
 		switch e.stat.Mode & unix.S_IFMT {
@@ -134,7 +134,7 @@ func (l Layout) follow(w *walked, path string) error {
 			}
 			target, err := readlink(e.fd)
 			if err != nil {
-				return &Problem{Path: e.path, Text: reason(err)}
+				return &Problem{Path: e.path, Text: "cannot be read: " + trouble(err)}
 			}
 			w.midway = w.midway || len(todo) > 0
 			w.passed = append(w.passed, e)
@@ -183,14 +183,29 @@ func readlink(fd int) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// reason is an error in words, without the paths that Go adds.
-func reason(err error) string {
+// unreachable says why a path leads no further, and what to do about it.
+func unreachable(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "is not there; create it or correct the path"
+	case errors.Is(err, unix.ENAMETOOLONG):
+		return "has too long a name; correct the path"
+	}
+	return "cannot be reached: " + trouble(err)
+}
+
+// trouble is an error of the system's in words, without the paths that Go adds,
+// and what to do about it. What to do for want of rights, the commands say.
+func trouble(err error) string {
 	var path *os.PathError
 	if errors.As(err, &path) {
 		err = path.Err
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return "is not there"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return err.Error()
+	case errors.Is(err, unix.EAGAIN): // fcntl(2), F_SETLEASE
+		return err.Error() + "; end the program that holds a lease on it"
 	}
-	return err.Error()
+	return err.Error() + "; see what the kernel says: dmesg"
 }

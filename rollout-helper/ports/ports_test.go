@@ -9,6 +9,8 @@ import (
 
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/sockets/socktest"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { socktest.Main(m) }
@@ -136,6 +138,62 @@ func TestPortZero(t *testing.T) {
 		_, err := socktest.TryStart(t, second, socktest.Config{Name: "b", Listen: []socktest.Listen{{Network: network, Address: l.Addr.String()}}})
 		if err == nil {
 			t.Errorf("%s: SO_REUSEPORT was set on a port of the kernel's choice", l.Group)
+		}
+	}
+}
+
+// TestKinds: which sockets get SO_REUSEPORT when they bind.
+func TestKinds(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	cgroup := socktest.Cgroup(t, "a")
+	if err := Pin(socktest.BPFFS(), cgroup); err != nil {
+		t.Fatal(err)
+	}
+	enter := func(cgroup string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(sockets.Root(), cgroup, "cgroup.procs"), []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	enter(cgroup)
+	defer enter(filepath.Dir(cgroup))
+	for _, c := range []struct {
+		name           string
+		kind, protocol int
+		port           int
+		want           int
+	}{
+		{"TCP", unix.SOCK_STREAM, 0, 8080, 1},
+		{"TCP by its number", unix.SOCK_STREAM, unix.IPPROTO_TCP, 8081, 1},
+		{"TCP on a port of the kernel's choice", unix.SOCK_STREAM, 0, 0, 0},
+		{"UDP", unix.SOCK_DGRAM, 0, 8080, 1},
+		{"UDP by its number", unix.SOCK_DGRAM, unix.IPPROTO_UDP, 8081, 1},
+		{"UDP on a port of the kernel's choice", unix.SOCK_DGRAM, 0, 0, 0},
+		{"UDP-Lite", unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE, 8082, 0},
+	} {
+		for family, address := range map[int]unix.Sockaddr{unix.AF_INET: &unix.SockaddrInet4{Port: c.port}, unix.AF_INET6: &unix.SockaddrInet6{Port: c.port}} {
+			fd, err := unix.Socket(family, c.kind|unix.SOCK_CLOEXEC, c.protocol)
+			if err == unix.EPROTONOSUPPORT {
+				t.Logf("left out: this kernel has no %s", c.name)
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			defer unix.Close(fd)
+			if family == unix.AF_INET6 { // or it would take the IPv4 port as well
+				if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := unix.Bind(fd, address); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			if got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT); err != nil || got != c.want {
+				t.Errorf("%s, family %d: SO_REUSEPORT is %d, %v, want %d", c.name, family, got, err, c.want)
+			}
 		}
 	}
 }

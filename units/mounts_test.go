@@ -1,0 +1,62 @@
+package units
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestAwaited(t *testing.T) {
+	const (
+		root   = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+		onVar  = "22 21 8:2 / /var rw,relatime shared:1 - ext4 /dev/sda2 rw\n"
+		store  = `/etc/systemd/system/var-lib-app\x2drollout.mount`
+		mount  = "[Mount]\nWhat=/dev/sdb1\n"
+		fstab  = "# /dev/sda9 /var ext4 defaults 0 2\nUUID=a / ext4 defaults 0 1\nUUID=b none swap sw 0 0\n"
+		sdaVar = "/dev/sda2\t/var/ ext4 defaults 0 2\n"
+	)
+	for name, c := range map[string]struct {
+		fstab, mounted string
+		unit           string
+		want           bool
+	}{
+		"all on one":              {fstab, root, "", false},
+		"no tables":               {"", "", "", false},
+		"/var is to come":         {fstab + sdaVar, root, "", true},
+		"/var is there":           {fstab + sdaVar, root + onVar, "", false},
+		"the store is to come":    {fstab + sdaVar, root + onVar, store, true},
+		"the store is there":      {fstab, root + "23 21 8:3 / /var/lib/app-rollout rw - ext4 /dev/sdb1 rw\n", store, false},
+		"one beside it":           {fstab + "/dev/sdb1 /var/lib/app ext4 defaults 0 2\n", root, "", false},
+		"one below it":            {fstab + "/dev/sdb1 /var/lib/app-rollout/shop ext4 defaults 0 2\n", root, "", false},
+		"a unit for all of /var":  {fstab, root, "/usr/lib/systemd/system/var.mount", true},
+		"a unit for what is else": {fstab, root, "/etc/systemd/system/var-lib-app.mount", false},
+	} {
+		l := Layout{Root: t.TempDir()}
+		for path, text := range map[string]string{"/etc/fstab": c.fstab, "/proc/self/mountinfo": c.mounted, c.unit: mount} {
+			if path == "" || text == "" {
+				continue
+			}
+			if err := os.MkdirAll(filepath.Dir(l.Path(path)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(l.Path(path), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := l.awaited(StateDir); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+
+	// Masked by the admin: nobody mounts it.
+	l := Layout{Root: t.TempDir()}
+	if err := os.MkdirAll(filepath.Dir(l.Path(store)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/null", l.Path(store)); err != nil {
+		t.Fatal(err)
+	}
+	if l.awaited(StateDir) {
+		t.Error("a masked unit mounts nothing")
+	}
+}
