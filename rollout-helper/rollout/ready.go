@@ -61,18 +61,8 @@ func (r *rollout) look(ctx context.Context, answered map[string]bool) (*Failure,
 	if err != nil {
 		return nil, err
 	}
-	var lacks *Failure
-	for _, u := range fresh {
-		lack, err := r.listens(u, listeners)
-		if err != nil {
-			return nil, err
-		}
-		if lack != "" && lacks == nil {
-			lacks = &Failure{u.Name, lack}
-		}
-	}
-	if lacks != nil {
-		return lacks, nil
+	if lacks, err := r.lacks(fresh, listeners); lacks != nil || err != nil {
+		return lacks, err
 	}
 	if err := r.alone(us, fresh, listeners); err != nil {
 		return nil, err
@@ -99,6 +89,21 @@ func (r *rollout) look(ctx context.Context, answered map[string]bool) (*Failure,
 		r.runs[u.Name] = u.Invocation
 	}
 	return nil, nil
+}
+
+// lacks returns what the first of the units lacks as a listener, nil if none
+// lacks anything.
+func (r *rollout) lacks(us []systemd.Unit, listeners []sockets.Listener) (first *Failure, err error) {
+	for _, u := range us {
+		lack, err := r.listens(u, listeners)
+		if err != nil {
+			return nil, err
+		}
+		if lack != "" && first == nil {
+			first = &Failure{u.Name, lack}
+		}
+	}
+	return first, nil
 }
 
 func (r *rollout) split(us []systemd.Unit) (serving, fresh []systemd.Unit) {

@@ -15,6 +15,7 @@ func (r *rollout) watch(ctx context.Context) error {
 	r.say(Info, "watch", "watching %s for %d s", list(r.fresh), r.new.WatchSec)
 	end := time.Now().Add(seconds(r.new.WatchSec))
 	health := time.Now()
+	missed := false // at the look before, one did not listen
 	for {
 		us, err := r.Systemd.Units(ctx, r.candidate()...)
 		if err != nil {
@@ -42,15 +43,17 @@ func (r *rollout) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, u := range fresh {
-			lack, err := r.listens(u, listeners)
-			if err != nil {
-				return err
-			}
-			if lack != "" {
-				return &Failure{u.Name, lack + " any more, while it was watched"}
-			}
+		lacks, err := r.lacks(fresh, listeners)
+		if err != nil {
+			return err
 		}
+		// Of one that ends, the listener goes first; the next look tells how it
+		// ended.
+		if lacks != nil && missed {
+			lacks.How += " any more, while it was watched"
+			return lacks
+		}
+		missed = lacks != nil
 		if r.new.HealthPath != "" && r.askable() && time.Since(health) >= healthTick {
 			for _, u := range fresh {
 				if err := r.ask(ctx, u); err != nil {
