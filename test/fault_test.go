@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,18 +17,20 @@ import (
 
 // The faults of the matrix. What is killed is the helper, not the app.
 const (
-	kill = "SIGKILL"
-	term = "SIGTERM"
-	stop = "systemctl stop"
-	cut  = "power cut"
+	kill   = "SIGKILL"
+	term   = "SIGTERM"
+	stop   = "systemctl stop"
+	cut    = "power cut"
+	reboot = "reboot"
 )
 
 // inflict is what a fault does, as a shell command in the machine.
 var inflict = map[string]string{
-	kill: `kill -KILL $(cat "$procs")`,
-	term: `kill -TERM $(cat "$procs")`,
-	stop: `systemctl stop --no-block "$unit"`,
-	cut:  ":", // from outside
+	kill:   `kill -KILL $(cat "$procs")`,
+	term:   `kill -TERM $(cat "$procs")`,
+	stop:   `systemctl stop --no-block "$unit"`,
+	cut:    ":", // from outside, like
+	reboot: ":",
 }
 
 // A victim is an app on a machine to which faults are done under load.
@@ -36,7 +39,9 @@ type victim struct {
 	m      *machine.Machine
 	number int            // of the .env's version
 	up     string         // the version that was deployed last
-	nodes  map[string]int // of the versions that have not two
+	lines  []string       // of each version's .env
+	size   int            // how many instances a version has
+	nodes  map[string]int // of the versions that have another number
 
 	inflicted, answered, lost int
 }
@@ -44,17 +49,18 @@ type victim struct {
 // newVictim boots a machine and brings up the app.
 func newVictim(t *testing.T, release string) *victim {
 	t.Helper()
-	v := &victim{t: t, m: machine.Boot(t, machine.Options{Release: release, Install: true, Layers: []string{machine.Apps(t)}})}
+	v := &victim{t: t, size: 2, m: machine.Boot(t, machine.Options{Release: release, Install: true, Layers: []string{machine.Apps(t)}})}
 	v.deploy()
 	return v
 }
 
 // deploy rolls out the next version, which must go well.
-func (v *victim) deploy(lines ...string) {
+func (v *victim) deploy(lines ...string) (version string) {
 	v.t.Helper()
 	v.up = v.next()
 	v.write(v.up, lines...)
 	deploys(v.t, v.m, "shop")
+	return v.up
 }
 
 // next is the GENERATION of the next version of the .env.
@@ -66,13 +72,14 @@ func (v *victim) next() string {
 // write makes the .env, of which the answers tell the version.
 func (v *victim) write(version string, lines ...string) {
 	v.t.Helper()
-	v.m.Write("/etc/app-rollout/shop.env", shop(append([]string{"GENERATION=" + version, "SYSTEMD_CLUSTER_READY_SEC=20"}, lines...)...), 0o644)
+	v.m.Write("/etc/app-rollout/shop.env", shop(slices.Concat([]string{"GENERATION=" + version, "SYSTEMD_CLUSTER_READY_SEC=20"}, v.lines, lines)...), 0o644)
 }
 
 // A wound is one fault at one step of a run.
 type wound struct {
 	fault string
 	do    string        // a shell command instead of a fault
+	unit  string        // the service of the run; "" is a rollout's
 	at    string        // the step whose record is waited for
 	after time.Duration // so much longer
 	again bool          // systemd's own recovery from it is hit too
@@ -90,8 +97,12 @@ func (v *victim) wounds(w wound) {
 	if do == "" {
 		do = inflict[w.fault]
 	}
+	unit := w.unit
+	if unit == "" {
+		unit = "app-rollout@shop.service"
+	}
 	script := `
-unit=app-rollout@shop.service
+unit=` + unit + `
 exec 9>/run/app-rollout/shop/lock
 flock 9
 systemctl start --no-block "$unit"
@@ -159,7 +170,7 @@ func (v *victim) settles() {
 	v.m.Wait("the end of all runs", 2*time.Minute, func() bool {
 		r := v.m.Run(context.Background(), "sh", "-c",
 			`systemctl list-jobs --no-legend | grep -q app-rollout && exit 1
-for unit in app-rollout.service app-rollout@shop.service app-rollout-boot.service; do
+for unit in app-rollout.service app-rollout@shop.service app-rollout-rollback@shop.service app-rollout-boot.service; do
   case $(systemctl show --value -p ActiveState $unit) in activating|deactivating|reloading) exit 1;; esac
 done`)
 		return r.Code == 0
@@ -203,7 +214,7 @@ func (v *victim) whole(what string, allowed ...string) {
 	if s.answers != s.version {
 		v.t.Errorf("%s: the answers come from %q, not %s", what, s.answers, s.version)
 	}
-	nodes := 2
+	nodes := v.size
 	if n, ok := v.nodes[s.version]; ok {
 		nodes = n
 	}

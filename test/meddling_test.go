@@ -5,6 +5,8 @@ package test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,8 @@ import (
 func TestMeddling(t *testing.T) {
 	t.Parallel()
 	v := newVictim(t, "bookworm")
+	v.m.Copy(other(t), "/root/other.deb", 0o644)
+	v.m.Copy(machine.Deb(t), "/root/own.deb", 0o644)
 	const (
 		instances = `old=$(systemctl list-units --plain --no-legend 'shop@*' | head -n1 | cut -d' ' -f1); new=$(systemctl list-units --plain --no-legend 'shop@*' | sort -V | tail -n1 | cut -d' ' -f1); `
 		storm     = `for i in 1 2 3 4 5 6 7 8; do systemctl daemon-reload; done`
@@ -40,6 +44,10 @@ func TestMeddling(t *testing.T) {
 		{"an old one is restarted", slow, wound{at: "start", after: 200 * time.Millisecond, do: instances + `systemctl restart $old`}, false, 0},
 		{"a new one is stopped", nil, wound{at: "watch", after: 200 * time.Millisecond, do: instances + `systemctl stop $new`}, true, 4},
 		{"a new one is restarted", nil, wound{at: "watch", after: 200 * time.Millisecond, do: instances + `systemctl restart $new || true`}, true, 4},
+		{"another package is installed while they start", slow, wound{at: "start", after: 200 * time.Millisecond, do: "dpkg --install /root/other.deb"}, false, 0},
+		{"another package is removed while they are watched", nil, wound{at: "watch", do: "dpkg --remove other"}, false, 0},
+		{"this package is installed again while they start", slow, wound{at: "start", after: 200 * time.Millisecond, do: "dpkg --install /root/own.deb"}, false, 0},
+		{"this package is installed again at the commit", nil, wound{at: "commit", do: "dpkg --install /root/own.deb"}, false, 0},
 		{"reset-failed", []string{"EXIT_AT_START=3"}, wound{at: "start", after: 300 * time.Millisecond, do: "systemctl reset-failed 'shop@*'"}, true, 0},
 	} {
 		began := time.Now()
@@ -61,6 +69,33 @@ func TestMeddling(t *testing.T) {
 		t.Logf("%-45s %.1f s", c.name, time.Since(began).Seconds())
 	}
 	t.Logf("%d times, %d connections, %d lost", v.inflicted, v.answered+v.lost, v.lost)
+}
+
+// other is a package with a service of its own, which its scripts enable and
+// start, as debhelper's do, and with an .env that is no app's of ours.
+func other(t *testing.T) string {
+	t.Helper()
+	return repack(t, machine.Deb(t), func(dir string) {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		hostWrite(t, filepath.Join(dir, "DEBIAN/control"),
+			"Package: other\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n")
+		hostWrite(t, filepath.Join(dir, "usr/lib/systemd/system/other.service"),
+			"[Service]\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n")
+		hostWrite(t, filepath.Join(dir, "etc/app-rollout/other.env.off"), "")
+		for script, text := range map[string]string{
+			"postinst": "systemctl daemon-reload\nsystemctl enable other.service\nsystemctl start other.service\n",
+			"prerm":    "systemctl stop other.service\nsystemctl disable other.service\n",
+			"postrm":   "systemctl daemon-reload\n",
+		} {
+			path := filepath.Join(dir, "DEBIAN", script)
+			hostWrite(t, path, "#!/bin/sh\nset -e\n"+text)
+			if err := os.Chmod(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
 
 // TestRunsAtOnce: one rollout of an app at a time, whoever asks for it and how;
@@ -252,18 +287,34 @@ server.serve_forever()
 `
 
 // TestManyInstances of one app; while they are replaced there are twice as many.
+// `make soak` has more, and kills the helper in the middle of them.
 func TestManyInstances(t *testing.T) {
 	t.Parallel()
-	nodes := 16
-	m := machine.Boot(t, machine.Options{Install: true, Layers: []string{machine.Apps(t)}})
-	for i, lines := range [][]string{{"GENERATION=g1"}, {"GENERATION=g2"}} {
-		m.Write("/etc/app-rollout/shop.env", shop(append(lines, "SYSTEMD_CLUSTER_NODES="+fmt.Sprint(nodes))...), 0o644)
-		deploys(t, m, "shop")
-		if got := len(strings.Fields(instances(m, "shop"))); got != nodes {
-			t.Errorf("after rollout %d %d instances run, not %d", i+1, got, nodes)
+	v := newVictim(t, "bookworm")
+	v.size = 16
+	if soaking {
+		v.size = 32
+	}
+	v.lines = []string{"SYSTEMD_CLUSTER_NODES=" + fmt.Sprint(v.size), "SYSTEMD_CLUSTER_READY_SEC=60"}
+	v.deploy()
+	v.whole("many", v.up)
+	if soaking {
+		for _, p := range places {
+			if p.step == "start" || p.step == "watch" || p.step == "drain" {
+				v.cell(kill, p, "")
+				v.cell(term, p, "")
+			}
 		}
 	}
-	m.Write("/etc/app-rollout/shop.env", shop("GENERATION=g2", "SYSTEMD_CLUSTER_NODES=2"), 0o644)
-	deploys(t, m, "shop")
-	want(t, m, "shop", "shop@17 shop@18")
+	client := v.client()
+	v.deploy()
+	v.whole("as many once more", v.up)
+	first := strings.Fields(instances(v.m, "shop"))[:2]
+	v.nodes = map[string]int{v.up: 2}
+	v.write(v.up, "SYSTEMD_CLUSTER_NODES=2")
+	deploys(t, v.m, "shop")
+	v.whole("two", v.up)
+	want(t, v.m, "shop", strings.Join(first, " "))
+	v.count("many instances", client, 0)
+	t.Logf("%d instances, %d faults, %d connections, %d lost", v.size, v.inflicted, v.answered+v.lost, v.lost)
 }

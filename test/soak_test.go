@@ -117,7 +117,7 @@ func (s *soak) step() {
 		s.up = s.state().version
 		s.client = s.victim.client()
 	case 10:
-		how := s.pick("systemctl daemon-reload", "systemctl daemon-reexec", "systemctl isolate multi-user.target", "systemctl reset-failed")
+		how := s.pick("systemctl daemon-reload", "systemctl daemon-reexec", "systemctl isolate multi-user.target", "systemctl reset-failed", "dpkg --install /var/tmp/app-rollout_*.deb")
 		s.log("%s", how)
 		s.does(how, 0)
 		s.settles()
@@ -148,7 +148,7 @@ func (s *soak) hit() {
 		all = bad
 	}
 	p := all[s.rand.IntN(len(all))]
-	fault := s.pick(kill, kill, term, stop, cut)
+	fault := s.pick(kill, kill, term, stop, cut, reboot)
 	w := p.wound
 	if w.again {
 		fault = kill // only who is killed leaves something to recover from
@@ -161,12 +161,16 @@ func (s *soak) hit() {
 		w.at, w.after = "commit", 20*time.Millisecond // nothing is in flight for long here
 	}
 	before := s.up
-	if fault == cut {
+	down := fault == cut || fault == reboot
+	if down {
 		s.ends()
 	}
 	s.wounds(w)
-	if fault == cut {
+	switch fault {
+	case cut:
 		s.m.PowerOn()
+	case reboot:
+		s.m.Reboot()
 	}
 	s.settles()
 	allowed := []string{before}
@@ -176,7 +180,7 @@ func (s *soak) hit() {
 	if !w.again {
 		s.whole("hit", allowed...)
 	}
-	if fault == cut {
+	if down {
 		s.client = s.victim.client()
 	}
 	if s.up = s.state().version; w.again {
