@@ -3,6 +3,7 @@
 package test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -37,11 +38,11 @@ func TestFailedRolloutChangesNothing(t *testing.T) {
 				{"never listens", []string{"NO_LISTEN=1"}, "does not listen on 127.0.0.1:8080"},
 				{"listens elsewhere", []string{"LISTEN=127.0.0.1:9090"}, "does not listen on 127.0.0.1:8080"},
 				{"listens beside", []string{"LISTEN=0.0.0.0:8080"}, "listens on [::]:8080, but the running generation on 127.0.0.1:8080"},
-				{"misses READY=1", []string{"SYSTEMD_TYPE=notify"}, "was still starting after 2 s"},
+				{"misses READY=1", []string{"SYSTEMD_TYPE=notify"}, "was still starting after 5 s"},
 				{"answers 500", []string{"SYSTEMD_CLUSTER_HEALTH_PATH=/health", "HEALTH=500"}, "answers GET /health with status 500"},
 				{"hangs", []string{"SYSTEMD_CLUSTER_HEALTH_PATH=/", "HANG=1"}, "does not answer GET /"},
 			} {
-				m.Write("/etc/app-rollout/shop.env", shop(append(c.env, "GENERATION=bad", "SYSTEMD_CLUSTER_READY_SEC=2")...), 0o644)
+				m.Write("/etc/app-rollout/shop.env", shop(append(c.env, "GENERATION=bad", "SYSTEMD_CLUSTER_READY_SEC=5")...), 0o644)
 				r := run(m, "shop")
 				said := r.Out + "\n" + r.Err
 				if r.Code != 1 {
@@ -58,27 +59,28 @@ func TestFailedRolloutChangesNothing(t *testing.T) {
 						}
 					}
 				}
-				if lines == 0 {
-					t.Errorf("%s: nothing says %q:\n%s", c.name, c.why, said)
+				if lines != 1 {
+					t.Errorf("%s: %d lines say %q:\n%s", c.name, lines, c.why, said)
 				}
 				want(t, m, "shop", "shop@1 shop@2")
 				if now := pids(); now != before {
 					t.Fatalf("%s: the old instances were %s and are %s", c.name, before, now)
 				}
-				if left := m.Sh("systemctl list-units --plain --no-legend --state=failed 'shop@*'; ls /run/systemd/system | grep shop || true"); left != "" {
-					t.Errorf("%s: left behind: %s", c.name, left)
-				}
+				nothingLeft(t, m, c.name)
 			}
 			nothingLost(t, client.Stop())
 
 			// One that dies with requests in hand takes these along, and no more.
 			const workers = 4
 			client = m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: workers, Pause: 5 * time.Millisecond})
-			m.Write("/etc/app-rollout/shop.env", shop("EXIT_AFTER=700ms", "GENERATION=bad"), 0o644)
-			if r := run(m, "shop"); r.Code != 1 || !strings.Contains(r.Out+r.Err, "exited with status 1 while it was watched") {
+			m.Write("/etc/app-rollout/shop.env", shop("EXIT_AFTER=3s", "SYSTEMD_CLUSTER_WATCH_SEC=30", "GENERATION=bad"), 0o644)
+			// Its listener is gone a moment before systemd knows of its end.
+			why := regexp.MustCompile(`shop@\d+\.service (exited with status 1|does not listen on .* any more,) while it was watched`)
+			if r := run(m, "shop"); r.Code != 1 || !why.MatchString(r.Err) {
 				t.Errorf("dies while watched: status %d: %s%s", r.Code, r.Out, r.Err)
 			}
 			want(t, m, "shop", "shop@1 shop@2")
+			nothingLeft(t, m, "dies while watched")
 			if report := client.Stop(); report.Lost() > workers {
 				t.Errorf("%d lost with %d clients: %v", report.Lost(), workers, report.Failures)
 			}
@@ -110,6 +112,14 @@ func TestFailedRolloutChangesNothing(t *testing.T) {
 				t.Errorf("the boot does not say that it leaves the rejected one alone:\n%s", log)
 			}
 		})
+	}
+}
+
+// nothingLeft fails the test if a failed rollout of shop has left anything.
+func nothingLeft(t *testing.T, m *machine.Machine, of string) {
+	t.Helper()
+	if left := m.Sh("systemctl list-units --plain --no-legend --state=failed 'shop@*'; ls /run/systemd/system | grep shop || true"); left != "" {
+		t.Errorf("%s: left behind: %s", of, left)
 	}
 }
 

@@ -301,16 +301,22 @@ func TestHostilePort(t *testing.T) {
 	w := newTown(t, "bookworm")
 	client := w.m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: 4, Pause: 5 * time.Millisecond})
 	// Another user cannot bind it; the same user could share it.
-	for user, why := range map[string]string{"mallory": "", "bob": "bob@"} {
+	for user, why := range map[string]string{
+		"mallory": `second@\d+\.service exited with status 1`,
+		"bob":     `bob@\d+\.service listens on 127\.0\.0\.1:8080 too; stop it or give one of them another port`,
+	} {
 		w.m.Write("/srv/second/.env", shop("GENERATION=stranger", "SYSTEMD_CLUSTER_READY_SEC=5"), 0o600)
 		w.m.Sh("chown -R " + user + ":" + user + " /srv/second; ln -sfn /srv/second/.env /etc/app-rollout/second.env")
 		r := run(w.m, "second")
-		if r.Code != 1 || !strings.Contains(r.Out+r.Err, why) {
-			t.Errorf("as %s: status %d, and nothing names %q:\n%s%s", user, r.Code, why, r.Out, r.Err)
+		if r.Code != 1 || !regexp.MustCompile(why).MatchString(r.Err) {
+			t.Errorf("as %s: status %d, and nothing says %s:\n%s%s", user, r.Code, why, r.Out, r.Err)
 		}
 		if left := instances(w.m, "second"); left != "" {
 			t.Errorf("as %s: %s still run", user, left)
 		}
+	}
+	if log := w.m.Sh("journalctl --sync; journalctl -b -o cat -u 'second@*'"); !strings.Contains(log, "address already in use") {
+		t.Errorf("mallory's app ended for another reason:\n%s", log)
 	}
 	report := client.Stop()
 	nothingLost(t, report)

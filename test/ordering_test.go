@@ -30,7 +30,7 @@ func TestOrdering(t *testing.T) {
 			}
 		}
 	}
-	for _, unit := range []string{"app-rollout.service", "app-rollout@shop.service", "app-rollout-boot.service"} {
+	for _, unit := range []string{"app-rollout.service", "app-rollout@shop.service", "app-rollout-rollback@shop.service", "app-rollout-boot.service"} {
 		for _, property := range []string{"After", "Before"} {
 			for _, other := range strings.Fields(m.Property(unit, property)) {
 				if strings.HasPrefix(other, "shop") || strings.HasPrefix(other, "one.") || slices.Contains(ours, other) {
@@ -66,6 +66,17 @@ func TestOrdering(t *testing.T) {
 	m.Must("systemctl", "start", "app-rollout.service")
 	answersOnly(t, m, "edited")
 
+	// How long the app takes to stop, and the machine to go down, by themselves.
+	// A wait that should not be is one of 30 s at least: for the drain, the start
+	// or a stop.
+	const margin = 10 * time.Second
+	start := time.Now()
+	m.Must("systemctl", "stop", "shop@*.service")
+	stop := time.Since(start)
+	deploys(t, m, "shop")
+	down := m.Reboot()
+	m.Wait("the service of the boot", 30*time.Second, func() bool { return m.Property("app-rollout-boot.service", "SubState") == "exited" })
+
 	// Stopped in the middle: back on the old one, in no more time than the app
 	// takes to stop.
 	before := instances(m, "shop")
@@ -74,10 +85,10 @@ func TestOrdering(t *testing.T) {
 	m.Wait("the new instances", 10*time.Second, func() bool {
 		return instances(m, "shop") != before && strings.Count(instances(m, "shop"), "shop@") == 4
 	})
-	start := time.Now()
+	start = time.Now()
 	m.Must("systemctl", "stop", "app-rollout.service")
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("a stop in the middle took %v", took)
+	if took := time.Since(start); took > stop+margin {
+		t.Errorf("a stop in the middle took %v, one of the app alone %v", took, stop)
 	}
 	want(t, m, "shop", before)
 	answersOnly(t, m, "edited")
@@ -85,8 +96,8 @@ func TestOrdering(t *testing.T) {
 	// And a power-off in the middle.
 	m.Must("systemctl", "start", "--no-block", "app-rollout.service")
 	m.Wait("the new instances", 10*time.Second, func() bool { return strings.Count(instances(m, "shop"), "shop@") == 4 })
-	if took := m.Reboot(); took > 20*time.Second {
-		t.Errorf("a reboot in the middle took %v to go down", took)
+	if took := m.Reboot(); took > down+margin {
+		t.Errorf("a reboot in the middle took %v to go down, else %v", took, down)
 	}
 	want(t, m, "shop", "shop@1 shop@2")
 	answersOnly(t, m, "edited")

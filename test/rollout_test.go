@@ -4,6 +4,9 @@ package test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +64,27 @@ func nothingLost(t *testing.T, report *load.Report) {
 	}
 }
 
+// transcript is what the README says that a run of shop prints.
+func transcript(t *testing.T) string {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(machine.Root(), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blocks(string(readme)) {
+		if text, ok := strings.CutPrefix(b.text, "# app-rollout run shop\n"); ok {
+			return strings.TrimSpace(text)
+		}
+	}
+	t.Fatal("the README shows no run")
+	return ""
+}
+
+// timeless leaves out how long things took.
+func timeless(said string) string {
+	return regexp.MustCompile(`[0-9.]+( s\b| ms\b|, )`).ReplaceAllString(said, "…$1")
+}
+
 // TestWholePath is the README's first screen and what follows it: install, one
 // .env, run, three rollouts under load, a reboot.
 func TestWholePath(t *testing.T) {
@@ -71,10 +95,14 @@ func TestWholePath(t *testing.T) {
 			m.Write("/etc/app-rollout/shop.env", shop("GENERATION=g1"), 0o644)
 			m.Must("systemctl", "start", "app-rollout.service")
 			want(t, m, "shop", "shop@1 shop@2")
+			if said, promised := deploys(t, m, "shop"), transcript(t); timeless(said) != timeless(promised) {
+				t.Errorf("the README shows\n%s\nbut it is\n%s", promised, said)
+			}
+			want(t, m, "shop", "shop@3 shop@4")
 
 			client := m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: 16, Timeline: true})
 			m.Wait("answers", 10*time.Second, func() bool { return client.Answered() > 100 })
-			for i, units := range []string{"shop@3 shop@4", "shop@5 shop@6", "shop@7 shop@8"} {
+			for i, units := range []string{"shop@5 shop@6", "shop@7 shop@8", "shop@10 shop@9"} { // in systemctl's order
 				m.Write("/etc/app-rollout/shop.env", shop("GENERATION=g"+string(rune('2'+i))), 0o644)
 				m.Must("systemctl", "start", "app-rollout.service")
 				want(t, m, "shop", units)

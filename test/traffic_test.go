@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
+	"app-rollout/units"
 )
 
 // busy is a client that leaves the machine some room.
@@ -49,11 +52,11 @@ func TestRequestInFlight(t *testing.T) {
 	} {
 		app := "shop" + strconv.Itoa(i)
 		env := func(g string) {
-			m.Write("/etc/app-rollout/"+app+".env", shop("SYSTEMD_EXEC_START="+c.exec, "GENERATION="+g), 0o644)
+			m.Write("/etc/app-rollout/"+app+".env", shop("SYSTEMD_EXEC_START="+c.exec, "SYSTEMD_CLUSTER_WATCH_SEC=0", "GENERATION="+g), 0o644)
 		}
 		env("g1")
 		deploys(t, m, app)
-		const takes = 5 * time.Second
+		const takes = 10 * time.Second
 		long := asking(m, "/?delay="+takes.String())
 		others := busy(m)
 		env("g2")
@@ -61,7 +64,8 @@ func TestRequestInFlight(t *testing.T) {
 		rest := others.Stop()
 		nothingLost(t, rest)
 		inOrder(t, m, app, rest.Answers)
-		if rest.Max > takes/2 {
+		// Without a drain the stop comes early in it: who waits for it waits long.
+		if rest.Max > takes/4 {
 			t.Errorf("%s: a client waited %v, for a request of %v that was another's", c.name, rest.Max, takes)
 		}
 		one := long()
@@ -96,9 +100,9 @@ func TestBadGenerationsUnderLoad(t *testing.T) {
 		{"exits on the first request", []string{"EXIT_ON=1", "SYSTEMD_CLUSTER_HEALTH_PATH=/"}, "shop@"},
 		{"another port", []string{"LISTEN=127.0.0.1:8081"}, "does not listen on 127.0.0.1:8080 as the running instances do"},
 		{"another PORT", []string{"PORT=8081"}, "is to listen on port 8081, but listens on 8080"},
-		{"starts, then restarts", []string{"EXIT_AFTER=500ms", "START_DELAY=5s", "SYSTEMD_RESTART_SEC=100ms"}, "exited with status 1"},
+		{"exits before it listens", []string{"EXIT_AFTER=500ms", "START_DELAY=5s", "SYSTEMD_RESTART_SEC=100ms"}, "exited with status 1"},
 	} {
-		m.Write("/etc/app-rollout/shop.env", shop(append(c.env, "GENERATION=bad", "SYSTEMD_CLUSTER_READY_SEC=2")...), 0o644)
+		m.Write("/etc/app-rollout/shop.env", shop(append(c.env, "GENERATION=bad", "SYSTEMD_CLUSTER_READY_SEC=5")...), 0o644)
 		if r := run(m, "shop"); r.Code != 1 || !strings.Contains(r.Out+r.Err, c.why) {
 			t.Errorf("%s: status %d, want %q:\n%s%s", c.name, r.Code, c.why, r.Out, r.Err)
 		}
@@ -114,26 +118,34 @@ func TestBadGenerationsUnderLoad(t *testing.T) {
 
 	// Without a proxy that could ask again, the requests in the hands of a
 	// process that dies are lost. Each of the two new instances dies once.
-	client = busy(m)
-	m.Write("/etc/app-rollout/shop.env", shop("EXIT_ON=1", "GENERATION=bad"), 0o644)
-	if r := run(m, "shop"); r.Code != 1 || !strings.Contains(r.Out+r.Err, "while it was watched") {
-		t.Errorf("exits on the first real request: status %d\n%s%s", r.Code, r.Out, r.Err)
-	}
-	last := client.Answered()
-	m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > last+100 })
-	report = client.Stop()
-	t.Logf("exits on the first real request: %v", report)
-	if report.Lost() > 2*8 {
-		t.Errorf("%d lost, with 8 requests in hand of 2 instances at most", report.Lost())
-	}
-	died := lastTime(t, m, "-t", "systemd", "-g", "^shop@.*: Main process exited")
-	for _, f := range report.Failures {
-		if f.Start > died.UnixNano() {
-			t.Errorf("lost after the new instances were dead: %+v", f)
+	for _, c := range []struct {
+		name string
+		env  []string
+	}{
+		{"exits on the first real request", []string{"EXIT_ON=1"}},
+		{"is ready, then restarts", []string{"EXIT_AFTER=3s", "SYSTEMD_RESTART_SEC=100ms", "SYSTEMD_CLUSTER_WATCH_SEC=30"}},
+	} {
+		client = busy(m)
+		m.Write("/etc/app-rollout/shop.env", shop(append(c.env, "GENERATION=bad")...), 0o644)
+		if r := run(m, "shop"); r.Code != 1 || !strings.Contains(r.Out+r.Err, "while it was watched") {
+			t.Errorf("%s: status %d\n%s%s", c.name, r.Code, r.Out, r.Err)
 		}
+		last := client.Answered()
+		m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > last+100 })
+		report = client.Stop()
+		t.Logf("%s: %v", c.name, report)
+		if report.Lost() > 2*8 {
+			t.Errorf("%s: %d lost, with 8 requests in hand of 2 instances at most", c.name, report.Lost())
+		}
+		died := lastTime(t, m, "-t", "systemd", "-g", "^shop@.*: Main process exited")
+		for _, f := range report.Failures {
+			if f.Start > died.UnixNano() {
+				t.Errorf("%s: lost after the new instances were dead: %+v", c.name, f)
+			}
+		}
+		want(t, m, "shop", "shop@1 shop@2")
+		answersOnly(t, m, "good")
 	}
-	want(t, m, "shop", "shop@1 shop@2")
-	answersOnly(t, m, "good")
 }
 
 // lastTime is the time of the last record of this boot that matches.
@@ -416,13 +428,14 @@ func discard(m *machine.Machine, app string) {
 	m.Sh("rm -f /etc/app-rollout/" + app + ".env; systemctl kill -s KILL " + units + "; systemctl stop " + units + "; systemctl reset-failed " + units)
 }
 
-// TestReceipt: what a rollout did is told in its record, in the log and by
-// history: how long each step took, and what became of the connections.
+// TestReceipt: what a rollout did, well or not, is told in its record, in the
+// log, by history and by status: how long each step took, and what became of the
+// connections.
 func TestReceipt(t *testing.T) {
 	t.Parallel()
 	m := machine.Boot(t, machine.Options{Install: true, Layers: []string{machine.Apps(t)}})
-	env := func(g string) {
-		m.Write("/etc/app-rollout/shop.env", shop("SYSTEMD_CLUSTER_DRAIN_SEC=1", "STOP=die", "GENERATION="+g), 0o644)
+	env := func(g string, lines ...string) {
+		m.Write("/etc/app-rollout/shop.env", shop(append(lines, "SYSTEMD_CLUSTER_DRAIN_SEC=1", "STOP=die", "GENERATION="+g)...), 0o644)
 	}
 	env("g1")
 	deploys(t, m, "shop")
@@ -452,15 +465,17 @@ func TestReceipt(t *testing.T) {
 			t.Errorf("the record has no %s: %s", field, text)
 		}
 	}
-	for _, line := range []string{"1 connection(s) of shop@1 shop@2 are cut after 1 s", "1 cut"} {
-		if !strings.Contains(said+m.Sh("journalctl -b -o cat APP_ROLLOUT_APP=shop"), line) {
-			t.Errorf("nothing says %q", line)
-		}
+	if line := "1 connection(s) of shop@1 shop@2 are cut after 1 s"; !strings.Contains(said, line) {
+		t.Errorf("nothing says %q:\n%s", line, said)
 	}
-	history := strings.Split(m.Must("app-rollout", "history", "shop"), "\n")
-	if line := strings.Join(strings.Fields(history[2]), " "); !strings.HasPrefix(line, "2 ") || !strings.Contains(line, "steered 0 1") {
-		t.Errorf("history: %s", line)
+	told(t, m, 2, "done in [0-9.]+ s, traffic steered, 0 connections drained, 1 cut", "hold start ready shift watch commit drain stop forget")
+
+	// What failed tells the same.
+	env("bad", "NO_LISTEN=1", "SYSTEMD_CLUSTER_READY_SEC=5")
+	if r := run(m, "shop"); r.Code != 1 {
+		t.Errorf("status %d: %s%s", r.Code, r.Out, r.Err)
 	}
+	told(t, m, 3, "undone in [0-9.]+ s, traffic steered, 0 connections drained, 0 cut", "hold start ready back stop")
 
 	// One that ends in time is drained.
 	m.Write("/etc/app-rollout/shop.env", shop("GENERATION=g3", "STOP=die"), 0o644)
@@ -473,5 +488,49 @@ func TestReceipt(t *testing.T) {
 	}
 	if record := receipt(m, "shop", "current").Rollout; record.Cut != 0 || record.Drained != 1 {
 		t.Errorf("%d drained, %d cut", record.Drained, record.Cut)
+	}
+}
+
+// told holds that the log, history and status --json say the same of the newest
+// rollout: its sum, and each of its steps with how long it took.
+func told(t *testing.T, m *machine.Machine, generation int, sum, steps string) {
+	t.Helper()
+	var took []string
+	for _, step := range strings.Fields(steps) {
+		took = append(took, step+" [0-9]+")
+	}
+	each := strings.Join(took, ", ") + " ms"
+	m.Must("journalctl", "--sync")
+	log := m.Sh(fmt.Sprintf("journalctl -b -o cat APP_ROLLOUT_APP=shop APP_ROLLOUT_GENERATION=%d", generation))
+	if line := "(?m)^shop: " + sum + ": " + each + "$"; !regexp.MustCompile(line).MatchString(log) {
+		t.Errorf("the log of generation %d has no line %s:\n%s", generation, line, log)
+	}
+
+	record := receipt(m, "shop", fmt.Sprint(generation)).Rollout
+	history := m.Must("app-rollout", "history", "shop")
+	lines := fmt.Sprintf(`(?m)^%d .* %s +%d +%d +%d .*\n  %s$`, generation, record.Rung, record.Drained, record.Cut, record.Migrated, each)
+	if !regexp.MustCompile(lines).MatchString(history) {
+		t.Errorf("history has no lines %s:\n%s", lines, history)
+	}
+
+	var report struct {
+		Apps []struct {
+			Last struct {
+				Generation int
+				units.Record
+			} `json:"last_rollout"`
+		}
+	}
+	text := m.Must("app-rollout", "status", "shop", "--json")
+	if err := json.Unmarshal([]byte(text), &report); err != nil {
+		t.Fatal(err)
+	}
+	if last := report.Apps[0].Last; last.Generation != generation || !reflect.DeepEqual(&last.Record, record) {
+		t.Errorf("status says %s\nwhere the record is %+v", text, record)
+	}
+	for _, field := range []string{`"migrated"`, `"migrate_failed"`, `"listen_drops"`, `"listen_overflows"`, `"steps"`} {
+		if !strings.Contains(text, field) {
+			t.Errorf("status has no %s: %s", field, text)
+		}
 	}
 }

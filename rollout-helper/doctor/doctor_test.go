@@ -146,6 +146,54 @@ func TestMountedAtBoot(t *testing.T) {
 	}
 }
 
+// shared is PID 1 that has started what shares the ports.
+type shared struct{ rollout.Systemd }
+
+func (shared) Units(context.Context, ...string) ([]systemd.Unit, error) {
+	return []systemd.Unit{{Name: "app-rollout-ports.service", Active: "active"}}, nil
+}
+
+type still struct{ kernel }
+
+func (still) Migrates() bool { return false }
+
+// What was started and is not in force is told, of ports only if an app leaves
+// them to us.
+func TestHost(t *testing.T) {
+	const pins, migrates = "port-sharing programs are not in force", "tcp_migrate_req is off"
+	for name, c := range map[string]struct {
+		plan units.Plan
+		want []string
+		not  string
+	}{
+		"shares":      {units.Plan{Port: 8080, ReusePort: true}, []string{pins, migrates}, ""},
+		"asks itself": {units.Plan{Port: 8080}, []string{migrates}, pins},
+		"has no port": {units.Plan{ReusePort: true}, []string{migrates}, pins},
+	} {
+		d := &Doctor{
+			Machine: &rollout.Machine{Layout: units.Layout{Root: t.TempDir()}, Systemd: shared{}, Traffic: still{}},
+			apps:    map[string]*units.Spec{"shop": {Plan: c.plan}},
+		}
+		r := New()
+		d.Host(context.Background(), r)
+		said := ""
+		for _, f := range r.Findings {
+			said += f.String() + "\n"
+		}
+		for _, want := range c.want {
+			if strings.Count(said, want) != 1 {
+				t.Errorf("%s: %q is not said once:\n%s", name, want, said)
+			}
+		}
+		if c.not != "" && strings.Contains(said, c.not) {
+			t.Errorf("%s: %q is said:\n%s", name, c.not, said)
+		}
+		if !r.OK {
+			t.Errorf("%s: advice is no error", name)
+		}
+	}
+}
+
 func TestSince(t *testing.T) {
 	for release, want := range map[string]bool{
 		"6.1.0-28-amd64": true, "5.14.0": true, "5.13.19": false, "5.4.0-1-generic": false, "4.19": false, "strange": true,
