@@ -15,6 +15,7 @@ import (
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
+	"app-rollout/units"
 )
 
 // server is one real web server as an app. In env and files {g} stands for the
@@ -107,13 +108,13 @@ func (s server) write(m *machine.Machine, generation int, lines ...string) {
 		m.Write(g.Replace(path), g.Replace(text), 0o644)
 	}
 	env := append([]string{
-		"SYSTEMD_CLUSTER_MODE=1", "SYSTEMD_CLUSTER_NODES=2", "SYSTEMD_CLUSTER_WATCH_SEC=1",
+		"SYSTEMD_CLUSTER_MODE=1", "SYSTEMD_CLUSTER_NODES=2", "SYSTEMD_CLUSTER_WATCH_SEC=0",
 		"SYSTEMD_CLUSTER_HEALTH_PATH=/", "PORT=8080", "GENERATION={g}",
 	}, append(s.env, lines...)...)
 	m.Write("/etc/app-rollout/"+s.app()+".env", g.Replace(strings.Join(env, "\n")+"\n"), 0o644)
 }
 
-// full is how the README's table is measured; else the same is done in short.
+// full is how the README's tables are measured; else the same is done in short.
 var full = os.Getenv("SERVERS") == "full"
 
 func serversMachine(t *testing.T) *machine.Machine {
@@ -129,67 +130,148 @@ func serversMachine(t *testing.T) *machine.Machine {
 func TestServers(t *testing.T) {
 	t.Parallel()
 	m := serversMachine(t)
-	rollouts, clients, pause := 2, 8, 2*time.Millisecond
+	e := effort{rollouts: 2, clients: 8, pause: 2 * time.Millisecond, calm: 50}
 	if full {
-		// More clients, but not more requests than leave the machine time.
-		rollouts, clients, pause = 5, 32, 10*time.Millisecond
+		// More clients, but not more requests than leave the machine time; and
+		// enough of them outside the rollouts that one in a thousand means something.
+		e = effort{rollouts: 5, clients: 32, pause: 10 * time.Millisecond, calm: 1000}
 	}
 	var rows table
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
-			row := row{name: s.name, ours: s.rollouts(t, m, rollouts, clients, pause)}
+			row := row{name: s.name, ours: s.rollouts(t, m, e, "SYSTEMD_CLUSTER_WATCH_SEC=1")}
 			nothingLost(t, row.ours.report)
 			inOrder(t, m, s.app(), row.ours.report.Answers)
-			if record := receipt(m, s.app(), "current"); record.Rollout.Rung != "steered" {
-				t.Errorf("traffic was %s: %s", record.Rollout.Rung, record.Rollout.RungWhy)
+			for _, record := range row.ours.records {
+				if record.Rung != "steered" {
+					t.Errorf("traffic was %s: %s", record.Rung, record.RungWhy)
+				}
 			}
 			if !full {
 				discard(m, s.app())
 				return
 			}
-			row.ours.kept = s.kept(m, rollouts+2)
+			row.ours.kept = s.kept(m, e.rollouts+2)
 			discard(m, s.app())
 
 			back := plain(m)
-			row.plain = s.rollouts(t, m, rollouts, clients, pause)
-			row.plain.kept = s.kept(m, rollouts+2)
+			row.plain = s.rollouts(t, m, e)
+			row.plain.kept = s.kept(m, e.rollouts+2)
 			discard(m, s.app())
 			back()
 			rows = append(rows, row)
 			path := filepath.Join(machine.Root(), "build", "servers.md")
-			if err := os.WriteFile(path, []byte(rows.markdown(rollouts, clients)), 0o644); err != nil {
+			if err := os.WriteFile(path, []byte(rows.markdown(e)), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
 }
 
+// TestServersOnLowerRungs: where steering is not to be had, each server is
+// rolled out all the same, the record says how and why, nobody is refused, and
+// nothing answers that is not up.
+func TestServersOnLowerRungs(t *testing.T) {
+	t.Parallel()
+	m := serversMachine(t)
+	dropIn(m, "app-rollout@.service", noBPF)
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) {
+			defer discard(m, s.app())
+			s.write(m, 1)
+			deploys(t, m, s.app())
+			client := m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: 4, Want: "g", Timeline: true, Pause: 5 * time.Millisecond})
+			m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > 20 })
+			var took []span
+			for i, rung := range []string{"migrated", "plain"} {
+				m.Sh(fmt.Sprintf("echo %d > /proc/sys/net/ipv4/tcp_migrate_req", 1-i))
+				took = append(took, s.rollout(t, m, 2+i))
+				record := receipt(m, s.app(), "current").Rollout
+				if why := "is not permitted (it needs CAP_BPF"; record.Result != "ready" || record.Rung != rung || !strings.Contains(record.RungWhy, why) {
+					t.Errorf("%s: traffic was %s: %s; want %s: %s", record.Result, record.Rung, record.RungWhy, rung, why)
+				}
+			}
+			last := client.Answered()
+			m.Wait("answers of the last generation", 20*time.Second, func() bool { return client.Answered() > last+20 })
+			report := client.Stop()
+			t.Logf("clients: %v", report)
+			if n := report.Kinds[load.Refused]; n > 0 {
+				t.Errorf("%d refused", n)
+			}
+			onlyUp(t, report.Answers, took)
+		})
+	}
+}
+
+// onlyUp holds that every answer is of a generation that was up: from the
+// beginning of its own rollout, of which the first is the second generation's,
+// to the end of the next one's.
+func onlyUp(t *testing.T, answers []load.Answer, took []span) {
+	t.Helper()
+	last := len(took) + 1
+	seen := 0
+	for _, a := range answers {
+		word, _, _ := strings.Cut(a.Label, " ")
+		g, err := strconv.Atoi(strings.TrimPrefix(word, "g"))
+		if err != nil || g < 1 || g > last {
+			t.Fatalf("an answer from %q", a.Label)
+		}
+		if g > 1 && a.End < took[g-2].from.UnixNano() || g < last && a.Start > took[g-1].to.UnixNano() {
+			t.Errorf("an answer from %q, which was not up: %+v", a.Label, a)
+		}
+		if a.Start > took[last-2].to.UnixNano() {
+			seen++
+		}
+	}
+	if seen == 0 {
+		t.Error("no answer from the last generation")
+	}
+}
+
+// effort is how much of a server is measured.
+type effort struct {
+	rollouts, clients int
+	pause             time.Duration // of each client, between its requests
+	calm              int           // answers before each rollout and after the last
+}
+
 // measured is what the clients saw of some rollouts.
 type measured struct {
-	report *load.Report
-	took   []span
-	kept   string // what clients lost that keep their connections
+	report  *load.Report
+	took    []span
+	records []*units.Record
+	kept    string // what clients lost that keep their connections
 }
 
 type span struct{ from, to time.Time }
 
-// rollouts starts the server and rolls it out so many times under load.
-func (s server) rollouts(t *testing.T, m *machine.Machine, rollouts, clients int, pause time.Duration) measured {
+// rollout rolls a generation out.
+func (s server) rollout(t *testing.T, m *machine.Machine, generation int, lines ...string) span {
 	t.Helper()
-	s.write(m, 1, "SYSTEMD_CLUSTER_WATCH_SEC=0")
+	s.write(m, generation, lines...)
+	from := time.Now()
 	deploys(t, m, s.app())
-	client := m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: clients, Want: "g", Timeline: true, Pause: pause})
-	m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > 50 })
-	var took []span
-	for g := 2; g <= rollouts+1; g++ {
-		s.write(m, g)
-		from := time.Now()
-		deploys(t, m, s.app())
-		took = append(took, span{from, time.Now()})
+	return span{from, time.Now()}
+}
+
+// rollouts starts the server and rolls it out so many times under load.
+func (s server) rollouts(t *testing.T, m *machine.Machine, e effort, lines ...string) measured {
+	t.Helper()
+	s.rollout(t, m, 1)
+	client := m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: e.clients, Want: "g", Timeline: true, Pause: e.pause})
+	calm := func() {
+		last := client.Answered()
+		m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > last+e.calm })
 	}
-	last := client.Answered()
-	m.Wait("answers of the last generation", 20*time.Second, func() bool { return client.Answered() > last+50 })
-	return measured{report: client.Stop(), took: took}
+	calm()
+	var d measured
+	for g := 2; g <= e.rollouts+1; g++ {
+		d.took = append(d.took, s.rollout(t, m, g, lines...))
+		d.records = append(d.records, receipt(m, s.app(), "current").Rollout)
+		calm()
+	}
+	d.report = client.Stop()
+	return d
 }
 
 // kept rolls the server out once under clients that keep their connections,
@@ -198,7 +280,7 @@ func (s server) kept(m *machine.Machine, generation int) string {
 	s.write(m, generation)
 	done := make(chan machine.Result, 1)
 	go func() {
-		done <- m.Run(context.Background(), "wrk", "-t", "1", "-c", "16", "-d", "6", "http://127.0.0.1:8080/")
+		done <- m.Run(context.Background(), "wrk", "-t", "1", "-c", "16", "-d", "4", "http://127.0.0.1:8080/")
 	}()
 	m.Wait("wrk", 20*time.Second, func() bool {
 		return m.Run(context.Background(), "sh", "-c", "ss -Htn state established sport = :8080 | grep -q .").Code == 0
