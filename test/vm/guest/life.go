@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"app-rollout/test/load"
 )
@@ -22,16 +26,16 @@ const address = "127.0.0.1:8080"
 func (g *guest) shop(generation string, lines ...string) {
 	g.write("/etc/app-rollout/shop.env", strings.Join(append([]string{
 		"SYSTEMD_CLUSTER_MODE=1", "SYSTEMD_CLUSTER_NODES=2", "SYSTEMD_CLUSTER_WATCH_SEC=1",
-		"SYSTEMD_EXEC_START=/opt/apps/server", "PORT=8080", "GENERATION=" + generation}, lines...), "\n")+"\n")
+		"SYSTEMD_EXEC_START=/opt/apps/server", "SYSTEMD_MEMORY_MAX=64M", "SYSTEMD_RESTART_SEC=1s",
+		"PORT=8080", "GENERATION=" + generation}, lines...), "\n")+"\n")
 }
 
 // firstLife goes from a bare Debian to the middle of a rollout, where the power
 // is cut.
 func (g *guest) firstLife() {
 	g.sh("install -D -t /opt/apps /mnt/test/server")
-	before := g.try("systemctl daemon-reload").took
 	g.sh("dpkg --install /mnt/test/app-rollout.deb")
-	g.say("installed; a daemon-reload took %.1f s before and takes %.1f s now", before.Seconds(), g.try("systemctl daemon-reload").took.Seconds())
+	g.say("installed")
 	g.equal("app-rollout-boot.service", g.try("systemctl is-enabled app-rollout-boot.service").out, "enabled")
 
 	g.shop("g1")
@@ -40,19 +44,13 @@ func (g *guest) firstLife() {
 	g.shared()
 	g.rollouts()
 	g.failedRollout()
-	g.limits()
+	g.killedWhileServing()
+	g.cpuQuota()
 
 	// An app that the next boot meets for the first time.
 	g.write("/etc/app-rollout/fresh.env", "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=3\nSYSTEMD_EXEC_START=/opt/apps/server\nPORT=8090\nGENERATION=fresh\n")
-	g.shop("g5", "SYSTEMD_CLUSTER_WATCH_SEC=10")
-	g.write(cutMark, "")
-	g.sh("sync; systemctl start --no-block app-rollout@shop.service")
-	g.wait("answers from the candidate", time.Minute, func() bool { return generation() == "g5" })
-	if g.failed {
-		panic(stop{})
-	}
-	g.say("CUT")
-	select {}
+	g.shop("g5", "SYSTEMD_CLUSTER_WATCH_SEC=5")
+	g.cut("1", "systemctl start --no-block app-rollout@shop.service", "an answer from the candidate", func() bool { return generation() == "g5" })
 }
 
 // shared: two instances of a server that did not ask for it listen on one port,
@@ -82,12 +80,24 @@ func (g *guest) shared() {
 	g.say("two instances share the port")
 }
 
-// rollouts rolls out three times under load.
+// rollouts rolls out three times under load. While the second one is watched,
+// the clock is set back, so that the third is earlier than those before it.
 func (g *guest) rollouts() {
 	stopLoad := g.load()
 	for i := range 3 {
-		g.shop(fmt.Sprintf("g%d", i+2))
-		r := g.try("app-rollout run shop")
+		candidate, watch := fmt.Sprintf("g%d", i+2), "SYSTEMD_CLUSTER_WATCH_SEC=1"
+		if i == 1 {
+			watch = "SYSTEMD_CLUSTER_WATCH_SEC=3"
+		}
+		g.shop(candidate, watch)
+		ended := make(chan result, 1)
+		go func() { ended <- g.try("app-rollout run shop") }()
+		if i == 1 {
+			g.wait("an answer from the candidate", time.Minute, func() bool { return generation() == candidate })
+			g.setBack(time.Hour)
+			g.equal("the current generation, while the next one is watched", g.sh("readlink /var/lib/app-rollout/shop/current"), "generations/2")
+		}
+		r := <-ended
 		if r.code != 0 {
 			g.must("rollout %d: status %d: %s", i+1, r.code, r.out)
 		}
@@ -101,32 +111,63 @@ func (g *guest) rollouts() {
 		g.say("rollout %d: %.1f s, traffic %s, %d drained, %d cut; ms:%s", i+1, r.took.Seconds(), rollout.Traffic, rollout.Drained, rollout.Cut, rollout.steps())
 	}
 	g.nothingLost("three rollouts", stopLoad())
+	g.equal("history", g.sh("app-rollout history shop | grep -o '^[0-9]*' | xargs"), "1 2 3 4")
+	g.equal("the current generation", g.sh("app-rollout history shop | grep current | cut -d' ' -f1"), "4")
 }
 
-// failedRollout: one that never becomes ready changes nothing.
-func (g *guest) failedRollout() {
-	before := g.property("shop@7.service", "MainPID") + " " + g.property("shop@8.service", "MainPID")
-	stopLoad := g.load()
-	g.shop("bad", "EXIT_AT_START=3")
-	r := g.try("app-rollout run shop")
-	if r.code != 1 || !strings.Contains(r.out, "exited with status 3") {
-		g.fail("a rollout that fails: status %d: %s", r.code, r.out)
+// setBack sets the clock back.
+func (g *guest) setBack(by time.Duration) {
+	then := unix.NsecToTimeval(time.Now().Add(-by).UnixNano())
+	if err := unix.Settimeofday(&then); err != nil {
+		g.must("settimeofday: %v", err)
 	}
-	g.nothingLost("a failed rollout", stopLoad())
+}
+
+// failedRollout: one that takes more memory than it may changes nothing.
+func (g *guest) failedRollout() {
+	before := g.pids("shop@7 shop@8")
+	stopLoad := g.load()
+	// How it ended is known until it is started again.
+	g.shop("bad", "MEMORY=200", "SYSTEMD_RESTART_SEC=1min")
+	r := g.try("app-rollout run shop")
+	if r.code != 1 || !strings.Contains(r.out, "was killed for want of memory") {
+		g.fail("a rollout over its MemoryMax=: status %d: %s", r.code, r.out)
+	}
+	g.nothingLost("a failed rollout, killed under MemoryMax=", stopLoad())
 	g.runs("shop", "shop@7 shop@8")
-	g.equal("pids", g.property("shop@7.service", "MainPID")+" "+g.property("shop@8.service", "MainPID"), before)
+	g.equal("pids", g.pids("shop@7 shop@8"), before)
 	g.equal("answers", generation(), "g4")
 }
 
-// limits: what an .env asks for holds in the kernel.
-func (g *guest) limits() {
-	g.write("/etc/app-rollout/hog.env", "SYSTEMD_EXEC_START=/opt/apps/server\nPORT=8091\nMEMORY=200\nSYSTEMD_MEMORY_MAX=64M\nSYSTEMD_CLUSTER_READY_SEC=20\n")
-	r := g.try("app-rollout run hog")
-	if r.code != 1 || !strings.Contains(r.out, "was killed for want of memory") {
-		g.fail("an app over its MemoryMax=: status %d: %s", r.code, r.out)
+// killedWhileServing: an instance that serves and takes more memory than it may
+// is gone with what it has in hand. The other one answers until it is back, and
+// is not touched.
+func (g *guest) killedWhileServing() {
+	before := strings.Fields(g.pids("shop@7 shop@8"))
+	began := time.Now()
+	if got := get("http://" + address + "/use?200"); got != "" {
+		g.must("an answer of an instance that was to be killed: %s", got)
 	}
+	answered := 0
+	var now []string
+	g.wait("an answer from the instance that was killed", time.Minute, func() bool {
+		line := answer(address)
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			g.must("while one instance is down: answer %q", line)
+		}
+		answered++
+		now = slices.Clone(before)
+		now[map[string]int{"7": 0, "8": 1}[f[1]]] = f[2]
+		return !slices.Equal(now, before)
+	})
+	g.equal("pids", g.pids("shop@7 shop@8"), strings.Join(now, " "))
+	g.equal("how often they were started again", g.sh("systemctl show --value --property=NRestarts shop@7 shop@8 | sort | xargs"), "0 1")
+	g.say("killed under MemoryMax= while it serves: serves again after %.1f s, %d answered by the other one meanwhile", time.Since(began).Seconds(), answered-1)
+}
 
-	// A shell that does nothing but burn CPU gets its fifth of one.
+// cpuQuota: a shell that does nothing but burn CPU gets its fifth of one.
+func (g *guest) cpuQuota() {
 	g.write("/etc/app-rollout/burn.env", `SYSTEMD_EXEC_START="/bin/sh -c 'while :; do :; done'"`+"\nSYSTEMD_MEMORY_MAX=64M\nSYSTEMD_CPU_QUOTA=20%\nSYSTEMD_CLUSTER_WATCH_SEC=0\n")
 	g.sh("app-rollout run burn")
 	cgroup := "/sys/fs/cgroup" + g.property("burn.service", "ControlGroup")
@@ -138,10 +179,9 @@ func (g *guest) limits() {
 	if share > 0.3 {
 		g.fail("CPUQuota=20%%: it used %.0f %% of a CPU", 100*share)
 	}
-	g.say("limits hold: 200 MiB killed under MemoryMax=64M, %.0f %% of a CPU under CPUQuota=20%%", 100*share)
-	g.sh("rm /etc/app-rollout/hog.env /etc/app-rollout/burn.env; systemctl start app-rollout@burn.service")
+	g.say("%.0f %% of a CPU under CPUQuota=20%%", 100*share)
+	g.sh("rm /etc/app-rollout/burn.env; systemctl start app-rollout@burn.service")
 	g.runs("burn", "")
-	g.runs("hog", "")
 }
 
 // cpu is the CPU time that a cgroup has used.
@@ -154,33 +194,66 @@ func (g *guest) cpu(cgroup string) time.Duration {
 	return time.Duration(n) * time.Microsecond
 }
 
-// secondLife is the boot after the power cut.
+// secondLife is the boot after the power cut before the commit, and goes to one
+// after the commit.
 func (g *guest) secondLife() {
 	// The committed generation first, whatever the .env asks for.
-	g.wait("an answer after the boot", time.Minute, func() bool { return answer(address) != "" })
-	g.equal("the first to answer after the power cut", generation(), "g4")
-	g.say("the committed generation answers %s s after the kernel began", g.sh("cut -d' ' -f1 /proc/uptime"))
+	g.boots("g4")
 	g.wait("the app that was never rolled out", time.Minute, func() bool { return answer("127.0.0.1:8090") != "" })
 	g.runs("fresh", "fresh@1 fresh@2 fresh@3")
 
 	// Then what the .env asks for, with nothing lost.
 	stopLoad := g.load()
-	g.wait("app-rollout-boot.service", 2*time.Minute, func() bool {
-		state := g.property("app-rollout-boot.service", "SubState")
-		return state == "exited" || state == "failed"
-	})
-	g.equal("app-rollout-boot.service", g.property("app-rollout-boot.service", "SubState"), "exited")
+	g.converges()
 	g.nothingLost("the rollout at boot", stopLoad())
 	g.equal("answers", generation(), "g5")
+	g.runs("shop", "shop@3 shop@4")
 	g.equal("traffic", g.record("shop").Traffic, "steered")
 	if _, err := os.Stat("/var/lib/app-rollout/fresh/current/generation.json"); err != nil {
 		g.fail("the app that the boot met first is not recorded: %v", err)
 	}
-	g.runs("fresh", "fresh@1 fresh@2 fresh@3")
-	g.equal("failed units", g.sh("systemctl list-units --plain --no-legend --state=failed"), "")
-	if trouble := g.try("dmesg | grep -E 'BUG:|WARNING:|Oops|lockup|blocked for more'"); trouble.code == 0 {
-		g.fail("the kernel: %s", trouble.out)
+
+	// A request that the old generation has in hand keeps the rollout from its end.
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		g.must("%v", err)
 	}
+	if _, err := io.WriteString(conn, "GET /?delay=10m HTTP/1.1\r\nHost: shop\r\n\r\n"); err != nil {
+		g.must("%v", err)
+	}
+	g.shop("g6")
+	g.cut("2", "systemctl start --no-block app-rollout@shop.service", "the old generation waited for", func() bool {
+		return strings.Contains(g.property("app-rollout@shop.service", "StatusText"), "waiting for ")
+	})
+}
+
+// thirdLife is the boot after the power cut after the commit: there is nothing
+// left to do.
+func (g *guest) thirdLife() {
+	g.boots("g6")
+	g.converges()
+	g.equal("answers", generation(), "g6")
+	g.runs("shop", "shop@1 shop@2")
+	g.runs("fresh", "fresh@1 fresh@2 fresh@3")
+	g.kernelLog()
+}
+
+// boots: the first to answer after the boot is the generation that was
+// committed.
+func (g *guest) boots(committed string) {
+	first := ""
+	g.wait("an answer after the boot", time.Minute, func() bool { first = generation(); return first != "" })
+	g.equal("the first to answer after the power cut", first, committed)
+	g.say("the committed generation answers %s s after the kernel began", g.sh("cut -d' ' -f1 /proc/uptime"))
+}
+
+// converges waits until the boot has done all that it has to do.
+func (g *guest) converges() {
+	g.wait("app-rollout-boot.service", 2*time.Minute, func() bool {
+		state := g.property("app-rollout-boot.service", "SubState")
+		return state == "exited" || state == "failed"
+	})
+	g.equal("failed units", g.sh("systemctl list-units --plain --no-legend --state=failed"), "")
 }
 
 type record struct {
@@ -216,6 +289,11 @@ func (g *guest) record(app string) record {
 	return frozen.Rollout
 }
 
+// pids are those of these instances.
+func (g *guest) pids(instances string) string {
+	return g.sh("systemctl show --value --property=MainPID " + instances + " | xargs")
+}
+
 // runs fails unless exactly these instances run.
 func (g *guest) runs(app, want string) {
 	got := g.sh("systemctl list-units --plain --no-legend --state=active,activating,deactivating '" + app + "@*.service' '" + app + ".service' | cut -d' ' -f1 | sed s/.service//")
@@ -224,9 +302,12 @@ func (g *guest) runs(app, want string) {
 
 var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// answer is the first line of one answer, "" if there is none.
-func answer(address string) string {
-	resp, err := client.Get("http://" + address + "/")
+// answer is what an app answers, "" if it does not.
+func answer(address string) string { return get("http://" + address + "/") }
+
+// get is the first line of one answer, "" if there is none.
+func get(url string) string {
+	resp, err := client.Get(url)
 	if err != nil {
 		return ""
 	}
@@ -251,7 +332,7 @@ func (g *guest) load() (stop func() *load.Report) {
 	done := make(chan *load.Report)
 	// What there is of CPU is the emulator's: a few clients are a load.
 	go func() {
-		done <- load.Run(ctx, load.Options{Addr: address, Workers: 3, Pause: 50 * time.Millisecond}, nil)
+		done <- load.Run(ctx, load.Options{Addr: address, Workers: 3, Pause: 100 * time.Millisecond}, nil)
 	}()
 	return func() *load.Report {
 		cancel()
