@@ -32,8 +32,8 @@ help:
 	@echo 'sudo make test   all tests: unit tests, then stories on throw-away Debians with their own systemd'
 	@echo 'sudo make demo   three rollouts under load on a throw-away Debian, step by step'
 	@echo 'sudo make vm     the same on the kernels and boots of Debian 12 and 13 themselves, in virtual machines'
-	@echo 'sudo make soak   random edits, faults and reboots (MINUTES=10, SEED= of a failed one), and the whole fault matrix'
-	@echo 'sudo make bench  measure beside other ways to deploy, into test/bench/RESULTS.md (a quarter of an hour)'
+	@echo 'sudo make soak   the whole fault matrix and the whole model, then random edits, faults and reboots (MINUTES=10, SEED= of a failed run)'
+	@echo 'sudo make bench  measure beside other ways to deploy, and the servers, into test/bench/RESULTS.md (half an hour)'
 	@echo 'make lint        gofmt, go vet, staticcheck'
 	@echo 'make lintian     lintian over the package'
 	@echo 'make fuzz        each fuzz target for FUZZTIME=$(FUZZTIME)'
@@ -90,16 +90,19 @@ demo: deb machine-tools
 vm: deb vm-tools
 	go test -tags vm -count=1 -timeout 20m -v ./test/vm
 
-# FULL=1: 20 deploys of each. KAMAL_PROXY: that program, if it is not on PATH.
 # Every fault at every step, on throw-away Debians and in the model, then random
 # edits, faults and reboots for so many minutes. A failed run names its SEED.
 MINUTES ?= 10
 SEED ?=
 soak: deb machine-tools
 	THOROUGH=1 go test -count=1 -timeout 60m ./rollout-helper/rollout
-	SOAK=1 SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags story -count=1 -timeout 0 -parallel 2 -v -run '^Test(Faults|Soak)$$' ./test
+	SOAK=1 SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags story -count=1 -timeout 0 -parallel 2 -v -run '^Test(Faults|ManyInstances|Soak)$$' ./test
 
+# DEPLOYS=5: fewer than 20 of each. KAMAL_PROXY: that program, if it is not on PATH.
+# First the README's servers, into build/servers.md, which the page takes up.
 bench: deb machine-tools npm
+	export BENCH_STARTED=$$(date +%s); \
+	SERVERS=full go test -tags story -count=1 -timeout 30m -v -run '^TestServers$$' ./test && \
 	go test -tags bench -count=1 -timeout 90m -v ./test/bench
 
 lint: build/go.mod
