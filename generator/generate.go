@@ -57,7 +57,7 @@ func (g *generation) run(copied func()) bool {
 		return !g.failed
 	}
 	if errors.Is(storeErr, fs.ErrNotExist) {
-		g.say(notice, errors.New(units.StateDir+" is not there yet; app-rollout-boot.service starts the apps when it is"))
+		g.say(notice, errors.New(units.StateDir+" is not there or not mounted yet; app-rollout-boot.service starts the apps when it is"))
 		return !g.failed
 	}
 	if storeErr != nil {

@@ -42,7 +42,7 @@ func TestUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.Stderr = null
-	for _, args := range []string{"frob", "status --frob", "show", "show a b", "history", "rollback", "run Shop", "run shop/x", "run shop --x", "swap a b", "swap --rollback", "ports x", "check Shop"} {
+	for _, args := range []string{"frob", "status --frob", "show", "show a b", "history", "rollback", "run Shop", "run shop/x", "run shop --x", "swap a b", "swap --rollback", "swap --boot --rollback shop", "ports x", "check Shop"} {
 		if got := run(t.Context(), append([]string{"app-rollout"}, strings.Fields(args)...)); got != exitUsage {
 			t.Errorf("app-rollout %s: status %d", args, got)
 		}
@@ -171,9 +171,10 @@ func TestNothingToRecover(t *testing.T) {
 func TestNext(t *testing.T) {
 	for _, c := range []struct{ command, text, want string }{
 		{"run", "shop@3 exited", "; when that is mended: app-rollout run shop"},
-		{"run", "stop it, then run it (app-rollout run shop)", ""},
+		{"run", "stop it, then: app-rollout run shop", ""},
 		{"run", "the rollout was interrupted; x serves", "; to begin anew: app-rollout run shop"},
 		{"rollback", "the rollout was interrupted; x serves", "; to begin anew: app-rollout rollback shop"},
+		{"rollback", "the one before it is not wholly gone; app-rollout run puts it right", ""},
 		{"rollback", "there is nothing to roll back to", ""},
 	} {
 		if got := next(c.command, "shop", c.text); got != c.want {

@@ -27,8 +27,8 @@ func swapCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if c.Bool("rollback") && len(names) == 0 {
-				return usageError{errors.New("swap --rollback takes an APP")}
+			if c.Bool("rollback") && (len(names) == 0 || c.Bool("boot")) {
+				return usageError{errors.New("swap --rollback takes an APP, and no --boot")}
 			}
 			m, done, err := machine()
 			if err != nil {
@@ -136,7 +136,7 @@ func failure(app string, err error) rollout.Event {
 func next(command, app, text string) string {
 	again := "app-rollout " + command + " " + app
 	switch {
-	case strings.Contains(text, again), strings.Contains(text, "nothing to roll back to"):
+	case strings.Contains(text, again), strings.Contains(text, "puts it right"), strings.Contains(text, "nothing to roll back to"):
 		return ""
 	case strings.Contains(text, "was interrupted"):
 		return "; to begin anew: " + again

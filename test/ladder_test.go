@@ -23,8 +23,9 @@ func dropIn(m *machine.Machine, unit, lines string) (back func()) {
 	return func() { m.Sh("rm " + path + "; systemctl daemon-reload") }
 }
 
-// multipath is a server on Multipath TCP, which shares its port by itself.
-const multipath = `import http.server, os, socket
+// odd is a server on Multipath TCP (PROTOCOL=262, linux/in.h), or tied to a
+// network interface (DEVICE), which shares its port by itself.
+const odd = `import http.server, os, socket
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -40,8 +41,10 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
 server = Server(("127.0.0.1", int(os.environ["PORT"])), Handler, bind_and_activate=False)
-server.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+server.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, int(os.environ.get("PROTOCOL", 0)))
 server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+if "DEVICE" in os.environ:
+    server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, os.environ["DEVICE"].encode())
 server.server_bind()
 server.server_activate()
 server.serve_forever()
@@ -53,7 +56,7 @@ func TestLadder(t *testing.T) {
 	t.Parallel()
 	m := machine.Boot(t, machine.Options{Install: true, Layers: []string{machine.Apps(t)}})
 	gunicorn := "SYSTEMD_EXEC_START=/usr/bin/gunicorn --chdir /opt/apps --reuse-port -b 127.0.0.1:8080 -w 2 wsgi:app"
-	m.Write("/opt/apps/multipath.py", multipath, 0o644)
+	m.Write("/opt/apps/odd.py", odd, 0o644)
 	for _, c := range []struct {
 		app      string
 		set, up  string // shell commands: to bring the machine there, and back
@@ -80,8 +83,11 @@ func TestLadder(t *testing.T) {
 		{app: "plain-gunicorn", dropIns: map[string]string{"app-rollout@.service": "SystemCallFilter=~bpf"},
 			set: "echo 0 > /proc/sys/net/ipv4/tcp_migrate_req", up: "echo 1 > /proc/sys/net/ipv4/tcp_migrate_req",
 			env: []string{gunicorn}, rung: "plain", why: "is not permitted (it needs CAP_BPF"},
-		{app: "multipath-tcp", env: []string{"SYSTEMD_CLUSTER_REUSE_PORT=0", "SYSTEMD_EXEC_START=/usr/bin/python3 /opt/apps/multipath.py"},
+		{app: "multipath-tcp", env: []string{"SYSTEMD_CLUSTER_REUSE_PORT=0", "PROTOCOL=262", "SYSTEMD_EXEC_START=/usr/bin/python3 /opt/apps/odd.py"},
 			rung: "migrated", why: "the listener on 127.0.0.1:8080 uses Multipath TCP"},
+		// It cannot be asked for its health, and is deployed all the same.
+		{app: "one-interface", env: []string{"SYSTEMD_CLUSTER_REUSE_PORT=0", "DEVICE=lo", "SYSTEMD_CLUSTER_HEALTH_PATH=/", "SYSTEMD_EXEC_START=/usr/bin/python3 /opt/apps/odd.py"},
+			rung: "steered"},
 		{app: "no-shared-port", env: []string{"LISTEN=127.0.0.1:0"}, noPort: true, blind: true,
 			rung: "migrated", why: "does not share its port (SO_REUSEPORT)"},
 		{app: "other-network", dropIns: map[string]string{"other-network@.service": "PrivateNetwork=yes"}, blind: true,
@@ -133,6 +139,9 @@ func TestLadder(t *testing.T) {
 			record := receipt(m, c.app, "current").Rollout
 			if record.Result != "ready" || record.Rung != c.rung || !strings.Contains(record.RungWhy, c.why) || (c.why == "") != (record.RungWhy == "") {
 				t.Errorf("traffic was %s: %s; want %s: %s\n%s", record.Rung, record.RungWhy, c.rung, c.why, said)
+			}
+			if c.app == "one-interface" && !strings.Contains(said, "SYSTEMD_CLUSTER_HEALTH_PATH is not asked for: the listener on") {
+				t.Errorf("it is not said that its health is not asked for:\n%s", said)
 			}
 			if c.unshared {
 				for _, command := range []string{"status", "check"} {

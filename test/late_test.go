@@ -45,7 +45,7 @@ Options=bind
 		if made := v.m.Read("/run/made"); strings.Contains(made, "shop") {
 			t.Errorf("%s: before the store was there, the generator made\n%s", c.name, made)
 		}
-		if said := v.m.Read("/run/said"); !strings.Contains(said, "/var/lib/app-rollout is not there yet") {
+		if said := v.m.Read("/run/said"); !strings.Contains(said, "/var/lib/app-rollout is not there or not mounted yet") {
 			t.Errorf("%s: the generator says %q", c.name, said)
 		}
 		v.whole(c.name, v.up)

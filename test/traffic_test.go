@@ -123,7 +123,7 @@ func TestBadGenerationsUnderLoad(t *testing.T) {
 		env  []string
 	}{
 		{"exits on the first real request", []string{"EXIT_ON=1"}},
-		{"is ready, then restarts", []string{"EXIT_AFTER=3s", "SYSTEMD_RESTART_SEC=100ms", "SYSTEMD_CLUSTER_WATCH_SEC=30"}},
+		{"is ready, then restarts", []string{"EXIT_AFTER=5s", "SYSTEMD_RESTART_SEC=100ms", "SYSTEMD_CLUSTER_WATCH_SEC=30"}},
 	} {
 		client = busy(m)
 		m.Write("/etc/app-rollout/shop.env", shop(append(c.env, "GENERATION=bad")...), 0o644)
@@ -255,7 +255,7 @@ func TestNobodyElseOnThePort(t *testing.T) {
 		env("shop", "GENERATION=moved", c.line)
 		before := instances(m, "shop")
 		r := run(m, "shop")
-		const commands = "(systemctl stop 'shop@*.service'), then run it (app-rollout run shop)"
+		const commands = "(systemctl stop 'shop@*.service'), then: app-rollout run shop"
 		if r.Code != 1 || !strings.Contains(r.Err, commands) {
 			t.Errorf("%s: status %d\n%s%s", c.line, r.Code, r.Out, r.Err)
 		}

@@ -48,6 +48,20 @@ func TestAwaited(t *testing.T) {
 		}
 	}
 
+	// A line for the next boot takes nothing away from what runs.
+	running := Layout{Root: t.TempDir()}
+	for path, text := range map[string]string{"/etc/fstab": fstab + sdaVar, "/proc/self/mountinfo": root, RunDir + "/shop/lock": ""} {
+		if err := os.MkdirAll(filepath.Dir(running.Path(path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(running.Path(path), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if running.awaited(StateDir) {
+		t.Error("it is waited for a mount when apps run already")
+	}
+
 	// Masked by the admin: nobody mounts it.
 	l := Layout{Root: t.TempDir()}
 	if err := os.MkdirAll(filepath.Dir(l.Path(store)), 0o755); err != nil {

@@ -66,7 +66,7 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 	if err != nil {
 		return err
 	}
-	r := &rollout{Machine: m, app: app, store: store, old: current, was: live(all)}
+	r := &rollout{Machine: m, app: app, store: store, old: current, was: live(all), rollback: true}
 	if err := r.agree(earlier.Plan, fmt.Sprintf("generation %d", earlier.Number)); err != nil {
 		return err
 	}

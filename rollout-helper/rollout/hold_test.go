@@ -187,3 +187,34 @@ func TestClockSetBack(t *testing.T) {
 		}
 	})
 }
+
+// TestRollbackHalfDone: what puts a committed rollback right must neither end
+// the hold nor go back further.
+func TestRollbackHalfDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "V=1")
+		w.env("V=2")
+		m := w.machine()
+		if err := m.Swap(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		w.onCall = func(_ int, call string) error {
+			if call == "stop shop@3.service" {
+				return errors.New("no")
+			}
+			return nil
+		}
+		err := m.Rollback(t.Context(), "shop")
+		if err == nil || !strings.Contains(err.Error(), "; app-rollout run puts it right") {
+			t.Errorf("Rollback = %v", err)
+		}
+		w.onCall = nil
+		if err := m.Deploy(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.running(), "shop@5/3 shop@6/3"; got != want {
+			t.Errorf("%s run, want %s", got, want)
+		}
+		w.clean(t)
+	})
+}

@@ -57,8 +57,9 @@ type Traffic interface {
 	// the last Lead, through the shared port (0: any that it listens on) and,
 	// with a path, an HTTP request that must be answered by 2xx or 3xx.
 	Ask(ctx context.Context, app string, u systemd.Unit, port int, path string) error
-	// Reach is Ask without steering: it tries until the kernel picks the unit.
-	Reach(ctx context.Context, u systemd.Unit, port int, path string) error
+	// Reach is Ask without steering: it tries until the kernel picks the unit,
+	// without a port in the shared groups.
+	Reach(ctx context.Context, u systemd.Unit, shared []sockets.Group, port int, path string) error
 	// Release ends all steering of the groups that the units listen in.
 	Release(app string, us []systemd.Unit) error
 	// Pending tells what the units still have in hand since they were cut off

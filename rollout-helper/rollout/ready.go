@@ -2,12 +2,14 @@ package rollout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 )
@@ -123,10 +125,22 @@ func (r *rollout) askable() bool { return r.new.Port != 0 || len(r.groups) > 0 }
 func (r *rollout) ask(ctx context.Context, u systemd.Unit) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	var err error
 	if r.record.Rung == Steered {
-		return r.Traffic.Ask(ctx, r.app, u, r.new.Port, r.new.HealthPath)
+		err = r.Traffic.Ask(ctx, r.app, u, r.new.Port, r.new.HealthPath)
+	} else {
+		err = r.Traffic.Reach(ctx, u, r.groups, r.new.Port, r.new.HealthPath)
 	}
-	return r.Traffic.Reach(ctx, u, r.new.Port, r.new.HealthPath)
+	var not *steering.Unavailable
+	if !errors.As(err, &not) {
+		return err
+	}
+	// No rollout fails for that it cannot ask, but it says so, once.
+	if r.new.HealthPath != "" && !r.unasked {
+		r.unasked = true
+		r.say(Warning, "ready", "SYSTEMD_CLUSTER_HEALTH_PATH is not asked for: %s", not.Reason)
+	}
+	return nil
 }
 
 // listens tells what the unit lacks as a listener, "" for nothing: it must
@@ -150,8 +164,8 @@ func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack st
 	for _, g := range own {
 		beside := slices.ContainsFunc(r.groups, func(o sockets.Group) bool { return o.Addr.Port() == g.Addr.Port() })
 		if beside && !slices.Contains(r.groups, g) {
-			return "", &Failure{u.Name, fmt.Sprintf("listens on %s, but the running generation on %s: to change the address, stop the app (systemctl stop %s), then run it (app-rollout run %s)",
-				g, addresses(r.groups), r.stoppable(), r.app)}
+			return "", &Failure{u.Name, fmt.Sprintf("listens on %s, but the running generation on %s: to change the address, stop the app (systemctl stop %s), then: %s",
+				g, addresses(r.groups), r.stoppable(), r.again())}
 		}
 	}
 	for _, g := range r.groups {

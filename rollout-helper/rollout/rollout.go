@@ -37,6 +37,8 @@ type rollout struct {
 	began     time.Time
 	exchanged bool // the one service of mode 0 may run on the candidate's unit
 	shifted   bool // new connections have reached the candidate
+	unasked   bool // that nobody can be asked has been said
+	rollback  bool // a person asked to go back
 	patient   bool // an exit while getting ready is no failure yet: at boot, what an app needs may come up late
 }
 
@@ -99,7 +101,11 @@ func (r *rollout) forward(ctx context.Context, steps ...step) error {
 		r.say(Warning, "forget", "the record of the rollout could not be written: %v", e)
 	}
 	if err != nil {
-		return fmt.Errorf("generation %d serves, but the one before it is not wholly gone: %w; app-rollout run %s puts it right", r.new.Number, err, r.app)
+		mend := "app-rollout run " + r.app
+		if r.rollback {
+			mend = "app-rollout run" // which leaves it held
+		}
+		return fmt.Errorf("generation %d serves, but the one before it is not wholly gone: %w; %s puts it right", r.new.Number, err, mend)
 	}
 	return nil
 }
@@ -120,6 +126,14 @@ func (r *rollout) say(level Level, step, format string, args ...any) {
 		e.Generation = r.new.Number
 	}
 	r.Report(e)
+}
+
+// again is what a person types to have this done once more.
+func (r *rollout) again() string {
+	if r.rollback {
+		return "app-rollout rollback " + r.app
+	}
+	return "app-rollout run " + r.app
 }
 
 // candidate are the units of the new generation.

@@ -93,7 +93,8 @@ func TestFailures(t *testing.T) {
 		{"dies", "exited with status 3 while it was watched"},
 		{"mute", "answers GET / with status 500"},
 		{"sours", "answers GET / with status 500 while it was watched"},
-		{"closes", "does not listen on 0.0.0.0:3000 as the running instances do any more, while it was watched"},
+		{"closes-late", "does not listen on 0.0.0.0:3000 as the running instances do, while it was watched"},
+		{"closes", "does not listen on 0.0.0.0:3000 as the running instances do, while it was watched"},
 	} {
 		t.Run(c.behave, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

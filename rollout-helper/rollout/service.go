@@ -53,7 +53,7 @@ func (r *rollout) exchange(ctx context.Context) error {
 		return err
 	}
 	r.say(Info, "start", "restarting %s", list(r.fresh))
-	return r.again(ctx, r.stopTime()+seconds(r.new.ReadySec))
+	return r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
 }
 
 // coming marks a unit file that brings the old generation back. It differs from
@@ -87,7 +87,7 @@ func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 		return false, err
 	}
 	r.say(Info, "start", "restarting %s on what it was before", list([]string{name}))
-	err = r.again(ctx, r.stopTime()+seconds(r.new.ReadySec))
+	err = r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
 	var failure *Failure
 	return err == nil || errors.As(err, &failure), err
 }
@@ -114,8 +114,8 @@ func (r *rollout) wasExchanged(files []string) (bool, error) {
 	return !bytes.Equal(text, pinned(frozen)), err
 }
 
-// again restarts the service on the unit that systemd knows now.
-func (r *rollout) again(ctx context.Context, limit time.Duration) error {
+// bounce restarts the service on the unit that systemd knows now.
+func (r *rollout) bounce(ctx context.Context, limit time.Duration) error {
 	if stopping, err := r.Systemd.Stopping(ctx); err != nil || stopping {
 		return err
 	}

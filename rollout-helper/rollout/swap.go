@@ -53,7 +53,11 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 		}
 		again, err := m.Layout.Read(app)
 		if errors.Is(err, fs.ErrNotExist) {
-			return m.remove(ctx, app)
+			// Some tools write a file anew by removing it first.
+			wait(ctx, tick)
+			if again, err = m.Layout.Read(app); errors.Is(err, fs.ErrNotExist) {
+				return m.remove(ctx, app)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("the .env was changed during the rollout: %w", err)
@@ -112,8 +116,8 @@ func (r *rollout) begin(ctx context.Context, all []systemd.Unit) error {
 func (r *rollout) agree(plan units.Plan, where string) error {
 	service := units.Instance(r.app, 0)
 	if plan.Mode == 0 && len(r.was) > 1 && slices.Contains(r.was, service) {
-		return fmt.Errorf("%s: %s run beside %s, which would be restarted; stop them (systemctl stop %s), then run it again (app-rollout run %s)",
-			where, list(without(r.was, []string{service})), list([]string{service}), list(without(r.was, []string{service})), r.app)
+		return fmt.Errorf("%s: %s run beside %s, which would be restarted; stop them (systemctl stop %s), then: %s",
+			where, list(without(r.was, []string{service})), list([]string{service}), list(without(r.was, []string{service})), r.again())
 	}
 	if r.old == nil || len(r.was) == 0 || (r.old.Mode == 0 && plan.Mode == 0) {
 		return nil
@@ -127,8 +131,8 @@ func (r *rollout) agree(plan units.Plan, where string) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%s: the app %s; stop it (systemctl stop %s), then run it (app-rollout run %s)",
-		where, what, r.stoppable(), r.app)
+	return fmt.Errorf("%s: the app %s; stop it (systemctl stop %s), then: %s",
+		where, what, r.stoppable(), r.again())
 }
 
 // inPlace: in mode 0 there is but one unit name, so the new one can start only

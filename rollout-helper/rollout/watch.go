@@ -50,7 +50,7 @@ func (r *rollout) watch(ctx context.Context) error {
 		// Of one that ends, the listener goes first; the next look tells how it
 		// ended.
 		if lacks != nil && missed {
-			lacks.How += " any more, while it was watched"
+			lacks.How += ", while it was watched"
 			return lacks
 		}
 		missed = lacks != nil
@@ -65,7 +65,7 @@ func (r *rollout) watch(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if time.Now().After(end) {
+		if !missed && time.Now().After(end) {
 			return nil
 		}
 		wait(ctx, tick)

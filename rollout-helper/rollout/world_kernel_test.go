@@ -28,7 +28,9 @@ func (w *world) Listeners() ([]sockets.Listener, error) {
 	}
 	var ls []sockets.Listener
 	for name, u := range w.units {
-		if u.Active != "active" || u.behave == "deaf" || u.behave == "closes" && time.Since(u.started) > 500*time.Millisecond {
+		if u.Active != "active" || u.behave == "deaf" ||
+			u.behave == "closes" && time.Since(u.started) > 500*time.Millisecond ||
+			u.behave == "closes-late" && time.Since(u.started) > 3010*time.Millisecond {
 			continue
 		}
 		address := "0.0.0.0:3000"
@@ -101,7 +103,7 @@ func (w *world) answer(name string) error {
 	return nil
 }
 
-func (w *world) Reach(_ context.Context, u systemd.Unit, _ int, _ string) error {
+func (w *world) Reach(_ context.Context, u systemd.Unit, _ []sockets.Group, _ int, _ string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("reach %s", u.Name); err != nil {

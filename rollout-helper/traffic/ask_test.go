@@ -61,7 +61,7 @@ func TestNoAnswer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	// It takes connections, but nobody reads from them.
-	if err := askAt(ctx, listener.Addr(), -1, ""); err != nil {
+	if err := askAt(t.Context(), listener.Addr(), -1, ""); err != nil {
 		t.Error(err)
 	}
 	for port, want := range map[int]string{-1: "does not answer GET /: no answer in time", 1: ""} {

@@ -177,7 +177,7 @@ func (k *Kernel) Counters() sockets.Counters {
 // Ask makes one connection to one unit, on each steered group of the port (0:
 // of any port), and one HTTP request there if there is a path.
 func (k *Kernel) Ask(ctx context.Context, app string, u systemd.Unit, port int, path string) error {
-	own, err := groups([]systemd.Unit{u})
+	own, err := k.reachable(u)
 	if err != nil {
 		return err
 	}
@@ -188,35 +188,85 @@ func (k *Kernel) Ask(ctx context.Context, app string, u systemd.Unit, port int, 
 	}, port, path)
 }
 
+const (
+	// dialTime is far more than a handshake on this machine takes, and far less
+	// than until a client repeats itself to a listener whose queue is full.
+	dialTime = 200 * time.Millisecond
+	// redial is the pause between two tries, so that those who do not mean us
+	// are not kept busy.
+	redial = 3 * time.Millisecond
+	// vague is how many connections in a row may be nobody's before one of them
+	// is taken: with TCP_DEFER_ACCEPT all are, until something is asked.
+	vague = 5
+)
+
 // Reach is Ask without steering: it connects until the kernel picks a listener
 // of the unit's; the others get connections on which nothing is asked. Where the
-// kernel cannot tell whose a connection is, whoever has it answers.
-func (k *Kernel) Reach(ctx context.Context, u systemd.Unit, port int, path string) error {
-	own, err := groups([]systemd.Unit{u})
+// kernel cannot tell whose a connection is, whoever has it answers. Without a
+// port only the shared groups are asked: others may not speak HTTP.
+func (k *Kernel) Reach(ctx context.Context, u systemd.Unit, shared []sockets.Group, port int, path string) error {
+	own, err := k.reachable(u)
 	if err != nil {
 		return err
+	}
+	if port == 0 {
+		own = slices.DeleteFunc(own, func(g sockets.Group) bool { return !slices.Contains(shared, g) })
 	}
 	ids, err := k.Cgroups(u)
 	if err != nil {
 		return err
 	}
-	dialer := net.Dialer{KeepAlive: -1}
+	dialer := net.Dialer{KeepAlive: -1, Timeout: dialTime}
 	return ask(ctx, own, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
-		for {
+		for nobodys := 0; ; {
 			conn, err := dialer.DialContext(ctx, "tcp", steering.Target(g).String())
-			if err != nil {
+			switch {
+			case err == nil:
+				owner, found, err := sockets.Server(conn)
+				if err != nil {
+					conn.Close()
+					return nil, err
+				}
+				if !found {
+					nobodys++
+				}
+				if found && ids[owner] || nobodys == vague {
+					return conn, nil
+				}
+				conn.Close()
+			case !errors.Is(err, os.ErrDeadlineExceeded):
 				return nil, err
 			}
-			owner, found, err := sockets.Server(conn)
-			if err == nil && (!found || ids[owner]) {
-				return conn, nil
-			}
-			conn.Close()
-			if err := errors.Join(err, ctx.Err()); err != nil {
-				return nil, err
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(redial):
 			}
 		}
 	}, port, path)
+}
+
+// reachable are the groups of a unit that can be reached from here, each once. A
+// steering.Unavailable says that there are others only.
+func (k *Kernel) reachable(u systemd.Unit) ([]sockets.Group, error) {
+	all, err := groups([]systemd.Unit{u})
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		elsewhere, err := k.Elsewhere(u)
+		if err == nil && elsewhere {
+			err = &steering.Unavailable{Reason: "it listens in another network namespace"}
+		}
+		return nil, err
+	}
+	slices.SortFunc(all, sockets.Group.Compare)
+	all = slices.Compact(all)
+	near := slices.DeleteFunc(slices.Clone(all), func(g sockets.Group) bool { return g.Device != 0 })
+	if len(near) == 0 {
+		return nil, &steering.Unavailable{Reason: "the listener on " + all[0].String() + " is tied to a network interface"}
+	}
+	return near, nil
 }
 
 // paths are the control groups of those units that have one.
