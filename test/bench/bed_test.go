@@ -142,32 +142,43 @@ func (b *bed) generation(app string) units.Generation {
 	return g
 }
 
+// clients are up to three kinds at once: some that come on a fresh connection
+// each time, some that keep theirs, and some whose answers take their time. The
+// first two pause, so that the CPUs are not full and latencies mean something.
+type clients struct {
+	fresh, kept, slow *machine.Load
+}
+
+const (
+	freshClients, keptClients = 16, 8
+	pause                     = 5 * time.Millisecond
+)
+
+func (b *bed) clients(app *behaviour) clients {
+	b.t.Helper()
+	c := b.freshOnly()
+	if app.slow {
+		c.slow = b.Load(load.Options{Addr: address, Workers: slowClients, Path: fmt.Sprintf("/?delay=%ds", slowAnswer), Timeline: true})
+	} else {
+		c.kept = b.Load(load.Options{Addr: address, Workers: keptClients, Pause: pause, Timeline: true, Keep: true})
+	}
+	return c
+}
+
 // freshOnly are the clients of the pictures.
 func (b *bed) freshOnly() clients {
 	b.t.Helper()
-	return clients{fresh: b.Load(load.Options{Addr: address, Workers: 16, Pause: 5 * time.Millisecond, Timeline: true})}
+	return clients{fresh: b.Load(load.Options{Addr: address, Workers: freshClients, Pause: pause, Timeline: true})}
 }
 
-// clients are two kinds at once: some that come on a fresh connection each
-// time, and some that keep theirs. They pause, so that the CPUs are not full and
-// latencies mean something.
-type clients struct {
-	fresh, kept *machine.Load
-}
-
-func (b *bed) clients() clients {
-	b.t.Helper()
-	return clients{
-		fresh: b.Load(load.Options{Addr: address, Workers: 16, Pause: 5 * time.Millisecond, Timeline: true}),
-		kept:  b.Load(load.Options{Addr: address, Workers: 8, Pause: 5 * time.Millisecond, Timeline: true, Keep: true}),
+func (c clients) stop() (fresh, kept, slow *load.Report) {
+	report := func(l *machine.Load) *load.Report {
+		if l == nil {
+			return load.Of(nil)
+		}
+		return l.Stop()
 	}
-}
-
-func (c clients) stop() (fresh, kept *load.Report) {
-	if c.kept == nil {
-		return c.fresh.Stop(), load.Of(nil)
-	}
-	return c.fresh.Stop(), c.kept.Stop()
+	return report(c.fresh), report(c.kept), report(c.slow)
 }
 
 // kinds names what was lost, most often first the plain ones.

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +21,9 @@ import (
 
 // page is RESULTS.md as it grows.
 type page struct {
-	t    *testing.T
-	dir  string
-	text strings.Builder
+	t        *testing.T // of the part that is measured
+	text     strings.Builder
+	pictures map[string]*SVG // by the name of the file beside it
 	// better are the figures in which somebody else is ahead, in order.
 	better []*better
 }
@@ -45,42 +47,46 @@ func (p *page) printf(format string, args ...any) { fmt.Fprintf(&p.text, format,
 
 func (p *page) heading(text string) { p.printf("\n## %s\n\n", text) }
 
-// picture writes an SVG beside the page, and shows it there.
+// picture shows an SVG.
 func (p *page) picture(name, what string, s *SVG) {
-	p.t.Helper()
-	if err := os.WriteFile(filepath.Join(p.dir, name), []byte(s.String()), 0o644); err != nil {
-		p.t.Fatal(err)
-	}
+	p.pictures[name] = s
 	p.printf("\n![%s](%s)\n", what, name)
 }
 
 // deploys is how many of each a run measures.
 func deploys() int {
-	if os.Getenv("FULL") == "1" {
-		return 20
+	if n, err := strconv.Atoi(os.Getenv("DEPLOYS")); err == nil && n > 0 {
+		return n
 	}
-	return 5
+	return 20
 }
 
-// TestBench measures everything and writes RESULTS.md.
+// TestBench measures everything and writes RESULTS.md, and the pictures beside
+// it. One of its parts alone (-run TestBench/growth) only logs what it found.
 func TestBench(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: sudo make bench")
 	}
-	p := &page{t: t, dir: filepath.Join(machine.Root(), "test", "bench")}
-	began := time.Now()
-	load := loadAverage()
-	b := newBed(t)
-	seen := b.peers()
-	p.generator()
-	p.deploys(seen)
-	p.between(seen)
-	p.badDeploys(seen)
-	p.growth()
-	p.steps(seen)
-	p.pictures(seen)
+	p := &page{pictures: map[string]*SVG{}}
+	began, load, done := time.Now(), loadAverage(), 0
+	parts := []struct {
+		name    string
+		measure func()
+	}{{"peers", p.peers}, {"generator", p.generator}, {"boot", p.boot}, {"growth", p.growth}, {"servers", p.servers}}
+	for _, part := range parts {
+		t.Run(part.name, func(t *testing.T) {
+			p.t = t
+			from := p.text.Len()
+			part.measure()
+			t.Logf("%s", p.text.String()[from:])
+			done++
+		})
+	}
 	if t.Failed() {
 		t.Fatal("no RESULTS.md from a run that failed")
+	}
+	if done < len(parts) {
+		t.Skip("no RESULTS.md from a part of a run")
 	}
 
 	var out strings.Builder
@@ -88,7 +94,7 @@ func TestBench(t *testing.T) {
 
 Made by `+"`sudo make bench`"+`: everything below was measured in one run on one machine, on %s. Run it again on yours; no test asserts any of it.
 
-- %s, %d CPUs, Linux %s; Debian 12 with its own systemd in a container, Go %s, Node 22.
+- %s, %d CPUs, Linux %s; Debians with their own systemd in containers (12, where nothing else is said), Go %s, Node 22.
 - Load average when it began: %s. It took %.0f minutes. %d deploys each.
 - Clients, apps and tools share the CPUs.
 
@@ -101,9 +107,57 @@ Made by `+"`sudo make bench`"+`: everything below was measured in one run on one
 		out.WriteString("Nowhere, in this run.\n")
 	}
 	out.WriteString(p.text.String())
-	if err := os.WriteFile(filepath.Join(p.dir, "RESULTS.md"), []byte(out.String()), 0o644); err != nil {
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(machine.Root(), "test", "bench", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, s := range p.pictures {
+		write(name, s.String())
+	}
+	write("RESULTS.md", out.String())
+	pointed(t, out.String())
+}
+
+var (
+	header = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	anchor = regexp.MustCompile(`RESULTS\.md#([^)]+)\)`)
+	noWord = regexp.MustCompile(`[^a-z0-9 -]`)
+)
+
+// pointed checks that what the README points to is on the page.
+func pointed(t *testing.T, page string) {
+	anchors := map[string]bool{}
+	for _, h := range header.FindAllStringSubmatch(page, -1) {
+		anchors[strings.ReplaceAll(noWord.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
+	}
+	readme, err := os.ReadFile(filepath.Join(machine.Root(), "README.md"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	for _, a := range anchor.FindAllStringSubmatch(string(readme), -1) {
+		if !anchors[a[1]] {
+			t.Errorf("README.md points to RESULTS.md#%s, which is not there", a[1])
+		}
+	}
+}
+
+// servers shows what the story of the servers has measured, if that was in this
+// run of make bench.
+func (p *page) servers() {
+	p.heading("Servers")
+	path := filepath.Join(machine.Root(), "build", "servers.md")
+	began, _ := strconv.ParseInt(os.Getenv("BENCH_STARTED"), 10, 64)
+	about, err := os.Stat(path)
+	if err != nil || began == 0 || about.ModTime().Unix() < began {
+		p.printf("Not measured in this run.\n")
+		return
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.printf("%s\n", bytes.TrimSpace(text))
 }
 
 func loadAverage() string {

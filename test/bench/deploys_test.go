@@ -5,11 +5,9 @@ package bench
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"app-rollout/test/load"
-	"app-rollout/test/machine"
 	"app-rollout/units"
 )
 
@@ -18,73 +16,92 @@ type span struct{ from, to time.Time }
 
 func (s span) took() time.Duration { return s.to.Sub(s.from) }
 
-// series is what was seen of several deploys of one peer, with an app that
-// stops in one way.
+// behaviour is how the app that is deployed behaves.
+type behaviour struct {
+	name, about string
+	stop        string // STOP
+	slow        bool   // some of the requests take slowAnswer
+}
+
+var behaviours = []*behaviour{
+	{name: "dies", about: "dies of SIGTERM", stop: "dies"},
+	{name: "graceful", about: "stops gracefully", stop: "graceful"},
+	{name: "slow", about: fmt.Sprintf("answers some requests after %d s", slowAnswer), stop: "dies", slow: true},
+}
+
+// slowAnswer is how many seconds a slow request takes, and slowClients how many
+// of them are in hand when a deploy comes.
+const slowAnswer, slowClients = 3, 8
+
+// drain is how many seconds app-rollout is told to wait for what is in hand:
+// as long as the app's requests may take.
+func (a *behaviour) drain() int {
+	if a.slow {
+		return 3 * slowAnswer
+	}
+	return 1
+}
+
+// deploys is how many a run measures; those of a slow app are fewer.
+func (a *behaviour) deploys() int {
+	if a.slow {
+		return min(5, deploys())
+	}
+	return deploys()
+}
+
+// deploySeries is what was seen of several deploys of one peer, of an app of
+// one behaviour.
 type deploySeries struct {
 	fresh, kept *load.Report
+	slow        *load.Report // of the clients whose answers take their time
 	deploys     []span
 	records     []*units.Record // ours
 	failed      int             // deploys whose command failed
 }
 
-// rate is what was seen of a peer between deploys. All but the last three are
-// ratios to one process asked directly.
-type rate struct {
-	fresh, kept       float64 // answers a second
-	freshP99, keptP99 float64
-	cpu               float64 // of machine and app, for an answer on a fresh connection
-	direct            float64 // that process's answers a second, fresh
-	resident          float64 // MiB of the tool
-	processes         int
-}
-
-// badDeploy is what was seen of a bad one.
-type badDeploy struct {
-	report  *load.Report
-	refused bool         // the command said so
-	last    *load.Report // of the tenth second
-}
-
 // seen is all that was seen of one peer.
 type seen struct {
 	*peer
-	series map[string]*deploySeries // by how the app stops: "dies", "graceful"
+	series map[string]*deploySeries // by the app's behaviour
 	scene  *deploySeries            // three deploys with fresh clients only, the app dies
 	rate   *rate
 	bad    *badDeploy
 }
 
-// stops are the two ways of the app to take SIGTERM.
-var stops = []string{"dies", "graceful"}
+// settle is how long there is calm between two deploys; what is seen in its
+// first half may still be an effect of the deploy.
+const settle = 600 * time.Millisecond
 
-// settle is how long a deploy's after-effects may take to show, and how long
-// there is calm between two.
-const settle = time.Second
-
-// peers measures one after the other.
-func (b *bed) peers() []*seen {
-	var all []*seen
+// peers measures one after the other, and what the app itself needs for a
+// deploy.
+func (b *bed) peers() (all []*seen, n *need) {
+	n = &need{stop: map[string][]float64{}}
 	for _, p := range b.list() {
 		b.t.Logf("%s", p.name)
 		s := &seen{peer: p, series: map[string]*deploySeries{}}
 		all = append(all, s)
-		b.Sh(fmt.Sprintf("sysctl -q -w net.ipv4.tcp_migrate_req=%d", p.migrate))
-		for _, stop := range stops {
-			if p.graceful && stop == "dies" {
+		for _, app := range behaviours {
+			if p.graceful && app.name == "dies" {
 				continue
 			}
-			b.env("g0", stop, false)
+			b.Sh(fmt.Sprintf("sysctl -q -w net.ipv4.tcp_migrate_req=%d", p.migrate))
+			b.env("g0", app, false)
 			b.Sh(p.start)
 			b.answered("g0")
-			if stop == "graceful" && !p.graceful {
+			if p.baseline && !app.slow {
+				b.need(n, app)
+			}
+			whole := app.name == "graceful" && !p.graceful && !p.variant
+			if whole {
 				s.rate = b.rate(p)
 			}
-			s.series[stop] = b.deploySeries(p, stop, b.clients(), 1, deploys())
-			if stop == "dies" && (p.ours || p.name == "plain swap") {
-				s.scene = b.deploySeries(p, stop, b.freshOnly(), deploys()+1, 3)
+			s.series[app.name] = b.deploySeries(p, app, b.clients(app), 1, app.deploys())
+			if app.name == "dies" && (p.ours || p.baseline) {
+				s.scene = b.deploySeries(p, app, b.freshOnly(), deploys()+1, 3)
 			}
-			if stop == "graceful" && !p.graceful {
-				s.bad = b.badDeploy(p)
+			if whole {
+				s.bad = b.badDeploy(p, app)
 			}
 			if r := b.script(p.stop); r.Code != 0 {
 				b.t.Fatalf("%s: stop: %s%s", p.name, r.Out, r.Err)
@@ -92,28 +109,23 @@ func (b *bed) peers() []*seen {
 			b.Wait("the port to be free", 20*time.Second, func() bool { return b.Sh("ss -Hltn 'sport = :8080'") == "" })
 		}
 	}
-	return all
+	return all, n
 }
 
 // env writes the app's environment for the next start or deploy.
-func (b *bed) env(generation, stop string, bad bool) {
+func (b *bed) env(generation string, app *behaviour, bad bool) {
 	b.t.Helper()
-	text := "GENERATION=" + generation + "\nSTOP=" + stop + "\n"
-	if bad {
-		text += "BAD=1\n"
-	} else {
-		text += "BAD=0\n"
-	}
+	text := fmt.Sprintf("GENERATION=%s\nSTOP=%s\nSYSTEMD_CLUSTER_DRAIN_SEC=%d\nBAD=%d\n", generation, app.stop, app.drain(), map[bool]int{true: 1}[bad])
 	b.Write("/etc/bench/env", text, 0o644)
 }
 
 // deploySeries deploys some times, the first one as the first-th.
-func (b *bed) deploySeries(p *peer, stop string, c clients, first, times int) *deploySeries {
+func (b *bed) deploySeries(p *peer, app *behaviour, c clients, first, times int) *deploySeries {
 	b.t.Helper()
 	s := &deploySeries{}
 	time.Sleep(settle)
 	for n := first; n < first+times; n++ {
-		b.env(fmt.Sprintf("g%d", n), stop, false)
+		b.env(fmt.Sprintf("g%d", n), app, false)
 		began := time.Now()
 		if r := b.script(p.deploy(n)); r.Code != 0 {
 			s.failed++
@@ -125,10 +137,10 @@ func (b *bed) deploySeries(p *peer, stop string, c clients, first, times int) *d
 		}
 		time.Sleep(settle)
 	}
-	s.fresh, s.kept = c.stop()
-	b.t.Logf("  %s: fresh: %v; kept: %v", stop, s.fresh, s.kept)
-	if p.ours && s.fresh.Lost()+s.kept.Lost() > 0 {
-		b.t.Logf("  %v %v", s.fresh.Failures, s.kept.Failures)
+	s.fresh, s.kept, s.slow = c.stop()
+	b.t.Logf("  %s: %v each; fresh: %v; kept: %v; slow: %v", app.name, s.median(), s.fresh, s.kept, s.slow)
+	if p.ours && s.fresh.Lost()+s.kept.Lost()+s.slow.Lost() > 0 {
+		b.t.Logf("  %v %v %v", s.fresh.Failures, s.kept.Failures, s.slow.Failures)
 	}
 	return s
 }
@@ -164,82 +176,3 @@ func (s *deploySeries) median() time.Duration {
 	}
 	return time.Duration(Median(took))
 }
-
-// full asks as fast as it can, for a while.
-func (b *bed) full(address string, keep bool) *load.Report {
-	b.t.Helper()
-	c := b.Load(load.Options{Addr: address, Workers: 16, Keep: keep})
-	time.Sleep(2 * time.Second)
-	return c.Stop()
-}
-
-func perSecond(r *load.Report) float64 {
-	return float64(r.Answered()) / (float64(r.End-r.Start) / 1e9)
-}
-
-// rate measures a peer, and one process of the app that is asked directly, in
-// turn, so that both meet the same of whatever else goes on.
-func (b *bed) rate(p *peer) *rate {
-	b.t.Helper()
-	b.Sh("systemctl start node@9100; until ss -Hltn 'sport = :9100' | grep -q .; do sleep 0.02; done")
-	var all []rate
-	for range 3 {
-		var r rate
-		// measure gives each figure of who is asked at the address.
-		measure := func(address string) (fresh, kept, freshP99, keptP99, cpu float64) {
-			before := b.cpu()
-			f := b.full(address, false)
-			cpu = float64(b.cpu()-before) / float64(max(f.Answered(), 1))
-			k := b.full(address, true)
-			return perSecond(f), perSecond(k), float64(f.P99), float64(k.P99), cpu
-		}
-		f0, k0, fp0, kp0, c0 := measure("127.0.0.1:9100")
-		f, k, fp, kp, c := measure(address)
-		r.fresh, r.kept, r.freshP99, r.keptP99, r.cpu = f/f0, k/k0, fp/fp0, kp/kp0, c/c0
-		r.direct = f0
-		all = append(all, r)
-	}
-	b.Sh("systemctl stop node@9100")
-	middle := func(of func(r rate) float64) float64 {
-		var values []float64
-		for _, r := range all {
-			values = append(values, of(r))
-		}
-		return Median(values)
-	}
-	r := &rate{
-		fresh:    middle(func(r rate) float64 { return r.fresh }),
-		kept:     middle(func(r rate) float64 { return r.kept }),
-		freshP99: middle(func(r rate) float64 { return r.freshP99 }),
-		keptP99:  middle(func(r rate) float64 { return r.keptP99 }),
-		cpu:      middle(func(r rate) float64 { return r.cpu }),
-		direct:   middle(func(r rate) float64 { return r.direct }),
-	}
-	r.resident, r.processes = b.resident(p.tool)
-	b.t.Logf("  between deploys: %+v", *r)
-	return r
-}
-
-// badDeploy deploys an app that answers 500 for five seconds and exits.
-func (b *bed) badDeploy(p *peer) *badDeploy {
-	b.t.Helper()
-	bad := &badDeploy{}
-	b.env("bad", "graceful", true)
-	c := b.Load(load.Options{Addr: address, Workers: 8, Pause: 10 * time.Millisecond, Timeline: true})
-	time.Sleep(settle / 2)
-	began := time.Now()
-	done := make(chan machine.Result)
-	go func() { done <- b.script("timeout 15 sh -euc " + quoted(p.deploy(deploys()+1))) }()
-	time.Sleep(time.Until(began.Add(10 * time.Second)))
-	bad.report = c.Stop()
-	bad.last = bad.report.Between(began.Add(9*time.Second), began.Add(20*time.Second))
-	r := <-done
-	bad.refused = r.Code != 0
-	b.t.Logf("  bad: status %d, %v", r.Code, bad.report)
-	// What was bad must not stand in the way of the end.
-	b.env("good", "graceful", false)
-	return bad
-}
-
-// quoted is a text as one word of a shell's.
-func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

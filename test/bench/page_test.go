@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,57 +17,130 @@ func us(all []*seen) *seen {
 	return all[slices.IndexFunc(all, func(s *seen) bool { return s.ours })]
 }
 
-func (p *page) deploys(all []*seen) {
+// peers measures all ways to deploy, and tells of them.
+func (p *page) peers() {
+	b := newBed(p.t)
+	all, n := b.peers()
+	p.deploys(all, n)
+	p.between(all)
+	p.badDeploys(all)
+	p.steps(all)
+	p.scenes(all)
+}
+
+func (p *page) deploys(all []*seen, n *need) {
+	fast := behaviours[0]
 	p.heading("Deploys under load")
-	p.printf("Two instances of one small Node app, replaced %d times while 16 clients come on a fresh connection each time and 8 keep theirs; each pauses 5 ms between requests. Nothing is repeated by a client: a kept connection that turns out to be closed counts as lost. "+
-		"Two ways of the app to stop: it dies of SIGTERM, or is graceful: for half a second it answers with `Connection: close`, then it closes. \"Inside\" is from a deploy's command to half a second after its end. A deploy's duration has the start of two Node processes in it, and their end. app-rollout waits for connections that have a request in hand; those of the clients that keep theirs and ask again and again never come to rest, so it waits for its whole drain time, here 3 s (by default 30). When it then stops an app that just dies, the connections that clients keep to it die too, one request on each: only the app, or a proxy before it, can tell a client that a connection ends.\n\n", deploys())
-	for _, stop := range stops {
-		p.printf("\n### An app that %s\n\n", map[string]string{"dies": "dies of SIGTERM", "graceful": "stops gracefully"}[stop])
-		table := NewTable("", "lost per deploy, fresh / kept", "per 100,000, fresh / kept", "which", "max inside ÷ p99.9 outside", "max inside", "p99.9 inside", "p99.9 outside", "a deploy takes")
-		var bars []Bar
-		for _, s := range all {
-			d := s.series[stop]
-			if d == nil {
-				continue
+	p.printf("Two instances of one small Node app, replaced %d times while %d clients come on a fresh connection each time and %d keep theirs; each pauses %d ms between requests. Nothing is repeated by a client: a kept connection that turns out to be closed counts as lost. "+
+		"\"Inside\" is from a deploy's command to %s after its end. \"Less the app\" is without what the app itself needs: two of its instances that nobody asks, started on free ports beside two that serve this load, took so long from their start until they listened, and stopped, from SIGTERM to their end (medians of %d; the swap by hand can therefore come out at nothing, give or take, and who starts instances one after the other pays for that). "+
+		"app-rollout waits for connections that have a request in hand; those of the clients that keep theirs and ask again and again never come to rest, so it waits for its whole drain time, here %d s (`SYSTEMD_CLUSTER_DRAIN_SEC`). When it then stops an app that just dies, the connections that clients keep to it die too, one request on each: only the app, or a proxy before it, can tell a client that a connection ends. The graceful app answers for half a second with `Connection: close`, then it closes.\n",
+		deploys(), freshClients, keptClients, pause.Milliseconds(), ms(settle/2), needTimes, fast.drain())
+	for _, app := range behaviours {
+		p.printf("\n### An app that %s\n\n", app.about)
+		if app.slow {
+			p.slow(all, app)
+		} else {
+			p.series(all, app, n)
+		}
+	}
+}
+
+func (p *page) series(all []*seen, app *behaviour, n *need) {
+	p.printf("The app itself needs %s to start and %s to stop.\n\n", millis(Median(n.start)), millis(Median(n.stop[app.name])))
+	table := NewTable("", "lost per deploy, fresh / kept", "per 100,000, fresh / kept", "which", "a deploy takes", "less the app")
+	slowest := NewTable("", "fresh: max inside ÷ p99.9 outside", "max inside / outside", "p99.9 inside / outside", "kept: max inside ÷ p99.9 outside", "max inside / outside", "p99.9 inside / outside")
+	var bars []Bar
+	for _, s := range all {
+		d := s.series[app.name]
+		if d == nil {
+			continue
+		}
+		less := "–" // the app is another
+		if !s.graceful {
+			less = ms(d.median() - n.whole(app))
+		}
+		table.Row(s.name, fmt.Sprintf("%.1f / %.1f", d.each(d.fresh), d.each(d.kept)), fmt.Sprintf("%.1f / %.1f", lost(d.fresh), lost(d.kept)),
+			fmt.Sprintf("%s / %s", orDash(kinds(d.fresh)), orDash(kinds(d.kept))), ms(d.median()), less)
+		cells := []string{s.name}
+		for _, r := range []*load.Report{d.fresh, d.kept} {
+			inside, outside := d.split(r)
+			cells = append(cells, ratio(float64(inside.Max)/float64(max(outside.P999, 1))), ms(inside.Max)+" / "+ms(outside.Max), ms(inside.P999)+" / "+ms(outside.P999))
+		}
+		slowest.Row(cells...)
+		colour := bad
+		if s.ours {
+			colour = ours
+		}
+		bars = append(bars, Bar{Name: s.name, Value: d.each(d.fresh) + d.each(d.kept), Colour: colour,
+			Text: fmt.Sprintf("%.1f fresh, %.1f kept", d.each(d.fresh), d.each(d.kept))})
+	}
+	p.printf("%s", table)
+	p.refusals(all, app)
+	p.printf("\nHow long answers took:\n\n%s", slowest)
+	p.picture("lost-"+app.name+".svg", "requests lost per deploy", Bars("Requests lost per deploy, on fresh and on kept connections, the app "+app.about, bars))
+
+	me := us(all).series[app.name]
+	for _, s := range all {
+		d := s.series[app.name]
+		if d == nil || s.ours {
+			continue
+		}
+		about := "the app " + app.about
+		if d.each(d.fresh) < me.each(me.fresh) {
+			p.ahead("Lost a deploy on fresh connections, "+about, fmt.Sprintf("%.1f", me.each(me.fresh)), s.name, fmt.Sprintf("%.1f", d.each(d.fresh)))
+		}
+		if d.each(d.kept) < me.each(me.kept) {
+			p.ahead("Lost a deploy on kept connections, "+about, fmt.Sprintf("%.1f", me.each(me.kept)), s.name, fmt.Sprintf("%.1f", d.each(d.kept)))
+		}
+		for _, l := range []struct {
+			how          string
+			mine, theirs *load.Report
+		}{{"fresh", me.fresh, d.fresh}, {"kept", me.kept, d.kept}} {
+			mine, _ := me.split(l.mine)
+			theirs, _ := d.split(l.theirs)
+			if clearly(float64(theirs.Max), float64(mine.Max)) {
+				p.ahead("The slowest answer inside a deploy on "+l.how+" connections, "+about, ms(mine.Max), s.name, ms(theirs.Max))
 			}
-			inside, outside := d.split(d.fresh)
-			which := strings.Trim(fmt.Sprintf("%s / %s", orDash(kinds(d.fresh)), orDash(kinds(d.kept))), " ")
-			table.Row(s.name, fmt.Sprintf("%.1f / %.1f", d.each(d.fresh), d.each(d.kept)), fmt.Sprintf("%.1f / %.1f", lost(d.fresh), lost(d.kept)), which,
-				ratio(float64(inside.Max)/float64(max(outside.P999, 1))), ms(inside.Max), ms(inside.P999), ms(outside.P999), ms(d.median()))
-			colour := bad
-			if s.ours {
-				colour = ours
-			}
-			bars = append(bars, Bar{Name: s.name, Value: d.each(d.fresh) + d.each(d.kept), Colour: colour,
-				Text: fmt.Sprintf("%.1f fresh, %.1f kept", d.each(d.fresh), d.each(d.kept))})
-			if d.failed > 0 {
-				p.printf("%d of %d deploys of %s failed.\n\n", d.failed, deploys(), s.name)
+			if clearly(float64(theirs.P999), float64(mine.P999)) {
+				p.ahead("The slowest of a thousand answers inside a deploy on "+l.how+" connections, "+about, ms(mine.P999), s.name, ms(theirs.P999))
 			}
 		}
-		p.printf("%s", table)
-		p.picture("lost-"+stop+".svg", "requests lost per deploy", Bars("Requests lost per deploy, on fresh and on kept connections, the app "+map[string]string{"dies": "dies of SIGTERM", "graceful": "stops gracefully"}[stop], bars))
+		if clearly(float64(d.median()), float64(me.median())) {
+			p.ahead("Duration of a deploy, "+about, ms(me.median()), s.name, ms(d.median()))
+		}
+	}
+}
 
-		me := us(all).series[stop]
-		inside, _ := me.split(me.fresh)
-		for _, s := range all {
-			d := s.series[stop]
-			if d == nil || s.ours {
-				continue
-			}
-			theirs, _ := d.split(d.fresh)
-			about := "the app " + map[string]string{"dies": "dies", "graceful": "stops gracefully"}[stop]
-			if d.each(d.fresh) < me.each(me.fresh) {
-				p.ahead("Lost a deploy on fresh connections, "+about, fmt.Sprintf("%.1f", me.each(me.fresh)), s.name, fmt.Sprintf("%.1f", d.each(d.fresh)))
-			}
-			if d.each(d.kept) < me.each(me.kept) {
-				p.ahead("Lost a deploy on kept connections, "+about, fmt.Sprintf("%.1f", me.each(me.kept)), s.name, fmt.Sprintf("%.1f", d.each(d.kept)))
-			}
-			if clearly(float64(theirs.Max), float64(inside.Max)) {
-				p.ahead("The slowest answer inside a deploy, "+about, ms(inside.Max), s.name, ms(theirs.Max))
-			}
-			if clearly(float64(d.median()), float64(me.median())) {
-				p.ahead("Duration of a deploy, "+about, ms(me.median()), s.name, ms(d.median()))
-			}
+// slow tells of the app that has requests in hand whenever a deploy comes.
+func (p *page) slow(all []*seen, app *behaviour) {
+	p.printf("The same app, which dies of SIGTERM (gunicorn's workers finish what they have in hand), but %d more clients ask for what is answered after %d s, one request after the other: so many are in hand when a deploy comes. %d deploys. app-rollout is told to wait up to %d s.\n\n", slowClients, slowAnswer, app.deploys(), app.drain())
+	table := NewTable("", fmt.Sprintf("slow requests lost per deploy, of %d", slowClients), "which", "others lost per deploy", "which", "max inside ÷ p99.9 outside, others", "a deploy takes")
+	me := us(all).series[app.name]
+	for _, s := range all {
+		d := s.series[app.name]
+		inside, outside := d.split(d.fresh)
+		table.Row(s.name, fmt.Sprintf("%.1f", d.each(d.slow)), orDash(kinds(d.slow)), fmt.Sprintf("%.1f", d.each(d.fresh)), orDash(kinds(d.fresh)),
+			ratio(float64(inside.Max)/float64(max(outside.P999, 1))), ms(d.median()))
+		if d.each(d.slow) < me.each(me.slow) {
+			p.ahead("Slow requests lost per deploy", fmt.Sprintf("%.1f", me.each(me.slow)), s.name, fmt.Sprintf("%.1f", d.each(d.slow)))
+		}
+		if d.each(d.fresh) < me.each(me.fresh) {
+			p.ahead("Other requests lost per deploy of an app with slow ones", fmt.Sprintf("%.1f", me.each(me.fresh)), s.name, fmt.Sprintf("%.1f", d.each(d.fresh)))
+		}
+		// Who cuts slow requests off is done sooner.
+		if d.each(d.slow) <= me.each(me.slow) && clearly(float64(d.median()), float64(me.median())) {
+			p.ahead("Duration of a deploy of an app with slow requests, none more lost", ms(me.median()), s.name, ms(d.median()))
+		}
+	}
+	p.printf("%s", table)
+	p.refusals(all, app)
+}
+
+// refusals says whose deploys did not succeed.
+func (p *page) refusals(all []*seen, app *behaviour) {
+	for _, s := range all {
+		if d := s.series[app.name]; d != nil && d.failed > 0 {
+			p.printf("\n%d of %d deploys of %s failed.\n", d.failed, len(d.deploys), s.name)
 		}
 	}
 }
@@ -83,7 +157,7 @@ func orDash(text string) string {
 
 func (p *page) between(all []*seen) {
 	p.heading("Between deploys")
-	p.printf("16 clients without a pause, against one process of the same app asked directly; both in turn, the medians of three. CPU is that of app and tool together, for one answer on a fresh connection. Memory is what the tool's own processes hold (PSS).\n\n")
+	p.printf("Two instances, 16 clients without a pause, against one process of the same app asked directly; both in turn, the medians of three. CPU is that of app and tool together, for one answer on a fresh connection. Memory is what the tool's own processes hold between deploys (PSS).\n\n")
 	table := NewTable("", "fresh: requests/s × one", "kept: requests/s × one", "fresh: p99 × one", "kept: p99 × one", "CPU per request × one", "tool's memory", "tool's processes")
 	var direct []float64
 	me := us(all).rate
@@ -94,14 +168,27 @@ func (p *page) between(all []*seen) {
 		}
 		direct = append(direct, r.direct)
 		table.Row(s.name, ratio(r.fresh), ratio(r.kept), ratio(r.freshP99), ratio(r.keptP99), ratio(r.cpu), fmt.Sprintf("%.1f MiB", r.resident), fmt.Sprint(r.processes))
-		if s.ours || strings.HasPrefix(s.name, "plain") {
-			continue // between deploys, a plain swap is what ours is
+		if s.ours || s.baseline {
+			continue // between deploys, the swap by hand is what ours is
 		}
-		if clearly(me.fresh, r.fresh) {
-			p.ahead("Requests per second between deploys, fresh connections", ratio(me.fresh), s.name, ratio(r.fresh))
-		}
-		if clearly(me.kept, r.kept) {
-			p.ahead("Requests per second between deploys, kept connections", ratio(me.kept), s.name, ratio(r.kept))
+		for _, f := range []struct {
+			what         string
+			mine, theirs float64
+		}{ // what is better larger is compared by its inverse
+			{"Requests per second between deploys, fresh connections", 1 / me.fresh, 1 / r.fresh},
+			{"Requests per second between deploys, kept connections", 1 / me.kept, 1 / r.kept},
+			{"p99 between deploys, fresh connections", me.freshP99, r.freshP99},
+			{"p99 between deploys, kept connections", me.keptP99, r.keptP99},
+			{"CPU per request between deploys", me.cpu, r.cpu},
+		} {
+			if !clearly(f.theirs, f.mine) {
+				continue
+			}
+			mine, theirs := f.mine, f.theirs
+			if strings.HasPrefix(f.what, "Requests") {
+				mine, theirs = 1/mine, 1/theirs
+			}
+			p.ahead(f.what+", × one process", ratio(mine), s.name, ratio(theirs))
 		}
 	}
 	p.printf("%s\nThat one process gave %.0f answers a second on fresh connections, in the middle of all.\n", table, Median(direct))
@@ -109,24 +196,38 @@ func (p *page) between(all []*seen) {
 
 func (p *page) badDeploys(all []*seen) {
 	p.heading("A bad deploy")
-	p.printf("The new version listens, answers 500 for five seconds, then exits. 8 clients, ten seconds from the deploy's command. Each tool has the check that it brings with it: app-rollout and kamal-proxy a health path, HAProxy its `httpchk`; a script around the others could ask too.\n\n")
-	table := NewTable("", "failed of all requests", "which", "the command says so", "serving well ten seconds later")
+	p.printf("The new version listens, answers 500 for five seconds, then exits. 8 clients, %.0f seconds from the deploy's command. Each tool has the check that it brings with it: app-rollout and kamal-proxy a health path, HAProxy its `httpchk`; a script around the others could ask too. "+
+		"Then the machine is rebooted with the bad version pending. Each starts at boot what it has in its usual way: app-rollout by itself; the services of what the last successful command left are enabled for the others; PM2 has `pm2 save` and the unit of `pm2 startup`. Asked for two seconds from the first answer on.\n\n", badTime.Seconds())
+	table := NewTable("", "failed of all requests", "which", "the command says so", "serving well at the end", "failed after the reboot", "what serves then")
 	me := us(all).bad
+	share := func(r *load.Report) float64 { return 100 * float64(r.Lost()) / float64(max(r.Lost()+r.Answered(), 1)) }
 	for _, s := range all {
 		b := s.bad
 		if b == nil {
 			continue
 		}
-		share := func(r *load.Report) float64 { return 100 * float64(r.Lost()) / float64(max(r.Lost()+r.Answered(), 1)) }
 		well := "no"
 		if b.last.Lost() == 0 && b.last.Answered() > 0 {
 			well = "yes"
 		} else if b.last.Answered() > 0 {
 			well = "partly"
 		}
-		table.Row(s.name, fmt.Sprintf("%.2f %%", share(b.report)), orDash(kinds(b.report)), map[bool]string{true: "yes", false: "no"}[b.refused], well)
+		booted, failed := "the bad version", fmt.Sprintf("%.2f %%", share(b.booted))
+		switch {
+		case b.booted.Answered()+b.booted.Lost() == 0:
+			booted, failed = "nothing", "–"
+		case b.booted.Lost() == 0:
+			booted = "the version before"
+		case b.booted.Answered() > 0:
+			booted = "partly the version before"
+		}
+		table.Row(s.name, fmt.Sprintf("%.2f %%", share(b.report)), orDash(kinds(b.report)), map[bool]string{true: "yes", false: "no"}[b.refused], well,
+			failed, booted)
 		if share(b.report) < share(me.report) {
 			p.ahead("Failed in a bad deploy", fmt.Sprintf("%.2f %%", share(me.report)), s.name, fmt.Sprintf("%.2f %%", share(b.report)))
+		}
+		if me.booted.Answered() == 0 && b.booted.Answered() > 0 || share(b.booted) < share(me.booted) {
+			p.ahead("Failed after a reboot with a bad version pending", fmt.Sprintf("%.2f %%", share(me.booted)), s.name, fmt.Sprintf("%.2f %%", share(b.booted)))
 		}
 	}
 	p.printf("%s", table)
@@ -135,38 +236,60 @@ func (p *page) badDeploys(all []*seen) {
 // steps tells where the time of our deploys went.
 func (p *page) steps(all []*seen) {
 	p.heading("Where the time of a rollout goes")
-	records := us(all).scene.records
+	scene := us(all).scene
 	times := map[string][]float64{}
 	var names []string
-	for _, r := range records {
+	var around []float64 // what is no step
+	for i, r := range scene.records {
+		rest := scene.deploys[i].took().Seconds() * 1000
 		for _, s := range r.Steps {
 			if times[s.Name] == nil {
 				names = append(names, s.Name)
 			}
 			times[s.Name] = append(times[s.Name], s.Milliseconds)
+			rest -= s.Milliseconds
 		}
+		around = append(around, rest)
 	}
-	p.printf("The median of %d rollouts of two instances, step by step, under the fresh half of the load above. `start` is Node starting, `drain` waits for requests in flight, `stop` for the app to end, `ready` and `watch` for the app to prove itself.\n", len(records))
+	p.printf("The median of %d rollouts of two instances, step by step, under the fresh half of the load above. `start` is Node starting, `ready` and `watch` are for the app to prove itself, `drain` waits for requests in flight, `stop` for the app to end. \"Around\" is what is no step: the commands that write the `.env` and start the service, the service's own start and end, and `recover` at its end.\n", len(scene.records))
+	names = append(names, "around")
+	times["around"] = around
 	var bars []Bar
-	own := 0.0
+	var own []Bar
+	sum := 0.0
 	for _, name := range names {
-		v := Median(times[name])
-		bars = append(bars, Bar{Name: name, Value: v, Text: millis(v)})
+		bar := Bar{Name: name, Value: Median(times[name]), Text: millis(Median(times[name]))}
+		bars = append(bars, bar)
 		if !waits[name] {
-			own += v
+			own = append(own, bar)
+			sum += bar.Value
 		}
 	}
 	p.picture("steps.svg", "the duration of each step", Bars("A rollout of two instances, step by step", bars))
-	p.printf("\nThe steps in which it waits for nobody but the disk, the kernel and systemd (all but %s) took %s together; the goal is 150 ms.\n", "start, ready, watch, drain and stop", millis(own))
+	slices.SortFunc(own, func(a, b Bar) int { return cmp.Compare(b.Value, a.Value) })
+	p.printf("\nWithout `start`, `watch`, `drain` and `stop`, which last as long as the app does, it took %s. The largest parts of that, and what is done about them:\n\n", millis(sum))
+	for _, bar := range own[:min(3, len(own))] {
+		p.printf("- %s, %s: %s\n", bar.Name, bar.Text, reasons[bar.Name])
+	}
 }
 
 // waits are the steps that last as long as the app takes.
-var waits = map[string]bool{"start": true, "ready": true, "watch": true, "drain": true, "stop": true}
+var waits = map[string]bool{"start": true, "watch": true, "drain": true, "stop": true}
 
-// pictures shows one deploy of ours, and one plain swap.
-func (p *page) pictures(all []*seen) {
+// reasons say what a step's time is spent on.
+var reasons = map[string]string{
+	"hold":   "one dialogue with the kernel finds all listeners, and one program steers them.",
+	"ready":  "the app boots in it, as far as its process runs before it listens; each instance is asked once, by itself.",
+	"shift":  "the same program is told of other sockets.",
+	"commit": "a file and a link that must be on the disk before anything else goes on.",
+	"forget": "one `daemon-reload`, in which systemd runs every generator and reads all units again; apps that roll out side by side share it.",
+	"around": "two short programs, the helper and `recover`, are started in a sandbox that systemd sets up.",
+}
+
+// scenes shows one deploy of ours, and one plain swap.
+func (p *page) scenes(all []*seen) {
 	p.heading("A rollout, and a plain swap, as clients see them")
-	p.printf("One deploy of each under 16 clients on fresh connections, the app dies of SIGTERM: answers in each 25 ms, by generation and instance; red: requests that were lost.\n")
+	p.printf("One deploy of each under %d clients on fresh connections, the app dies of SIGTERM: answers in each %d ms, by generation and instance; red: requests that were lost.\n", freshClients, bin.Milliseconds())
 	for _, s := range all {
 		d := s.scene
 		if d == nil {

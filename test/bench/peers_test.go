@@ -16,11 +16,17 @@ type peer struct {
 	start  string
 	deploy func(n int) string
 	stop   string
+	// enable arranges, in the tool's usual way, that what the n-th deploy left is
+	// started at boot; "" if it does so by itself.
+	enable func(n int) string
 	// tool are the command lines of what it costs to have it, a pattern for
 	// pgrep that does not match itself; "" if nothing of it runs between deploys.
 	tool string
 	// graceful only: it does not run the Node app, which could die.
 	graceful bool
+	// baseline is the swap by hand, and variant the same with something added:
+	// between deploys, and of a bad one, there is nothing else to see.
+	baseline, variant bool
 	// sysctl of net.ipv4.tcp_migrate_req.
 	migrate int
 	ours    bool
@@ -32,8 +38,30 @@ func ports(n int) (int, int) { return 9001 + 2*(n%2), 9002 + 2*(n%2) }
 // pair starts the two instances behind a proxy and waits until both listen.
 func pair(n int) string {
 	a, b := ports(n)
-	return fmt.Sprintf("systemctl start node@%d node@%d\n", a, b) +
+	return startPair(a, b)
+}
+
+func startPair(a, b int) string {
+	return release(a, b) + fmt.Sprintf("systemctl start node@%d node@%d\n", a, b) +
 		fmt.Sprintf("until [ $(ss -Hltn 'sport = :%d or sport = :%d' | wc -l) = 2 ]; do sleep 0.02; done\n", a, b)
+}
+
+// release gives instances the environment that is deployed for as long as they
+// live, and whoever boots them: as a release's directory or an image does.
+func release(instances ...int) string {
+	var b strings.Builder
+	for _, i := range instances {
+		fmt.Fprintf(&b, "cp /etc/bench/env /etc/bench/env-%d\n", i)
+	}
+	return b.String()
+}
+
+// enablePair has these services and the n-th pair started at boot.
+func enablePair(service string) func(n int) string {
+	return func(n int) string {
+		a, b := ports(n)
+		return fmt.Sprintf("systemctl enable %s node@%d node@%d\n", service, a, b)
+	}
 }
 
 // unpair stops the two instances of the deploy before.
@@ -47,19 +75,23 @@ var unitFiles = map[string]string{
 StartLimitIntervalSec=0
 [Service]
 Environment=PORT=%i INSTANCE=%i
-EnvironmentFile=/etc/bench/env
+EnvironmentFile=/etc/bench/env-%i
 ExecStart=/usr/local/bin/node /opt/bench/app.js
 Restart=always
 RestartSec=1s
+[Install]
+WantedBy=multi-user.target
 `,
 	"/etc/systemd/system/plain@.service": `[Unit]
 StartLimitIntervalSec=0
 [Service]
 Environment=PORT=8080 REUSEPORT=1 INSTANCE=%i
-EnvironmentFile=/etc/bench/env
+EnvironmentFile=/etc/bench/env-%i
 ExecStart=/usr/local/bin/node /opt/bench/app.js
 Restart=always
 RestartSec=1s
+[Install]
+WantedBy=multi-user.target
 `,
 	"/etc/systemd/system/gunicorn.service": `[Service]
 Type=notify
@@ -75,17 +107,36 @@ PIDFile=/run/proxy-nginx.pid
 ExecStart=/usr/sbin/nginx -c /etc/bench/nginx.conf
 ExecReload=/usr/sbin/nginx -c /etc/bench/nginx.conf -s reload
 KillMode=mixed
+[Install]
+WantedBy=multi-user.target
 `,
 	"/etc/systemd/system/proxy-haproxy.service": `[Service]
 Type=notify
 ExecStart=/usr/sbin/haproxy -Ws -f /etc/bench/haproxy.cfg
 ExecReload=/bin/kill -USR2 $MAINPID
 KillMode=mixed
+[Install]
+WantedBy=multi-user.target
 `,
 	"/etc/systemd/system/proxy-kamal.service": `[Service]
 Environment=HOME=/root XDG_RUNTIME_DIR=/run
 ExecStart=/usr/local/bin/kamal-proxy run --http-port 8080 --https-port 8443
 StandardOutput=null
+[Install]
+WantedBy=multi-user.target
+`,
+	// As "pm2 startup" writes it.
+	"/etc/systemd/system/pm2-root.service": `[Unit]
+After=network.target
+[Service]
+Type=forking
+Environment=PM2_HOME=/var/lib/pm2
+PIDFile=/var/lib/pm2/pm2.pid
+Restart=on-failure
+ExecStart=/usr/local/bin/node /opt/pm2/node_modules/pm2/bin/pm2 resurrect
+ExecStop=/usr/local/bin/node /opt/pm2/node_modules/pm2/bin/pm2 kill
+[Install]
+WantedBy=multi-user.target
 `,
 	"/etc/bench/env": "GENERATION=g0\n",
 	"/etc/bench/nginx.template": `worker_processes 2;
@@ -145,14 +196,15 @@ func configure(proxy, file string, n int) string {
 func (b *bed) list() []*peer {
 	plain := func(name string, migrate int) *peer {
 		return &peer{
-			name: name, migrate: migrate,
-			start: "systemctl start plain@1 plain@2\n",
+			name: name, migrate: migrate, baseline: migrate == 0, variant: migrate == 1,
+			start: release(1, 2) + "systemctl start plain@1 plain@2\n",
 			deploy: func(n int) string {
-				return fmt.Sprintf(`systemctl start plain@%d plain@%d
+				return release(2*n+1, 2*n+2) + fmt.Sprintf(`systemctl start plain@%d plain@%d
 					until [ $(ss -Hltn 'sport = :8080' | wc -l) = 4 ]; do sleep 0.02; done
 					systemctl stop plain@%d plain@%d`, 2*n+1, 2*n+2, 2*n-1, 2*n)
 			},
-			stop: "systemctl stop 'plain@*'\n",
+			stop:   "systemctl stop 'plain@*'; rm -f /etc/systemd/system/multi-user.target.wants/plain@*\n",
+			enable: func(n int) string { return fmt.Sprintf("systemctl enable plain@%d plain@%d\n", 2*n+1, 2*n+2) },
 		}
 	}
 	all := []*peer{
@@ -168,7 +220,8 @@ func (b *bed) list() []*peer {
 			name:   "PM2 reload",
 			start:  pm2 + "start /etc/bench/pm2.config.js\n",
 			deploy: func(int) string { return pm2 + "reload /etc/bench/pm2.config.js --update-env\n" },
-			stop:   pm2 + "kill\n",
+			stop:   pm2 + "kill\nsystemctl stop pm2-root\nsystemctl disable pm2-root\n",
+			enable: func(int) string { return pm2 + "save\nsystemctl enable pm2-root\n" },
 			tool:   "[G]od Daemon",
 		},
 		{
@@ -177,8 +230,9 @@ func (b *bed) list() []*peer {
 			deploy: func(n int) string {
 				return pair(n) + configure("nginx", "/etc/bench/nginx.conf", n) + replaceWorkers("proxy-nginx") + unpair(n)
 			},
-			stop: "systemctl stop proxy-nginx 'node@*'\n",
-			tool: "[n]ginx: (master|worker)",
+			stop:   stopPairs("proxy-nginx"),
+			enable: enablePair("proxy-nginx"),
+			tool:   "[n]ginx: (master|worker)",
 		},
 		{
 			name:  "HAProxy reload",
@@ -186,8 +240,9 @@ func (b *bed) list() []*peer {
 			deploy: func(n int) string {
 				return pair(n) + configure("haproxy", "/etc/bench/haproxy.cfg", n) + replaceWorkers("proxy-haproxy") + unpair(n)
 			},
-			stop: "systemctl stop proxy-haproxy 'node@*'\n",
-			tool: "[h]aproxy -",
+			stop:   stopPairs("proxy-haproxy"),
+			enable: enablePair("proxy-haproxy"),
+			tool:   "[h]aproxy -",
 		},
 	}
 	if b.kamal {
@@ -196,10 +251,14 @@ func (b *bed) list() []*peer {
 			return fmt.Sprintf("XDG_RUNTIME_DIR=/run HOME=/root kamal-proxy deploy shop --target 127.0.0.1:%d --target 127.0.0.1:%d --health-check-path / --health-check-interval 100ms --deploy-timeout 10s\n", x, y)
 		}
 		all = append(all, &peer{
-			name:   "kamal-proxy deploy",
-			start:  pair(0) + "systemctl start proxy-kamal\nuntil ss -Hltn 'sport = :8080' | grep -q .; do sleep 0.02; done\n" + kamal(0),
-			deploy: func(n int) string { return pair(n) + kamal(n) + unpair(n) },
-			stop:   "systemctl stop proxy-kamal 'node@*'\n",
+			name:  "kamal-proxy deploy",
+			start: pair(0) + "systemctl start proxy-kamal\nuntil ss -Hltn 'sport = :8080' | grep -q .; do sleep 0.02; done\n" + kamal(0),
+			// What it refuses is stopped, as Kamal does.
+			deploy: func(n int) string {
+				return pair(n) + "if " + strings.TrimSpace(kamal(n)) + "; then\n" + unpair(n) + "else\n" + unpair(n+1) + "exit 1\nfi\n"
+			},
+			stop:   stopPairs("proxy-kamal"),
+			enable: enablePair("proxy-kamal"),
 			tool:   "[k]amal-proxy run",
 		})
 	}
@@ -213,6 +272,11 @@ func (b *bed) list() []*peer {
 	})
 }
 
+// stopPairs ends a proxy and what is behind it, and starts neither at boot.
+func stopPairs(service string) string {
+	return "systemctl stop " + service + " 'node@*'\ncd /etc/systemd/system/multi-user.target.wants\nrm -f " + service + ".service node@*\n"
+}
+
 // ourEnv makes the .env of the app out of what every peer gets.
 var ourEnv = strings.Join([]string{
 	"{ cat /etc/bench/env; cat <<'ENV'",
@@ -221,8 +285,6 @@ var ourEnv = strings.Join([]string{
 	// The others do not watch what they deployed.
 	"SYSTEMD_CLUSTER_WATCH_SEC=0",
 	"SYSTEMD_CLUSTER_HEALTH_PATH=/",
-	// A kept connection that is asked again and again is never at rest.
-	"SYSTEMD_CLUSTER_DRAIN_SEC=3",
 	`SYSTEMD_EXEC_START="/usr/local/bin/node /opt/bench/app.js"`,
 	"PORT=8080",
 	"ENV",

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -41,10 +42,10 @@ func (t *Table) String() string {
 func ms(d time.Duration) string { return millis(float64(d) / float64(time.Millisecond)) }
 
 func millis(v float64) string {
-	switch {
-	case v < 10:
+	switch size := math.Abs(v); {
+	case size < 10:
 		return fmt.Sprintf("%.2f ms", v)
-	case v < 1000:
+	case size < 1000:
 		return fmt.Sprintf("%.0f ms", v)
 	}
 	return fmt.Sprintf("%.2f s", v/1000)

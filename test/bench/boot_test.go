@@ -1,0 +1,84 @@
+//go:build bench
+
+package bench
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"app-rollout/test/machine"
+)
+
+// boot measures whole boots with the files of many apps, none of which is
+// started: their instances are wanted by multi-user.target, so the machine boots
+// to another target. One pulls nothing of multi-user.target in; the other comes
+// after it, so that systemd reads all units that it wants, but wants it not.
+func (p *page) boot() {
+	const apps, boots = 1000, 5
+	t := p.t
+	m := machine.Boot(t, machine.Options{Release: "trixie", Install: true, Layers: []string{toolLayer(t), machine.Apps(t)}, Files: map[string]string{
+		"/etc/systemd/system/generator.target": "[Unit]\nRequires=basic.target\nAfter=basic.target\n",
+		"/etc/systemd/system/units.target":     "[Unit]\nRequires=basic.target\nAfter=basic.target multi-user.target\n",
+	}})
+	states := []string{"none", "recorded", "new"}
+	// The directories of each state stand beside the real ones until they are
+	// that state's turn.
+	const swap = `for d in /etc/app-rollout /var/lib/app-rollout; do mv $d $d.%s; mv $d.%s $d; done`
+	m.Sh(fmt.Sprintf(`for d in /etc/app-rollout /var/lib/app-rollout; do
+			mv $d $d.none
+			for state in recorded new; do cp -a $d.none $d.$state; done
+		done
+		for state in recorded new; do
+			for d in /etc/app-rollout /var/lib/app-rollout; do mv $d.$state $d; done
+			/opt/bench/tool apps %d $state
+			for d in /etc/app-rollout /var/lib/app-rollout; do mv $d $d.$state; done
+		done
+		for d in /etc/app-rollout /var/lib/app-rollout; do mv $d.none $d; done`, apps))
+
+	p.heading("A boot with many apps")
+	p.printf("Debian 13 in a container, booted %d times each, in turn: without apps, and with the files of %d, of two instances each. None is started, since that would measure the apps: the machine boots to a target without them. Either nothing asks for their units, so that what is added is the generator and systemd's look at the directory; or the target is ordered after `multi-user.target`, so that systemd reads all of them too. Userspace and the generators' phase as `systemd-analyze` has them, medians.\n\n", boots, apps)
+	table := NewTable("apps", "units read", "userspace × none", "userspace", "generators × none", "generators' phase", "units that systemd has")
+	current := "none"
+	for _, target := range []string{"generator", "units"} {
+		m.Must("systemctl", "set-default", target+".target")
+		userspace, generators, units := map[string][]float64{}, map[string][]float64{}, map[string]string{}
+		for range boots {
+			for _, state := range states {
+				if state != current {
+					m.Sh(fmt.Sprintf(swap, current, state))
+					current = state
+				}
+				m.Reboot()
+				u, g := bootTimes(p, m)
+				userspace[state], generators[state] = append(userspace[state], u), append(generators[state], g)
+				units[state] = m.Sh("systemctl list-units --all --plain --no-legend | wc -l")
+			}
+		}
+		for _, state := range states {
+			name := fmt.Sprintf("%d %s", apps, state)
+			if state == "none" {
+				name = state
+			}
+			u, g := Median(userspace[state]), Median(generators[state])
+			table.Row(name, map[bool]string{true: "yes", false: "no"}[target == "units"], ratio(u/Median(userspace["none"])), millis(u), ratio(g/Median(generators["none"])), millis(g), units[state])
+			t.Logf("boot to %s, %s: userspace %v, generators %v", target, state, userspace[state], generators[state])
+		}
+	}
+	p.printf("%s", table)
+}
+
+// bootTimes are how long userspace took to come up, and the generators in it,
+// in milliseconds.
+func bootTimes(p *page, m *machine.Machine) (userspace, generators float64) {
+	times := map[string]float64{}
+	for line := range strings.Lines(m.Must("systemctl", "show", "--property=UserspaceTimestampMonotonic,FinishTimestampMonotonic,GeneratorsStartTimestampMonotonic,GeneratorsFinishTimestampMonotonic")) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		micros, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			p.t.Fatalf("%s: %v", line, err)
+		}
+		times[strings.TrimSuffix(name, "TimestampMonotonic")] = micros / 1000
+	}
+	return times["Finish"] - times["Userspace"], times["GeneratorsFinish"] - times["GeneratorsStart"]
+}
