@@ -99,8 +99,11 @@ func readAtMost(fd int, size int64) ([]byte, error) {
 	if size > maxText {
 		return nil, tooBig
 	}
-	text := make([]byte, 0, maxText+1)
+	text := make([]byte, 0, size+1)
 	for {
+		if len(text) == cap(text) {
+			text = append(text, 0)[:len(text)]
+		}
 		n, err := unix.Read(fd, text[len(text):cap(text)])
 		switch {
 		case errors.Is(err, unix.EINTR):
@@ -108,7 +111,7 @@ func readAtMost(fd int, size int64) ([]byte, error) {
 		case err != nil:
 			return nil, errors.New("cannot be read: " + trouble(err))
 		case n == 0:
-			return append([]byte(nil), text...), nil
+			return text, nil
 		}
 		if text = text[:len(text)+n]; len(text) > maxText {
 			return nil, tooBig
