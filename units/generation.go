@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The files of a generation's directory.
@@ -118,20 +120,30 @@ func (g *Generation) encode() ([]byte, error) {
 }
 
 // writeNew writes and syncs a 0600 file that must not exist yet.
-func writeNew(path string, data []byte) error { return writeThen((*os.File).Sync, path, data) }
-
-// write is writeNew without the sync.
-func write(path string, data []byte) error {
-	return writeThen(func(*os.File) error { return nil }, path, data)
-}
-
-func writeThen(sync func(*os.File) error, path string, data []byte) error {
+func writeNew(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	return errors.Join(err, sync(f), f.Close())
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// write is writeNew without the sync, for the generator. It goes round os.File,
+// which first asks the poller about each file, with five system calls.
+func write(path string, data []byte) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return errors.Join(&os.PathError{Op: "write", Path: path, Err: err}, unix.Close(fd))
+		}
+		data = data[max(n, 0):]
+	}
+	return unix.Close(fd)
 }
 
 // replace writes a file so that it is at any moment the old one or the new.
