@@ -96,7 +96,7 @@ MINUTES ?= 10
 SEED ?=
 soak: deb machine-tools
 	THOROUGH=1 go test -count=1 -timeout 60m ./rollout-helper/rollout
-	SOAK=1 SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags story -count=1 -timeout 0 -parallel 2 -v -run '^Test(Faults|ManyInstances|Soak)$$' ./test
+	SOAK=1 SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags story -count=1 -timeout 0 -parallel 2 -v -run '^Test(Faults|ManyInstances|OddApps|Soak)$$' ./test
 
 # DEPLOYS=5: fewer than 20 of each. KAMAL_PROXY: that program, if it is not on PATH.
 # First the README's servers, into build/servers.md, which the page takes up.

@@ -230,12 +230,16 @@ func TestOddApps(t *testing.T) {
 	v.m.Write("/opt/forks", "#!/bin/sh\n# leaves children behind\nsleep 1000 &\nsetsid sleep 1000 &\nexec /opt/apps/server\n", 0o755)
 	v.m.Write("/opt/leaks", "#!/usr/bin/python3\n"+leaks, 0o755)
 	client := v.client()
+	long := "8s"
+	if soaking {
+		long = "50s"
+	}
 	for _, c := range []struct {
 		name  string
 		lines []string
 		says  string // "" if it goes well
 	}{
-		{"takes long to start", []string{"SYSTEMD_CLUSTER_READY_SEC=60", "SYSTEMD_TYPE=notify", "NOTIFY=1", "START_DELAY=8s"}, ""},
+		{"takes long to start", []string{"SYSTEMD_CLUSTER_READY_SEC=60", "SYSTEMD_TYPE=notify", "NOTIFY=1", "START_DELAY=" + long}, ""},
 		{"opens its port late", []string{"SYSTEMD_CLUSTER_READY_SEC=60", "START_DELAY=6s"}, ""},
 		{"ignores SIGTERM", []string{"STOP=ignore", "SYSTEMD_TIMEOUT_STOP_SEC=1"}, ""},
 		{"leaves its children", []string{"SYSTEMD_EXEC_START=/opt/forks"}, ""},
