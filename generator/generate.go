@@ -21,7 +21,7 @@ import (
 )
 
 // wants is the directory whose links start units at boot.
-const wants = "multi-user.target.wants"
+const wants = units.Target + ".wants"
 
 // generation is one run: from the apps' files to units in out.
 //
@@ -209,7 +209,9 @@ func (g *generation) source(app string) (*units.Source, error) {
 
 // recorded emits the current generation of an app as it was frozen; its .env
 // is not even looked at. An app whose .env is gone is emitted while it runs,
-// until the next rollout stops it, but is not booted again.
+// until the next rollout stops it, but is not booted again. What a rollout has
+// started is not wanted as long as it runs, so that a later one can stop it
+// without a daemon-reload; after a soft-reboot it is.
 func (g *generation) recorded(app string, current *units.Generation, asked bool) error {
 	instances, wrong := g.layout.Instances(app)
 	numbers := instances.Generations[current.Number]
@@ -230,7 +232,8 @@ func (g *generation) recorded(app string, current *units.Generation, asked bool)
 	if err := g.layout.Shadows(app); err != nil {
 		return errors.Join(wrong, err)
 	}
-	return errors.Join(wrong, g.emit(app, current.Plan, text, numbers))
+	wanted := slices.DeleteFunc(current.Instances(app, numbers), g.layout.Rolled)
+	return errors.Join(wrong, g.emit(app, current.Plan, text, wanted))
 }
 
 // first emits an app that was never rolled out, from its .env. What it is
@@ -255,7 +258,7 @@ func (g *generation) first(src *units.Source) error {
 		os.RemoveAll(tmp)
 		return err
 	}
-	return g.emit(src.App, spec.Plan, []byte(spec.Unit(dir)), spec.Plan.Booted())
+	return g.emit(src.App, spec.Plan, []byte(spec.Unit(dir)), spec.Plan.Instances(src.App, spec.Plan.Booted()))
 }
 
 // place gives a complete directory its name. If it is there from an earlier
@@ -272,7 +275,7 @@ func place(tmp, dir string) error {
 }
 
 // emit writes the unit, and then the links that start it.
-func (g *generation) emit(app string, plan units.Plan, text []byte, numbers []int) error {
+func (g *generation) emit(app string, plan units.Plan, text []byte, wanted []string) error {
 	unit := units.Instance(app, 0)
 	if plan.Mode == 1 {
 		unit = units.Template(app)
@@ -283,7 +286,7 @@ func (g *generation) emit(app string, plan units.Plan, text []byte, numbers []in
 	if err := os.Mkdir(filepath.Join(g.out, wants), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	for _, name := range plan.Instances(app, numbers) {
+	for _, name := range wanted {
 		link := filepath.Join(g.out, wants, name)
 		if err := os.Symlink("../"+unit, link); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err

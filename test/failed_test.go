@@ -114,10 +114,23 @@ func TestFailedRolloutChangesNothing(t *testing.T) {
 	}
 }
 
+// litter prints the unit files of shop that no running unit of its current
+// generation has, and the units that the boot's target would start though they
+// are gone.
+const litter = `
+for file in $(ls -d /run/systemd/system/shop* 2>/dev/null || true); do
+	generation=$(basename "$(readlink /var/lib/app-rollout/shop/current)")
+	systemctl is-active -q "${file##*/}" && grep -qx "SourcePath=/var/lib/app-rollout/shop/generations/$generation/env" "$file" || echo "$file"
+done
+for unit in $(systemctl show --value -p Wants multi-user.target | tr ' ' '\n' | grep '^shop[@.]' || true); do
+	systemctl is-active -q "$unit" || echo "$unit, which is wanted"
+done
+`
+
 // nothingLeft fails the test if a failed rollout of shop has left anything.
 func nothingLeft(t *testing.T, m *machine.Machine, of string) {
 	t.Helper()
-	if left := m.Sh("systemctl list-units --plain --no-legend --state=failed 'shop@*'; ls /run/systemd/system | grep shop || true"); left != "" {
+	if left := m.Sh("systemctl list-units --plain --no-legend --state=failed 'shop@*'" + litter); left != "" {
 		t.Errorf("%s: left behind: %s", of, left)
 	}
 }

@@ -193,7 +193,8 @@ for i in 1 2 3 4 5 6 7 8; do
   exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET / HTTP/1.0\r\n\r\n' >&3; tail -n1 <&3; exec 3<&-
 done | cut -d' ' -f1 | sort -u | paste -sd' '
 systemctl list-units --all --plain --no-legend 'shop@*' shop.service | awk '$3 != "inactive" {print $1, $3}' | paste -sd' '
-{ ls -d /run/systemd/system/shop* /run/app-rollout/shop/*.tmp /var/lib/app-rollout/shop/*.tmp /var/lib/app-rollout/shop/generations/new 2>/dev/null || true; } | paste -sd' '
+{ `+litter+`
+ls -d /run/app-rollout/shop/*.tmp /var/lib/app-rollout/shop/*.tmp /var/lib/app-rollout/shop/generations/new 2>/dev/null || true; } | paste -sd' '
 `)
 	lines := append(strings.Split(out, "\n"), "", "", "", "")
 	return state{lines[0], lines[1], lines[2], lines[3]}

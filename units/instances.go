@@ -15,6 +15,9 @@ import (
 type Instances struct {
 	Next        int           `json:"next"`
 	Generations map[int][]int `json:"generations"` // generation → its instances
+	// Serving are those that the last rollout, or the boot, has left serving:
+	// also when nobody knows their generation any more.
+	Serving []int `json:"serving,omitempty"`
 	// Shifted is the generation that a rollout under way has given all new
 	// connections to, or is about to; 0 between rollouts and before that.
 	Shifted int `json:"shifted,omitempty"`
@@ -49,6 +52,19 @@ func (l Layout) SaveInstances(app string, i Instances) error {
 		return err
 	}
 	return replace(filepath.Join(l.Run(app), instancesFile), append(data, '\n'))
+}
+
+// Rolled says that a unit runs which a rollout has started: it has a file of its
+// own, and needs nobody to want it.
+func (l Layout) Rolled(unit string) bool {
+	_, file := os.Lstat(l.UnitFile(unit))
+	if file != nil {
+		return false
+	}
+	// PID 1 keeps a link for each unit that runs, for journald. Where it does not,
+	// a daemon-reload more is all that it costs.
+	_, running := os.Lstat(l.Path("/run/systemd/units/invocation:" + unit))
+	return running == nil
 }
 
 // Take gives out n new numbers to a generation.

@@ -15,8 +15,11 @@ const (
 	StateDir = "/var/lib/app-rollout" // the generations, for ever
 	RunDir   = "/run/app-rollout"     // instance numbers and locks, until reboot
 	BPFDir   = "/run/app-rollout-bpf" // the pinned port-sharing programs
-	UnitDir  = "/run/systemd/system"  // unit files that only a rollout needs
+	UnitDir  = "/run/systemd/system"  // unit files of what a rollout has started
 )
+
+// Target is the unit that wants what the boot is to start.
+const Target = "multi-user.target"
 
 // Slice is the unit that all instances run in which share a port without their
 // own doing, and SliceGroup its control group: port sharing is a matter of the
@@ -45,6 +48,10 @@ func (l Layout) Run(app string) string { return l.Path(RunDir + "/" + app) }
 
 // UnitFile is where a rollout writes a unit file of its own.
 func (l Layout) UnitFile(unit string) string { return l.Path(UnitDir + "/" + unit) }
+
+// SourcePath is the SourcePath= of a unit of a generation, which tells whose
+// it is.
+func SourcePath(app string, number int) string { return GenerationDir(app, number) + "/" + envFile }
 
 // GenerationDir is the directory of one generation, as units name it.
 func GenerationDir(app string, number int) string {

@@ -85,31 +85,45 @@ func list(names []string) string {
 }
 
 // pin gives units a file of their own with a generation's frozen unit, above
-// the generator's template: no daemon-reload changes them any more.
-func (m *Machine) pin(app string, store units.Store, generation int, names []string) error {
+// the generator's template: no daemon-reload changes them any more, and none is
+// needed to start or to forget them. It says whether any file was changed.
+func (m *Machine) pin(app string, generation int, names []string) (changed bool, err error) {
 	if len(names) == 0 {
-		return nil
+		return false, nil
 	}
-	text, err := store.Unit(generation)
+	text, err := m.Layout.Store(app).Unit(generation)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, name := range names {
-		if err := writeUnit(m.Layout.UnitFile(name), pinned(text)); err != nil {
-			return err
+		// One that is right is left: a newer one would want a daemon-reload.
+		if has, err := os.ReadFile(m.Layout.UnitFile(name)); err == nil && pins(has, app, generation) {
+			continue
 		}
+		if err := writeUnit(m.Layout.UnitFile(name), pinned(text)); err != nil {
+			return changed, err
+		}
+		changed = true
 	}
-	return nil
+	return changed, nil
 }
 
-// pinned is the text of such a file. While the unit is wanted by nothing, an
-// isolate would stop it.
+// pinned is the text of such a file. As the unit is wanted by nothing, every
+// isolate would stop it; that of the targets for repairs is to.
 func pinned(unit []byte) []byte {
-	return bytes.Replace(unit, []byte("[Unit]\n"), []byte("[Unit]\nIgnoreOnIsolate=yes\n"), 1)
+	return bytes.Replace(unit, []byte("[Unit]\n"), []byte("[Unit]\nIgnoreOnIsolate=yes\nConflicts=rescue.target emergency.target\n"), 1)
+}
+
+// pins says whether the text of such a file is that of a generation, by
+// whatever version of this program it was written.
+func pins(text []byte, app string, generation int) bool {
+	source := "\nSourcePath=" + units.SourcePath(app, generation) + "\n"
+	return bytes.Contains(text, []byte(source)) && !bytes.HasSuffix(text, []byte(coming))
 }
 
 func (r *rollout) pin(generation int, names []string) error {
-	return r.Machine.pin(r.app, r.store, generation, names)
+	_, err := r.Machine.pin(r.app, generation, names)
+	return err
 }
 
 // writeUnit writes a unit file that everybody may read, at once or not at all.

@@ -213,7 +213,10 @@ func (w *world) settled(t *testing.T, s scenario) {
 	if w.led != nil {
 		t.Errorf("traffic is still steered, to %v", w.led)
 	}
-	for _, pattern := range []string{units.UnitDir + "/*", units.RunDir + "/shop/*.tmp", units.StateDir + "/shop/*.tmp", units.StateDir + "/shop/generations/*/*.tmp", units.StateDir + "/shop/generations/new"} {
+	if g != nil {
+		w.tidy(t, g.Number)
+	}
+	for _, pattern := range []string{units.UnitDir + "/*.tmp", units.RunDir + "/shop/*.tmp", units.StateDir + "/shop/*.tmp", units.StateDir + "/shop/generations/*/*.tmp", units.StateDir + "/shop/generations/new"} {
 		if left, _ := filepath.Glob(w.layout.Path(pattern)); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}

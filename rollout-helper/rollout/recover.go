@@ -51,22 +51,19 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	if err != nil {
 		return err
 	}
-	running := live(all)
-	// Where nothing is recorded, it is the boot's instances that count: those
-	// of an unfinished rollout have files.
-	mine := without(running, files)
-	if current != nil {
-		if numbers := i.Generations[current.Number]; len(numbers) > 0 {
-			mine = current.Instances(app, numbers)
-		} else {
-			mine = running
-		}
-	}
-	strays := without(running, mine)
+	mine := m.serving(app, current, i, live(all), files)
+	strays := without(live(all), mine)
 	if err := errors.Join(m.forgive(ctx, all, mine), m.sweep(app)); err != nil {
 		return err
 	}
-	if len(strays) == 0 && len(files) == 0 {
+	odd, err := m.odd(app, current, files)
+	if err != nil {
+		return err
+	}
+	odd = append(odd, without(files, mine)...)
+	// What the boot has started may be wanted though it does not run.
+	outdated := current != nil && len(i.Generations[current.Number]) > 0 && m.outdated(app, current, all, mine)
+	if len(strays) == 0 && len(odd) == 0 && !outdated {
 		return m.Traffic.Release(app, all)
 	}
 	m.Report(Event{App: app, Step: "recover", Text: "putting right what an unfinished run has left", Level: Warning})
@@ -80,9 +77,8 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 		return err
 	}
 	serving = slices.DeleteFunc(serving, func(u systemd.Unit) bool { return !slices.Contains(mine, u.Name) })
-	if r.exchanged, err = r.wasExchanged(files); err != nil {
-		return err
-	}
+	// The one service of mode 0 runs on another unit than its generation's.
+	r.exchanged = current != nil && current.Mode == 0 && slices.Contains(odd, units.Instance(app, 0))
 	var wrong []error
 	if i.Shifted == 0 {
 		// Not shifted: what still steers keeps all connections with those that
@@ -102,6 +98,45 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 		wrong = append(wrong, r.tidy(ctx, current, mine))
 	}
 	return errors.Join(wrong...)
+}
+
+// serving are the units that serve between two rollouts: those of the current
+// generation, or, where none is recorded any more, those that were left serving.
+func (m *Machine) serving(app string, current *units.Generation, i units.Instances, running, files []string) []string {
+	numbers := i.Serving
+	if current != nil {
+		if numbers = i.Generations[current.Number]; len(numbers) == 0 {
+			return running
+		}
+	}
+	if len(numbers) == 0 {
+		// Nothing was ever recorded: it is the boot's instances that count, for
+		// those of an unfinished rollout have files.
+		return without(running, files)
+	}
+	names := make([]string, len(numbers))
+	for at, n := range numbers {
+		names[at] = units.Instance(app, n)
+	}
+	return names
+}
+
+// odd are the unit files, of those given, that are not of the current
+// generation.
+func (m *Machine) odd(app string, current *units.Generation, files []string) (odd []string, err error) {
+	if current == nil {
+		return nil, nil
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(m.Layout.UnitFile(name))
+		if err != nil {
+			return nil, err
+		}
+		if !pins(text, app, current.Number) {
+			odd = append(odd, name)
+		}
+	}
+	return odd, nil
 }
 
 // longest has the longest times of all generations that are kept: whose the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -58,6 +59,20 @@ func TestDeploys(t *testing.T) {
 			}
 			w.clean(t)
 		}
+		// What a rollout has started goes without a daemon-reload, whether the
+		// next one succeeds or fails.
+		w.calls = nil
+		if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		w.env("BEHAVE=exits")
+		if err := w.machine().Swap(t.Context(), "shop"); err == nil {
+			t.Fatal("it succeeds")
+		}
+		w.clean(t)
+		if slices.Contains(w.calls, "reload") {
+			t.Errorf("needless: %v", w.calls)
+		}
 	})
 }
 
@@ -67,17 +82,33 @@ func (w *world) clean(t *testing.T) {
 	if w.led != nil {
 		t.Errorf("traffic is still steered to %v", w.led)
 	}
-	files, err := w.machine().unitFiles("shop")
-	if err != nil || len(files) > 0 {
-		t.Errorf("unit files are left: %v %v", files, err)
-	}
 	want := current(t, w)
+	w.tidy(t, want)
 	for name, u := range w.units {
 		if u.Live() && u.generation != want {
 			t.Errorf("%s runs generation %d, current is %d", name, u.generation, want)
 		}
 		if u.Active == "failed" {
 			t.Errorf("%s is left failed", name)
+		}
+	}
+}
+
+// tidy holds that only units that run have files of their own, of a generation,
+// and that systemd would start nothing else.
+func (w *world) tidy(t *testing.T, generation int) {
+	t.Helper()
+	files, _ := filepath.Glob(w.layout.UnitFile("*"))
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		u := w.units[filepath.Base(path)]
+		if err != nil || u == nil || !u.Live() || !pins(text, "shop", generation) {
+			t.Errorf("left behind: %s (%v)", path, err)
+		}
+	}
+	for name, u := range w.units {
+		if !u.Live() && u.WantedBy != nil {
+			t.Errorf("%s is gone, but wanted by %v", name, u.WantedBy)
 		}
 	}
 }

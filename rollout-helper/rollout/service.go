@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -56,9 +55,9 @@ func (r *rollout) exchange(ctx context.Context) error {
 	return r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
 }
 
-// coming marks a unit file that brings the old generation back. It differs from
-// what the store has, so that it is seen until it is gone that the service was
-// exchanged, even by a run after one that was killed.
+// coming marks a unit file that brings the old generation back: by it is seen,
+// until it is tidied away, that the service was exchanged, even by a run after
+// one that was killed.
 const coming = "# It is being brought back by app-rollout.\n"
 
 // reinstate restarts the one service of mode 0 on its old generation, if it was
@@ -90,28 +89,6 @@ func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 	err = r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
 	var failure *Failure
 	return err == nil || errors.As(err, &failure), err
-}
-
-// wasExchanged says whether the one service of mode 0 runs on another unit than
-// its current generation's, since a run was cut off in the middle.
-func (r *rollout) wasExchanged(files []string) (bool, error) {
-	name := units.Instance(r.app, 0)
-	if r.old == nil || r.old.Mode != 0 {
-		return false, nil
-	}
-	found := false
-	for _, f := range files {
-		found = found || f == name
-	}
-	if !found {
-		return false, nil
-	}
-	text, err := os.ReadFile(r.Layout.UnitFile(name))
-	if err != nil {
-		return false, err
-	}
-	frozen, err := r.store.Unit(r.old.Number)
-	return !bytes.Equal(text, pinned(frozen)), err
 }
 
 // bounce restarts the service on the unit that systemd knows now.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
+	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 )
 
@@ -112,9 +114,8 @@ func (m *Machine) endOne(ctx context.Context, name string) error {
 }
 
 // tidy leaves nothing behind but the units of a generation and what is
-// remembered of them: steering ends, our unit files go, before the
-// daemon-reload, so that the units take the template, and then the generations
-// that nothing needs.
+// remembered of them: steering ends, the unit files of all others go, and then
+// the generations that nothing needs.
 //
 // As long as a unit is left that could not be stopped, it keeps its file, for
 // without one it would become new; it gets no connections, so steering stays;
@@ -135,15 +136,17 @@ func (m *Machine) tidy(ctx context.Context, app string, g *units.Generation, nam
 	wrong = append(wrong, m.remember(app, g, names))
 	files, err := m.unitFiles(app)
 	wrong = append(wrong, err)
-	removed := 0
-	for _, name := range without(files, strays) {
-		if err := os.Remove(m.Layout.UnitFile(name)); err != nil {
-			wrong = append(wrong, err)
-			continue
-		}
-		removed++
+	own := slices.DeleteFunc(slices.Clone(files), func(f string) bool { return !slices.Contains(names, f) })
+	for _, name := range without(without(files, strays), own) {
+		wrong = append(wrong, os.Remove(m.Layout.UnitFile(name)))
 	}
-	if removed > 0 {
+	reload := m.outdated(app, g, all, names)
+	if g != nil {
+		changed, err := m.pin(app, g.Number, own)
+		wrong = append(wrong, err)
+		reload = reload || changed
+	}
+	if reload {
 		wrong = append(wrong, m.Systemd.Reload(ctx))
 	}
 	if len(strays) == 0 {
@@ -152,25 +155,41 @@ func (m *Machine) tidy(ctx context.Context, app string, g *units.Generation, nam
 	return errors.Join(wrong...)
 }
 
+// outdated says whether systemd has to read the units of an app anew: it has one
+// loaded from another generation than the one it belongs to, as after scaling;
+// or the boot's target still wants one that is gone, and would start it again.
+// What rollouts have started is wanted by nobody, so that a daemon-reload, which
+// holds up PID 1 and grows with the machine's units, is rare.
+func (m *Machine) outdated(app string, g *units.Generation, all []systemd.Unit, names []string) bool {
+	return slices.ContainsFunc(all, func(u systemd.Unit) bool {
+		if slices.Contains(names, u.Name) {
+			return g != nil && u.Source != units.SourcePath(app, g.Number)
+		}
+		return u.Load == "loaded" && slices.Contains(u.WantedBy, units.Target)
+	})
+}
+
 func (r *rollout) tidy(ctx context.Context, g *units.Generation, names []string) error {
 	return r.Machine.tidy(ctx, r.app, g, names)
 }
 
-// remember writes down which instances make up the only generation there is.
+// remember writes down which instances serve, and that they make up the only
+// generation there is; nil if nobody knows which.
 func (m *Machine) remember(app string, g *units.Generation, names []string) error {
 	i, err := m.Layout.Instances(app)
 	if err != nil {
 		return err
 	}
 	clear(i.Generations)
-	i.Shifted = 0
-	if g != nil {
-		for _, name := range names {
-			if n, ok := number(app, name); ok {
-				i.Generations[g.Number] = append(i.Generations[g.Number], n)
-				i.Next = max(i.Next, n+1)
-			}
+	i.Shifted, i.Serving = 0, nil
+	for _, name := range names {
+		if n, ok := number(app, name); ok {
+			i.Serving = append(i.Serving, n)
+			i.Next = max(i.Next, n+1)
 		}
+	}
+	if g != nil {
+		i.Generations[g.Number] = i.Serving
 	}
 	return m.Layout.SaveInstances(app, i)
 }

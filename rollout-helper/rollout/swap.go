@@ -213,7 +213,7 @@ func (m *Machine) remove(ctx context.Context, app string) error {
 	if err != nil {
 		return err
 	}
-	if old == nil && len(i.Generations) == 0 {
+	if old == nil && len(i.Generations) == 0 && len(i.Serving) == 0 {
 		return nil
 	}
 	names := live(all)

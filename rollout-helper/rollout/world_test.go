@@ -28,7 +28,8 @@ type world struct {
 
 	mu       sync.Mutex
 	units    map[string]*fakeUnit
-	led      []string // the units that get new connections; nil: all that listen
+	template map[string]string // mode 0's service, or the template → what systemd's generators made of it when they ran last
+	led      []string          // the units that get new connections; nil: all that listen
 	stopping bool
 	unsteer  string // why traffic cannot be steered
 	strange  bool   // a stranger listens on the app's port
@@ -82,7 +83,7 @@ func (w *world) copy(t *testing.T) *world {
 		c := *u
 		w2.units[name] = &c
 	}
-	w2.led, w2.unsteer = slices.Clone(w.led), w.unsteer
+	w2.led, w2.unsteer, w2.template = slices.Clone(w.led), w.unsteer, maps.Clone(w.template)
 	return w2
 }
 
@@ -114,6 +115,7 @@ func (w *world) reboot() {
 	} else if _, err := os.Stat(w.layout.Env("shop")); err != nil {
 		return
 	}
+	w.reload()
 	for _, name := range current.Instances("shop", current.Booted()) {
 		if _, err := w.begin(name); err != nil {
 			w.t.Fatal(err)
@@ -224,24 +226,6 @@ var generationOf = regexp.MustCompile(`EnvironmentFile=.*/(?:generations/(\d+)|s
 
 var behaviourOf = regexp.MustCompile(`BEHAVE="([a-z-]*)"`)
 
-// text is what systemd finds for a unit: our file, or what the generator emits
-// for the current generation.
-func (w *world) text(name string) string {
-	if data, err := os.ReadFile(w.layout.UnitFile(name)); err == nil {
-		return string(data)
-	}
-	store := w.layout.Store("shop")
-	if current, err := store.Current(); err == nil && current != nil {
-		if (current.Mode == 0) == (name == "shop.service") {
-			text, _ := store.Unit(current.Number)
-			return string(text)
-		}
-	} else if text, err := os.ReadFile(w.layout.Path(generatorDir + "/shop.generation/unit")); err == nil {
-		return string(text)
-	}
-	return ""
-}
-
 func (w *world) Start(_ context.Context, name string) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -254,8 +238,8 @@ func (w *world) Start(_ context.Context, name string) (string, error) {
 func (w *world) begin(name string) (string, error) {
 	u := w.units[name]
 	if u == nil {
-		u = &fakeUnit{Unit: systemd.Unit{Name: name, Load: "loaded"}, text: w.text(name)}
-		if u.text == "" {
+		u = &fakeUnit{Unit: systemd.Unit{Name: name, Load: "loaded"}}
+		if w.load(u); u.text == "" {
 			return "", errors.New("Unit " + name + " not found.")
 		}
 		w.units[name] = u
@@ -340,7 +324,10 @@ func (w *world) ResetFailed(_ context.Context, name string) error {
 	if err := w.call("reset-failed %s", name); err != nil {
 		return err
 	}
-	if u := w.units[name]; u != nil && !u.Live() {
+	if u := w.units[name]; u != nil && u.Active == "failed" {
+		u.Active, u.Sub = "inactive", "dead"
+	}
+	if u := w.units[name]; u != nil && !u.Live() && u.WantedBy == nil {
 		delete(w.units, name)
 	}
 	return nil
@@ -352,10 +339,8 @@ func (w *world) Reload(context.Context) error {
 	if err := w.call("reload"); err != nil {
 		return err
 	}
-	for name, u := range w.units {
-		if u.text = w.text(name); u.text == "" && !u.Live() {
-			delete(w.units, name)
-		}
+	w.reload()
+	for _, u := range w.units {
 		// What was adopted has a number now.
 		if m := generationOf.FindStringSubmatch(u.text); m != nil && u.generation == 0 {
 			u.generation, _ = strconv.Atoi(m[1])
@@ -376,6 +361,10 @@ func (w *world) Elsewhere(systemd.Unit) (bool, error) { return false, nil }
 func (w *world) running() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.up()
+}
+
+func (w *world) up() string {
 	var s []string
 	for _, name := range slices.Sorted(maps.Keys(w.units)) {
 		if u := w.units[name]; u.Live() {

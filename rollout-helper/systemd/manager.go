@@ -154,6 +154,7 @@ func (m *Manager) fill(ctx context.Context, u *Unit) error {
 	u.ControlGroup, _ = service["ControlGroup"].(string)
 	u.Status, _ = service["StatusText"].(string)
 	u.Source, _ = unit["SourcePath"].(string)
+	u.WantedBy, _ = unit["WantedBy"].([]string)
 	if memory, _ := service["MemoryCurrent"].(uint64); memory != ^uint64(0) {
 		u.Memory = memory
 	}

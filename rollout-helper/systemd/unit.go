@@ -19,9 +19,10 @@ type Unit struct {
 	Condition    bool   // its conditions held when it was last started
 	Invocation   string // of this start, in hex
 	Since        time.Time
-	Memory       uint64 // bytes; 0 when not accounted
-	Status       string // what it says of itself: the last STATUS= of sd_notify(3)
-	Source       string // SourcePath=: the file that its unit was made from
+	Memory       uint64   // bytes; 0 when not accounted
+	Status       string   // what it says of itself: the last STATUS= of sd_notify(3)
+	Source       string   // SourcePath=: the file that its unit was made from
+	WantedBy     []string // the units that would start it
 }
 
 // Live says that the unit has processes, or will have again without being
