@@ -2,7 +2,9 @@
 // GET /?delay=3s is answered after three seconds.
 // STOP=graceful makes it end as a careful app does: for half a second it tells
 // whoever asks on a kept connection that it is the last answer there, then it
-// closes. Otherwise it dies of SIGTERM. BAD=1 is the bad deploy: it answers 500 for five seconds and exits.
+// closes; five seconds later also what a proxy has opened and never used, which
+// Node waits for without an end. Otherwise it dies of SIGTERM.
+// BAD=1 is the bad deploy: it answers 500 for five seconds and exits.
 const { createServer } = require("node:http");
 
 const bad = process.env.BAD === "1";
@@ -29,6 +31,7 @@ if (process.env.STOP === "graceful") {
     process.once(signal, () => {
       stopping = true;
       setTimeout(() => server.close(() => process.exit(0)), 500);
+      setTimeout(() => server.closeAllConnections(), 5500);
     });
   }
 }
