@@ -264,14 +264,22 @@ func (g *generation) first(src *units.Source) error {
 // place gives a complete directory its name. If it is there from an earlier
 // run, or one at the same time, the two change places in one step.
 func place(tmp, dir string) error {
-	err := os.Rename(tmp, dir)
+	err := rename(tmp, dir, 0)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE); err != nil {
-		return &os.LinkError{Op: "rename", Old: tmp, New: dir, Err: err}
+	if err := rename(tmp, dir, unix.RENAME_EXCHANGE); err != nil {
+		return err
 	}
 	return os.RemoveAll(tmp)
+}
+
+// rename is os.Rename without its look at the new name beforehand.
+func rename(from, to string, flags uint) error {
+	if err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
 }
 
 // emit writes the unit, and then the links that start it.
@@ -298,9 +306,9 @@ func (g *generation) emit(app string, plan units.Plan, text []byte, wanted []str
 // write makes a file of mode 0644 that is never seen in part.
 func (g *generation) write(name string, text []byte) error {
 	tmp := g.temporary(name)
-	err := os.WriteFile(tmp, text, 0o644)
+	err := units.WriteFile(tmp, text, 0o644)
 	if err == nil {
-		err = os.Rename(tmp, filepath.Join(g.out, name))
+		err = rename(tmp, filepath.Join(g.out, name), 0)
 	}
 	if err != nil {
 		os.Remove(tmp)

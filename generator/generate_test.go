@@ -336,13 +336,20 @@ func BenchmarkApps(b *testing.B) {
 	}
 }
 
+// benchmark writes where PID 1 has it written: to memory, and each time anew.
 func benchmark(b *testing.B, root string) {
 	for b.Loop() {
 		b.StopTimer()
-		out := b.TempDir()
-		b.StartTimer()
-		if r := generatorIn(b, root, out); r.status != 0 {
-			b.Fatal(r.stderr)
+		out, err := os.MkdirTemp("/dev/shm", "generator")
+		if err != nil {
+			b.Fatal(err)
 		}
+		b.StartTimer()
+		r := generatorIn(b, root, out)
+		b.StopTimer()
+		if err := os.RemoveAll(out); err != nil || r.status != 0 {
+			b.Fatal(err, r.stderr)
+		}
+		b.StartTimer()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"app-rollout/units"
@@ -48,6 +49,10 @@ func generate(layout units.Layout, limits limits, dirs []string) int {
 		log.say(failure, err)
 		return 1
 	}
+	// It is over before there is much to collect.
+	debug.SetGCPercent(400)
+	layout, release := layout.Hold()
+	defer release()
 	g := &generation{layout: layout, out: out, say: log.say, under: map[string]bool{}, wrong: map[string][]error{}}
 	timer := time.AfterFunc(limits.recorded, func() {
 		g.giveUp()

@@ -48,7 +48,7 @@ type Generation struct {
 // 0600 from the moment it exists, for they hold secrets. Nothing is synced: for
 // the generator, whose output lives in memory.
 func Freeze(dir, inside string, s *Spec, number int, now time.Time) (*Generation, error) {
-	return freeze(dir, inside, s, number, now, write)
+	return freeze(dir, inside, s, number, now, func(path string, data []byte) error { return WriteFile(path, data, 0o600) })
 }
 
 // freeze is Freeze with a way to write a file.
@@ -129,10 +129,10 @@ func writeNew(path string, data []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// write is writeNew without the sync, for the generator. It goes round os.File,
-// which first asks the poller about each file, with five system calls.
-func write(path string, data []byte) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+// WriteFile is os.WriteFile for the generator, which writes many: that one first
+// asks the poller about each, with five system calls.
+func WriteFile(path string, data []byte, mode uint32) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}

@@ -32,7 +32,10 @@ const (
 // Layout finds the same places below another root, for tests. The zero value
 // is the running system. Its methods return paths to open; what is written
 // into a unit never carries the root.
-type Layout struct{ Root string }
+type Layout struct {
+	Root string
+	held *held // see Hold
+}
 
 // Path is where an absolute path of the running system lies below the root.
 func (l Layout) Path(path string) string { return filepath.Join(l.Root, path) }

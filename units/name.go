@@ -127,11 +127,27 @@ var unitDirs = []string{
 	"/lib/systemd/system",
 }
 
+// unitDirs are those that are there, each once: /lib is mostly a link to /usr/lib.
+func (l Layout) unitDirs() (dirs []string) {
+	if l.held != nil {
+		return l.held.unitDirs()
+	}
+	var there []fs.FileInfo
+	for _, dir := range unitDirs {
+		info, err := os.Stat(l.Path(dir))
+		if err == nil && !slices.ContainsFunc(there, func(other fs.FileInfo) bool { return os.SameFile(info, other) }) {
+			there, dirs = append(there, info), append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
 // Shadows refuses an app whose units would hide, or be hidden by, a unit that
 // somebody else installed. Files of our own making are nobody else's.
 func (l Layout) Shadows(app string) error {
+	dirs := l.unitDirs()
 	for _, unit := range []string{Instance(app, 0), Template(app)} {
-		for _, dir := range unitDirs {
+		for _, dir := range dirs {
 			path := dir + "/" + unit
 			if l.foreign(path) {
 				return &Problem{Path: EtcDir + "/" + app + ".env",

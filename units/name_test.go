@@ -62,19 +62,43 @@ func TestShadows(t *testing.T) {
 		"/etc/init.d/old":                             "#!",
 		"/run/systemd/system/shop.service":            Header + "[Unit]\n",
 		"/etc/systemd/system/dropin.service.d/x.conf": "",
+		"/lib/systemd/system/unmerged.service":        "[Unit]\n",
 	})
 	for app, want := range map[string]string{
-		"ssh":    "installed as /usr/lib/systemd/system/ssh.service",
-		"getty":  "installed as /usr/lib/systemd/system/getty@.service",
-		"mine":   "installed as /usr/local/lib/systemd/system/mine.service",
-		"masked": "installed as /etc/systemd/system/masked@.service",
-		"old":    "init script /etc/init.d/old",
-		"shop":   "",
-		"dropin": "",
+		"unmerged": "installed as /lib/systemd/system/unmerged.service",
+		"ssh":      "installed as /usr/lib/systemd/system/ssh.service",
+		"getty":    "installed as /usr/lib/systemd/system/getty@.service",
+		"mine":     "installed as /usr/local/lib/systemd/system/mine.service",
+		"masked":   "installed as /etc/systemd/system/masked@.service",
+		"old":      "init script /etc/init.d/old",
+		"shop":     "",
+		"dropin":   "",
 	} {
-		err := l.Shadows(app)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: %v", app, err)
+		for _, l := range heldAndNot(t, l) {
+			err := l.Shadows(app)
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s: %v", app, err)
+			}
+		}
+	}
+}
+
+// A directory is looked into once, whatever names it has.
+func TestUnitDirs(t *testing.T) {
+	l := tree(t, map[string]string{
+		"/usr/lib/systemd/system/ssh.service": "[Unit]\n",
+		"/lib":                                "-> usr/lib",
+		"/etc/systemd/system":                 "-> ../../srv/units",
+		"/srv/units/mine.service":             "[Unit]\n",
+	})
+	for _, l := range heldAndNot(t, l) {
+		if got, want := strings.Join(l.unitDirs(), " "), "/etc/systemd/system /usr/lib/systemd/system"; got != want {
+			t.Errorf("they are %s, want %s", got, want)
+		}
+		for app, want := range map[string]string{"ssh": "/usr/lib/systemd/system/ssh.service", "mine": "/etc/systemd/system/mine.service"} {
+			if err := l.Shadows(app); err == nil || !strings.Contains(err.Error(), "installed as "+want+";") {
+				t.Errorf("%s: %v", app, err)
+			}
 		}
 	}
 }

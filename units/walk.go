@@ -20,6 +20,7 @@ const (
 type element struct {
 	path string // as a running system sees it
 	fd   int    // O_PATH
+	held bool   // for other walks too
 	stat unix.Stat_t
 }
 
@@ -63,16 +64,17 @@ func (l Layout) follow(w *walked, path string) error {
 	if root == "" {
 		root = "/"
 	}
-	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	above := element{fd: unix.AT_FDCWD, held: true} // there is no other root
+	top := element{path: "/"}
+	err := w.reach(l.held, above, &top, root, unix.O_DIRECTORY)
 	if err != nil {
 		return &Problem{Path: root, Text: unreachable(err)}
 	}
-	w.open = append(w.open, fd)
-	top := element{path: "/", fd: fd}
 	var mount uint64
-	if top.stat, mount, err = look(fd); err != nil {
+	if top.stat, mount, err = look(top.fd); err != nil {
 		return &Problem{Path: root, Text: "cannot be looked at: " + trouble(err)}
 	}
+	w.hold(l.held, above, &top)
 	own := mount
 	mounts := map[uint64]string{mount: ""} // id → why not; the root's own is taken as it is
 
@@ -102,17 +104,18 @@ func (l Layout) follow(w *walked, path string) error {
 		if len(stack) > maxDepth {
 			return &Problem{Path: e.path, Text: fmt.Sprintf("lies below more than %d directories; move it up", maxDepth)}
 		}
-		e.fd, err = unix.Openat(here.fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err != nil {
+		if err := w.reach(l.held, here, &e, name, unix.O_NOFOLLOW); err != nil {
 			p := &Problem{Path: e.path, Text: unreachable(err)}
 			if errors.Is(err, fs.ErrNotExist) && w.links == 0 {
 				return &missing{p, len(todo) == 0}
 			}
 			return p
 		}
-		w.open = append(w.open, e.fd)
 		if e.stat, mount, err = look(e.fd); err != nil {
 			return &Problem{Path: e.path, Text: "cannot be looked at: " + trouble(err)}
+		}
+		if e.held {
+			mounts[mount] = "" // else it would not be held
 		}
 		why, known := mounts[mount]
 		if !known {
@@ -143,6 +146,7 @@ func (l Layout) follow(w *walked, path string) error {
 			}
 			todo = append(split(target), todo...)
 		case unix.S_IFDIR:
+			w.hold(l.held, here, &e)
 			w.passed = append(w.passed, e)
 			stack = append(stack, e)
 		default:
