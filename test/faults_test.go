@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,6 +176,10 @@ func (v *victim) cell(fault string, p place, like string) {
 // or his command killed.
 func TestClosedTerminal(t *testing.T) {
 	t.Parallel()
+	// Who ran the test may have had SIGHUP ignored, which is inherited; a signal
+	// that is caught is not.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
 	v := newVictim(t, "bookworm")
 	first := v.up
 	client := v.client()
@@ -187,10 +193,7 @@ func TestClosedTerminal(t *testing.T) {
 			v.write(v.next())
 		}
 		ended := make(chan machine.Result, 1)
-		// Who ran the test may have had SIGHUP ignored, and that is inherited.
-		go func() {
-			ended <- v.m.Run(context.Background(), "env", "--default-signal=HUP", "app-rollout", c.command, "shop")
-		}()
+		go func() { ended <- v.m.Run(context.Background(), "app-rollout", c.command, "shop") }()
 		v.m.Wait("the watch", 20*time.Second, func() bool { return strings.Contains(v.m.Property(c.service, "StatusText"), "watching") })
 		v.m.Sh("pkill -" + c.signal + " -x app-rollout")
 		if r := <-ended; r.Code < 128 {

@@ -51,6 +51,7 @@ func newTown(t *testing.T, release string) *town {
 		chown -R mallory:mallory /srv/mallory /srv/mallory-too; chown -R bob:bob /srv/bob; chmod 700 /srv/bob
 		ln -s /srv/mallory/.env /etc/app-rollout/mallory.env; ln -s /srv/bob/.env /etc/app-rollout/bob.env`)
 	deploys(t, m, "bob", "mallory")
+	m.Must("systemctl", "daemon-reload") // which the attacks may bring about
 	w := &town{t: t, m: m}
 	w.bobs = w.bob()
 	return w
@@ -100,8 +101,14 @@ func (w *town) running() string {
 func (w *town) held(name string, mayBeDown bool) {
 	w.t.Helper()
 	uid := w.m.Must("id", "-u", "mallory")
-	status := w.m.Sh(`for pid in $(cat /sys/fs/cgroup$(systemctl show --value --property=ControlGroup mallory.service)/cgroup.procs); do
-		grep -E '^(Uid|Gid|Cap...|NoNewPrivs|Seccomp):' /proc/$pid/status 2>/dev/null || true; done 2>/dev/null`)
+	const each = `for pid in $(cat /sys/fs/cgroup$(systemctl show --value --property=ControlGroup mallory.service)/cgroup.procs); do
+		`
+	// A unit of type simple counts as started before systemd's own child has
+	// become the program.
+	w.m.Wait("the program", 10*time.Second, func() bool {
+		return w.m.Sh(each+`readlink /proc/$pid/exe | grep /systemd/systemd || true; done 2>/dev/null`) == ""
+	})
+	status := w.m.Sh(each + `grep -E '^(Uid|Gid|Cap...|NoNewPrivs|Seccomp):' /proc/$pid/status 2>/dev/null || true; done 2>/dev/null`)
 	for field, want := range map[string]string{
 		"Uid": strings.Repeat("\t"+uid, 4), "Gid": strings.Repeat("\t"+uid, 4), "NoNewPrivs": "\t1", "Seccomp": "\t2",
 		"CapInh": "\t0000000000000000", "CapPrm": "\t0000000000000000", "CapEff": "\t0000000000000000", "CapBnd": "\t0000000000000000", "CapAmb": "\t0000000000000000",

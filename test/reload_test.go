@@ -93,16 +93,18 @@ func TestTargets(t *testing.T) {
 	want(t, m, "shop", "shop@7 shop@8")
 	deploys(t, m, "shop")
 
-	boots := m.Property("shop@9.service", "InvocationID")
+	before := m.Property("shop@9.service", "InvocationID")
 	m.Write("/etc/app-rollout/shop.env", shop("GENERATION=bad", "EXIT_AT_START=1"), 0o644)
 	if r := run(m, "shop"); r.Code != 1 {
 		t.Errorf("status %d: %s%s", r.Code, r.Out, r.Err)
 	}
 	m.Run(context.Background(), "systemctl", "soft-reboot")
 	m.Wait("the soft-reboot", 60*time.Second, func() bool {
-		r := m.Run(context.Background(), "systemctl", "is-active", "shop@9.service", "app-rollout-boot.service")
 		id := m.Run(context.Background(), "systemctl", "show", "--value", "-p", "InvocationID", "shop@9.service")
-		return r.Code == 0 && id.Code == 0 && strings.TrimSpace(id.Out) != boots
+		if now := strings.TrimSpace(id.Out); id.Code != 0 || now == "" || now == before {
+			return false
+		}
+		return instances(m, "shop") == "shop@10 shop@9" && m.Property("app-rollout-boot.service", "SubState") == "exited"
 	})
 	want(t, m, "shop", "shop@10 shop@9")
 	answersOnly(t, m, "good")
