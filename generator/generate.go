@@ -284,10 +284,7 @@ func rename(from, to string, flags uint) error {
 
 // emit writes the unit, and then the links that start it.
 func (g *generation) emit(app string, plan units.Plan, text []byte, wanted []string) error {
-	unit := units.Instance(app, 0)
-	if plan.Mode == 1 {
-		unit = units.Template(app)
-	}
+	unit := plan.Unit(app)
 	if err := g.write(unit, text); err != nil {
 		return err
 	}

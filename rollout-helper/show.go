@@ -61,11 +61,7 @@ func show(ctx context.Context, s *screen, e status.Eyes, app string) error {
 }
 
 func printUnit(s *screen, spec *units.Spec, number int) {
-	name := units.Instance(spec.App, 0)
-	if spec.Plan.Mode == 1 {
-		name = units.Template(spec.App)
-	}
-	s.println(s.paint(dim, "# "+name))
+	s.println(s.paint(dim, "# "+spec.Plan.Unit(spec.App)))
 	fmt.Fprint(s.w, spec.Unit(units.GenerationDir(spec.App, number)))
 }
 

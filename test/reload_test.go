@@ -62,7 +62,7 @@ func reloads(m *machine.Machine) int {
 
 // TestTargets: an isolate leaves alone what a rollout has started, as it does
 // what the boot has; but one for repairs stops it, and the way back brings it up
-// again; and so does a soft-reboot, which keeps /run.
+// again. So does a soft-reboot, which keeps /run.
 func TestTargets(t *testing.T) {
 	t.Parallel()
 	m := machine.Boot(t, machine.Options{Release: "trixie", Install: true, Layers: []string{machine.Apps(t)},
@@ -80,15 +80,16 @@ func TestTargets(t *testing.T) {
 		}
 	}
 
-	m.Run(context.Background(), "systemctl", "isolate", "--no-block", "rescue.target")
-	m.Wait("the stop of the app", 20*time.Second, func() bool {
-		return m.Property("rescue.target", "ActiveState") == "active" && m.Property("shop@5.service", "ActiveState") == "inactive"
-	})
-	// What the shell of rescue.service does when a person leaves it.
-	m.Must("systemctl", "daemon-reload")
-	m.Must("systemctl", "isolate", "default.target")
-	want(t, m, "shop", "shop@5 shop@6")
-	answersOnly(t, m, "good")
+	for _, target := range []string{"rescue.target", "emergency.target"} {
+		m.Run(context.Background(), "systemctl", "isolate", "--no-block", target)
+		m.Wait("the stop of the app", 20*time.Second, func() bool {
+			return m.Property(target, "ActiveState") == "active" && m.Property("shop@5.service", "ActiveState") == "inactive"
+		})
+		m.Must("systemctl", "isolate", "default.target")
+		booted(m)
+		want(t, m, "shop", "shop@5 shop@6")
+		answersOnly(t, m, "good")
+	}
 	deploys(t, m, "shop")
 	want(t, m, "shop", "shop@7 shop@8")
 	deploys(t, m, "shop")

@@ -17,7 +17,8 @@ type Instances struct {
 	Generations map[int][]int `json:"generations"` // generation → its instances
 	// Serving are those that the last rollout, or the boot, has left serving:
 	// also when nobody knows their generation any more.
-	Serving []int `json:"serving,omitempty"`
+	// nil if nothing was ever written down, which is not the same as none.
+	Serving []int `json:"serving"`
 	// Shifted is the generation that a rollout under way has given all new
 	// connections to, or is about to; 0 between rollouts and before that.
 	Shifted int `json:"shifted,omitempty"`
@@ -62,7 +63,8 @@ func (l Layout) Rolled(unit string) bool {
 		return false
 	}
 	// PID 1 keeps a link for each unit that runs, for journald. Where it does not,
-	// a daemon-reload more is all that it costs.
+	// as while the unit waits for its restart, a daemon-reload more is all that it
+	// costs.
 	_, running := os.Lstat(l.Path("/run/systemd/units/invocation:" + unit))
 	return running == nil
 }

@@ -17,6 +17,15 @@ type Plan struct {
 	WorkingDirectory string `json:"working_directory"`
 }
 
+// Unit names the unit that a generation is made of: the one service, or the
+// template of its instances.
+func (p Plan) Unit(app string) string {
+	if p.Mode == 0 {
+		return Instance(app, 0)
+	}
+	return Template(app)
+}
+
 // Instances names the units of a generation that owns the given numbers: in
 // mode 0 the one service, which has no number.
 func (p Plan) Instances(app string, numbers []int) []string {

@@ -25,7 +25,7 @@ func (m *Machine) Boot(ctx context.Context, app string) error {
 	if err := m.recover(ctx, app); err != nil {
 		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
 	}
-	if taken, err := m.taken(app); err != nil || taken {
+	if taken, err := m.taken(ctx, app); err != nil || taken {
 		return err
 	}
 	spec, unread := m.Layout.Read(app)
@@ -59,13 +59,17 @@ func (m *Machine) Boot(ctx context.Context, app string) error {
 // taken over, or rolled out, since. A start of multi-user.target starts the
 // service of the boot too, on a machine where the package has just been
 // installed, and is no deploy.
-func (m *Machine) taken(app string) (bool, error) {
+func (m *Machine) taken(ctx context.Context, app string) (bool, error) {
 	current, err := m.Layout.Store(app).Current()
 	if err != nil || current == nil {
 		return false, err
 	}
 	i, err := m.Layout.Instances(app)
-	return len(i.Generations[current.Number]) > 0, err
+	if err != nil || len(i.Generations[current.Number]) == 0 {
+		return false, err
+	}
+	all, err := m.ours(ctx, app)
+	return len(live(all)) > 0, err
 }
 
 // stay says why an app is left on its current generation, "" if it is not.
@@ -126,7 +130,15 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *units.Generat
 	}
 	names := live(all)
 	if len(names) == 0 {
-		names = g.Instances(app, g.Booted())
+		i, err := m.Layout.Instances(app)
+		if err != nil {
+			return nil, nil, err
+		}
+		numbers := i.Generations[g.Number]
+		if len(numbers) == 0 {
+			numbers = g.Booted()
+		}
+		names = g.Instances(app, numbers)
 	}
 	r := &rollout{
 		Machine: m, app: app, store: store, new: g, fresh: names, began: time.Now(), patient: true,

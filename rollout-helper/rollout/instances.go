@@ -111,7 +111,7 @@ func (m *Machine) pin(app string, generation int, names []string) (changed bool,
 // pinned is the text of such a file. As the unit is wanted by nothing, every
 // isolate would stop it; that of the targets for repairs is to.
 func pinned(unit []byte) []byte {
-	return bytes.Replace(unit, []byte("[Unit]\n"), []byte("[Unit]\nIgnoreOnIsolate=yes\nConflicts=rescue.target emergency.target\n"), 1)
+	return bytes.Replace(unit, []byte("[Unit]\n"), []byte("[Unit]\nIgnoreOnIsolate=yes\nConflicts=rescue.target\n"), 1)
 }
 
 // pins says whether the text of such a file is that of a generation, by

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // puts right: systemd's ExecStopPost=, then one more run of a good .env, and
@@ -115,6 +116,26 @@ var faults = []struct {
 				return
 			}
 		}
+	}},
+	{"soft-reboot", 3, func(t *testing.T, s scenario, k int) {
+		w, _ := s.killed(t, k)
+		defer w.gone()
+		was := current(t, w)
+		w.soft()
+		if was > 0 && s.asks != nil && !s.late && w.up() == "" {
+			t.Error("nothing is started")
+		}
+		if err := w.machine().Boot(t.Context(), "shop"); err != nil && !s.fails {
+			t.Errorf("Boot = %v", err)
+		}
+		wait(t.Context(), 10*time.Second) // what was known before is not waited for
+		if err := w.machine().Recover(t.Context(), "shop"); err != nil {
+			t.Errorf("Recover = %v", err)
+		}
+		if was > 0 && s.asks != nil && !s.late {
+			w.settled(t, s)
+		}
+		w.once(t, s)
 	}},
 	{"power cut", 3, func(t *testing.T, s scenario, k int) {
 		w, _ := s.killed(t, k)

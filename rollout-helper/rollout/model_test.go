@@ -27,6 +27,7 @@ type scenario struct {
 	fails   bool                                                    // without any fault too
 	boots   bool                                                    // it begins with a boot
 	late    bool                                                    // which found no store, and started nothing
+	before  []func(t *testing.T, w *world)                          // what was done since it is up
 
 	base *world
 }
@@ -58,7 +59,27 @@ var scenarios = []scenario{
 	{name: "boot, as it was", start: []string{""}, asks: []string{""}, need: 2, boots: true, act: (*Machine).Boot},
 	{name: "boot, changed", start: []string{""}, asks: []string{"NEW=1"}, need: 2, boots: true, act: (*Machine).Boot},
 	{name: "boot, the store came late", start: []string{""}, asks: []string{"NEW=1"}, boots: true, late: true, act: (*Machine).Boot},
+	{name: "booted, deploy", start: []string{""}, before: booted, asks: []string{"NEW=1"}, need: 2},
+	{name: "booted, exits", start: []string{""}, before: booted, asks: []string{"BEHAVE=exits"}, need: 2, fails: true},
+	{name: "booted, scaled, more", start: []string{""}, before: append(booted, scaled), asks: []string{"SYSTEMD_CLUSTER_NODES=4"}, need: 2},
+	{name: "booted, scaled, deploy", start: []string{""}, before: append(booted, scaled), asks: []string{"NEW=1"}, need: 2},
+	{name: "booted, service to instances", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, before: booted, asks: []string{"NEW=1"}, need: 1},
+	{name: "deployed, fewer", start: []string{"SYSTEMD_CLUSTER_NODES=3"}, before: []func(*testing.T, *world){deployed}, asks: []string{"SYSTEMD_CLUSTER_NODES=1"}, need: 1},
+	{name: "deployed, service to instances", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, before: []func(*testing.T, *world){deployed}, asks: []string{"NEW=1"}, need: 1},
+	{name: "deployed, gone", start: []string{""}, before: []func(*testing.T, *world){deployed}},
 	{name: "boot, changed for the worse", start: []string{""}, asks: []string{"BEHAVE=dies"}, need: 2, boots: true, act: (*Machine).Boot, fails: true},
+}
+
+var booted = []func(*testing.T, *world){func(t *testing.T, w *world) {
+	w.reboot()
+	if err := w.machine().Boot(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+}}
+
+func scaled(t *testing.T, w *world) {
+	w.env(watchSec, "SYSTEMD_CLUSTER_NODES=3")
+	deployed(t, w)
 }
 
 func unsteered(_ *testing.T, w *world) { w.unsteer = "no BPF here" }
@@ -89,6 +110,9 @@ func (s scenario) prepared(t *testing.T) *world {
 	if s.start != nil {
 		w.env(append([]string{watchSec}, s.start...)...)
 		deployed(t, w)
+	}
+	for _, do := range s.before {
+		do(t, w)
 	}
 	s.ask(w)
 	if s.prepare != nil {

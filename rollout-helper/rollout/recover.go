@@ -109,6 +109,9 @@ func (m *Machine) serving(app string, current *units.Generation, i units.Instanc
 			return running
 		}
 	}
+	if i.Serving == nil && len(i.Generations) == 0 {
+		return running // nothing was written down, or it is lost
+	}
 	if len(numbers) == 0 {
 		// Nothing was ever recorded: it is the boot's instances that count, for
 		// those of an unfinished rollout have files.

@@ -106,6 +106,14 @@ func (w *world) tidy(t *testing.T, generation int) {
 			t.Errorf("left behind: %s (%v)", path, err)
 		}
 	}
+	if g, err := w.layout.Store("shop").Generation(generation); err == nil {
+		made, _ := filepath.Glob(w.layout.Path(generatorDir + "/shop*.service"))
+		for _, path := range made {
+			if filepath.Base(path) != g.Unit("shop") {
+				t.Errorf("left behind, and can be started: %s", path)
+			}
+		}
+	}
 	for name, u := range w.units {
 		if !u.Live() && u.WantedBy != nil {
 			t.Errorf("%s is gone, but wanted by %v", name, u.WantedBy)

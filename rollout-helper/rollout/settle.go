@@ -157,15 +157,27 @@ func (m *Machine) tidy(ctx context.Context, app string, g *units.Generation, nam
 
 // outdated says whether systemd has to read the units of an app anew: it has one
 // loaded from another generation than the one it belongs to, as after scaling;
-// or the boot's target still wants one that is gone, and would start it again.
-// What rollouts have started is wanted by nobody, so that a daemon-reload, which
-// holds up PID 1 and grows with the machine's units, is rare.
+// or what is gone would be started again, since the boot's target still wants
+// it, or the generator's unit of an app that is gone, or of its other mode, is
+// still there. What rollouts have started is wanted by nobody, so that a
+// daemon-reload, which holds up PID 1 and grows with the machine's units, is rare.
 func (m *Machine) outdated(app string, g *units.Generation, all []systemd.Unit, names []string) bool {
+	for _, unit := range []string{units.Instance(app, 0), units.Template(app)} {
+		if g != nil && unit == g.Unit(app) || g == nil && len(names) > 0 {
+			continue // it may be needed
+		}
+		if _, err := os.Lstat(m.Layout.Path(generatorDir + "/" + unit)); err == nil {
+			return true
+		}
+	}
 	return slices.ContainsFunc(all, func(u systemd.Unit) bool {
+		if u.Load != "loaded" {
+			return false
+		}
 		if slices.Contains(names, u.Name) {
 			return g != nil && u.Source != units.SourcePath(app, g.Number)
 		}
-		return u.Load == "loaded" && slices.Contains(u.WantedBy, units.Target)
+		return slices.Contains(u.WantedBy, units.Target)
 	})
 }
 
@@ -181,7 +193,7 @@ func (m *Machine) remember(app string, g *units.Generation, names []string) erro
 		return err
 	}
 	clear(i.Generations)
-	i.Shifted, i.Serving = 0, nil
+	i.Shifted, i.Serving = 0, []int{}
 	for _, name := range names {
 		if n, ok := number(app, name); ok {
 			i.Serving = append(i.Serving, n)

@@ -152,6 +152,8 @@ func (r *rollout) number(ctx context.Context, all []systemd.Unit) error {
 	// very first start the loaded ones are those that the boot would start: they
 	// were never run, so they are taken, and systemd reads them anew.
 	first := len(r.was) == 0 && i.Next == 1
+	// A store that was lost gives its numbers out again.
+	delete(i.Generations, r.new.Number)
 	if !first {
 		for _, u := range all {
 			n, _ := number(r.app, u.Name)
@@ -227,8 +229,5 @@ func (m *Machine) remove(ctx context.Context, app string) error {
 			return err
 		}
 	}
-	if err := m.tidy(ctx, app, nil, nil); err != nil {
-		return err
-	}
-	return m.Systemd.Reload(context.WithoutCancel(ctx))
+	return m.tidy(ctx, app, nil, nil)
 }

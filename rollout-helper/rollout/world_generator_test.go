@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"regexp"
 	"slices"
@@ -16,7 +18,15 @@ var sourceOf = regexp.MustCompile(`(?m)^SourcePath=(.*)$`)
 func (w *world) reload() {
 	w.template = map[string]string{}
 	for _, name := range []string{"shop.service", "shop@.service"} {
-		w.template[name] = w.text(name)
+		path := w.layout.Path(generatorDir + "/" + name)
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			w.t.Fatal(err)
+		}
+		if w.template[name] = w.made(name); w.template[name] != "" {
+			if err := os.WriteFile(path, []byte(w.template[name]), 0o644); err != nil {
+				w.t.Fatal(err)
+			}
+		}
 	}
 	for _, u := range w.units {
 		u.WantedBy = nil
@@ -32,6 +42,20 @@ func (w *world) reload() {
 		if !u.Live() && (u.text == "" || u.WantedBy == nil) {
 			delete(w.units, name)
 		}
+	}
+}
+
+// soft reboots without the kernel: all units are stopped, /run stays.
+func (w *world) soft() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.units, w.led, w.calls = map[string]*fakeUnit{}, nil, nil
+	w.reload()
+	for _, name := range w.wanted() {
+		if _, err := w.begin(name); err != nil {
+			w.t.Fatal(err)
+		}
+		w.units[name].proved = true // nothing else serves
 	}
 }
 
@@ -52,7 +76,7 @@ func (w *world) wanted() []string {
 	}
 	numbers := i.Generations[current.Number]
 	if len(numbers) == 0 {
-		if _, err := os.Lstat(w.layout.Env("shop")); err != nil {
+		if !w.asked() {
 			return nil
 		}
 		numbers = current.Booted()
@@ -79,19 +103,42 @@ func (w *world) load(u *fakeUnit) {
 }
 
 // text is what systemd would find for a unit if it read all anew: our file, or
-// what the generator emits for the current generation.
+// what the generator makes.
 func (w *world) text(name string) string {
 	if data, err := os.ReadFile(w.layout.UnitFile(name)); err == nil {
 		return string(data)
 	}
+	return w.made(name)
+}
+
+// made is what the generator makes for a unit: the current generation's, or that
+// of the .env of an app that has none.
+func (w *world) made(name string) string {
+	if name != "shop.service" {
+		name = "shop@.service"
+	}
 	store := w.layout.Store("shop")
-	if current, err := store.Current(); err == nil && current != nil {
-		if (current.Mode == 0) == (name == "shop.service") {
-			text, _ := store.Unit(current.Number)
-			return string(text)
+	current, err := store.Current()
+	if err != nil {
+		return ""
+	}
+	if current == nil {
+		dir := w.layout.Path(generatorDir + "/shop.generation")
+		if current, err = units.ReadGeneration(dir); err != nil || current.Unit("shop") != name {
+			return ""
 		}
-	} else if text, err := os.ReadFile(w.layout.Path(generatorDir + "/shop.generation/unit")); err == nil {
+		text, _ := os.ReadFile(dir + "/unit")
 		return string(text)
 	}
-	return ""
+	if i, err := w.layout.Instances("shop"); err != nil || len(i.Generations[current.Number]) == 0 && !w.asked() || current.Unit("shop") != name {
+		return ""
+	}
+	text, _ := store.Unit(current.Number)
+	return string(text)
+}
+
+// asked says that there is an .env.
+func (w *world) asked() bool {
+	_, err := os.Lstat(w.layout.Env("shop"))
+	return err == nil
 }
