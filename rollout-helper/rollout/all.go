@@ -18,8 +18,7 @@ type Result struct {
 	Err error
 }
 
-// slot is how long an app counts as working. One that takes longer waits for
-// something, and another may begin beside it: a slow app delays none.
+// slot is how long an app counts as working.
 const slot = 3 * time.Second
 
 // Apps are all apps there are to look after: those with an .env and those that
@@ -46,22 +45,29 @@ func (m *Machine) Apps() (apps []string, problems []*units.Problem, err error) {
 // begin at once. The results are in the order of the apps.
 func (m *Machine) Each(ctx context.Context, apps []string, do func(context.Context, string) error) []Result {
 	results := make([]Result, len(apps))
-	slots := make(chan struct{}, runtime.NumCPU())
+	paced(len(apps), runtime.NumCPU(), slot, func(i int) { results[i] = Result{apps[i], do(ctx, apps[i])} })
+	return results
+}
+
+// paced does n things side by side: as many as there are slots begin at once.
+// One that takes longer than a slot lasts waits for something, and another may
+// begin beside it: a slow one delays none.
+func paced(n, slots int, slot time.Duration, do func(i int)) {
+	taken := make(chan struct{}, slots)
 	var all sync.WaitGroup
-	for i, app := range apps {
-		slots <- struct{}{}
-		give := sync.OnceFunc(func() { <-slots })
+	for i := range n {
+		taken <- struct{}{}
+		give := sync.OnceFunc(func() { <-taken })
 		timer := time.AfterFunc(slot, give)
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			results[i] = Result{app, do(ctx, app)}
+			do(i)
 			timer.Stop()
 			give()
 		}()
 	}
 	all.Wait()
-	return results
 }
 
 // Changed are the apps whose .env asks for something else than what runs, and

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
@@ -164,7 +166,12 @@ func (r *rollout) hold(ctx context.Context) error {
 	return nil
 }
 
-// start starts the new instances, all at once.
+// startSlot is how long an instance counts as starting. Setting up its sandbox
+// and loading its program takes a CPU for some of that.
+const startSlot = 100 * time.Millisecond
+
+// start starts the new instances, but leaves half of the CPUs to those that
+// serve.
 func (r *rollout) start(ctx context.Context) error {
 	if len(r.fresh) == 0 {
 		return nil
@@ -179,19 +186,19 @@ func (r *rollout) start(ctx context.Context) error {
 	return r.leading(ctx, r.was, func() error {
 		ctx, cancel := context.WithDeadline(ctx, r.began.Add(seconds(r.new.ReadySec)))
 		defer cancel()
-		ends := make(chan error, len(r.fresh))
-		for _, unit := range r.fresh {
-			go func() { ends <- r.startOne(ctx, unit) }()
-		}
 		// The first failure ends the other starts; but all have ended before
 		// this returns, so that none comes after the stop that follows.
 		var first error
-		for range r.fresh {
-			if err := <-ends; err != nil && first == nil {
-				first = err
-				cancel()
+		var once sync.Once
+		paced(len(r.fresh), max(1, runtime.NumCPU()/2), startSlot, func(i int) {
+			err := ctx.Err()
+			if err == nil {
+				err = r.startOne(ctx, r.fresh[i])
 			}
-		}
+			if err != nil {
+				once.Do(func() { first = err; cancel() })
+			}
+		})
 		return first
 	})
 }

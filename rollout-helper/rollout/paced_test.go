@@ -1,0 +1,55 @@
+package rollout
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestPaced: no more are under way than there are slots, but for those that take
+// longer than a slot lasts.
+func TestPaced(t *testing.T) {
+	for _, c := range []struct {
+		slots  int
+		takes  []time.Duration
+		begins string
+	}{
+		{1, []time.Duration{10 * time.Millisecond, 10 * time.Millisecond, time.Minute, time.Minute, 0}, "[0s 10ms 20ms 120ms 220ms]"},
+		{2, []time.Duration{time.Minute, 10 * time.Millisecond, 10 * time.Millisecond, 0}, "[0s 0s 10ms 20ms]"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			begins := make([]time.Duration, len(c.takes))
+			paced(len(c.takes), c.slots, 100*time.Millisecond, func(i int) {
+				begins[i] = time.Since(began)
+				wait(t.Context(), c.takes[i])
+			})
+			if got := fmt.Sprint(begins); got != c.begins {
+				t.Errorf("with %d slots they begin after %s, not %s", c.slots, got, c.begins)
+			}
+			if time.Since(began) < time.Minute {
+				t.Error("it does not wait for all")
+			}
+		})
+	}
+}
+
+// TestFailedStart: when one instance cannot be started, none is started after it.
+func TestFailedStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		w.env("SYSTEMD_CLUSTER_NODES=256", "NEW=1")
+		began := 0
+		w.starts = func(u *fakeUnit) (string, error) {
+			began++
+			u.Active, u.Result, u.ExitStatus = "failed", "exit-code", 3
+			return "failed", nil
+		}
+		err := w.machine().Swap(t.Context(), "shop")
+		w.starts = nil
+		if err == nil || began == 256 || w.running() != "shop@1/1 shop@2/1" {
+			t.Errorf("Swap = %v; %d were started; %s run", err, began, w.running())
+		}
+	})
+}
