@@ -13,19 +13,24 @@ import (
 	"app-rollout/test/machine"
 )
 
+// usage tells what a rollout's unit has used, which is known only as long as its
+// cgroup is there. It takes time itself: the sandbox is set up for it once more.
+const (
+	usage     = "/etc/systemd/system/app-rollout@.service.d/usage.conf"
+	usageText = `[Service]
+ExecStopPost=sh -c 'sed -n "s/^usage_usec/used/p" /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/cpu.stat'
+`
+)
+
 // growth measures rollouts of more and more instances of a program that starts
 // and stops at once, so that what is left is ours, and systemd's.
 func (p *page) growth() {
 	t := p.t
-	m := machine.Boot(t, machine.Options{Install: true, Packages: []string{"strace"}, Layers: []string{machine.Apps(t)}, Files: map[string]string{
-		// What a unit has used is known only as long as its cgroup is there.
-		"/etc/systemd/system/app-rollout@.service.d/usage.conf": `[Service]
-ExecStopPost=sh -c 'sed -n "s/^usage_usec/used/p" /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/cpu.stat'
-`}})
+	m := machine.Boot(t, machine.Options{Install: true, Packages: []string{"strace"}, Layers: []string{machine.Apps(t)}})
 	b := &bed{Machine: m, t: t}
-	const rollouts = 3
+	const rollouts = 5
 	p.heading("The rollout as it grows")
-	p.printf("All instances replaced by as many new ones, of a small Go server, without load. \"Own share\" is the whole `systemctl start`, from outside, without the steps start, watch, drain and stop. Steering is hold and shift. CPU is the service's, `recover` at its end included, and PID 1's stands beside it. D-Bus calls are the messages of the helper and of `recover` to PID 1, counted by `strace` in one more rollout, which is not timed. The medians of %d rollouts.\n\n", rollouts)
+	p.printf("All instances replaced by as many new ones, of a small Go server, without load. \"Own share\" is the whole `systemctl start`, from outside, without the steps start, watch, drain and stop. Steering is hold and shift. CPU is the service's, `recover` at its end included, in as many rollouts more, and PID 1's stands beside it. D-Bus calls are the messages of the helper and of `recover` to PID 1, counted by `strace` in one more; neither is timed. The medians of %d rollouts.\n\n", rollouts)
 	table := NewTable("instances", "own share × 2 instances", "own share", "whole", "start", "ready", "steering", "commit", "stop", "forget", "CPU × 2 instances", "CPU", "PID 1's CPU", "D-Bus calls × 2 instances", "D-Bus calls")
 	var nodes, owns, cpus, pid1s, steers, asks []float64
 	members := map[string]int{}
@@ -46,8 +51,14 @@ ExecStopPost=sh -c 'sed -n "s/^usage_usec/used/p" /sys/fs/cgroup$(sed -n s/^0::/
 				}
 			}
 			own = append(own, took)
+		}
+		m.Write(usage, usageText, 0o644)
+		m.Must("systemctl", "daemon-reload")
+		for range rollouts {
+			m.Must("systemctl", "start", "app-rollout@shop.service")
 			cpu = append(cpu, parsed(p, m.Sh("journalctl --sync; journalctl -b -u app-rollout@shop.service -o cat | sed -n 's/^used //p' | tail -1"))/1000)
 		}
+		m.Sh("rm " + usage + "; systemctl daemon-reload")
 		members = calls(p, m)
 		ask := 0
 		for _, n := range members {
