@@ -99,8 +99,8 @@ func TestTargets(t *testing.T) {
 	if r := run(m, "shop"); r.Code != 1 {
 		t.Errorf("status %d: %s%s", r.Code, r.Out, r.Err)
 	}
-	m.Run(context.Background(), "systemctl", "soft-reboot")
-	m.Wait("the soft-reboot", 60*time.Second, func() bool {
+	m.SoftReboot()
+	m.Wait("the boot", 60*time.Second, func() bool {
 		id := m.Run(context.Background(), "systemctl", "show", "--value", "-p", "InvocationID", "shop@9.service")
 		if now := strings.TrimSpace(id.Out); id.Code != 0 || now == "" || now == before {
 			return false

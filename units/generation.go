@@ -129,10 +129,11 @@ func writeNew(path string, data []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// WriteFile is os.WriteFile for the generator, which writes many: that one first
-// asks the poller about each, with five system calls.
+// WriteFile writes a new file for the generator, which writes many: os.WriteFile
+// first asks the poller about each, with five system calls. A file that is there
+// already is not written to, for it may be open to others.
 func WriteFile(path string, data []byte, mode uint32) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, mode)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}

@@ -138,6 +138,26 @@ func (m *Machine) Reboot() (down time.Duration) {
 	return down
 }
 
+// SoftReboot has systemd start all programs anew, but for itself and the kernel,
+// and returns when it is past the end of the old ones. Meanwhile nothing runs in
+// the machine: what does is stopped first of all, and nsenter stops with it and
+// is never continued.
+func (m *Machine) SoftReboot() {
+	m.t.Helper()
+	path := fmt.Sprintf("/proc/%d/cmdline", m.get().leader)
+	// systemd is executed anew, with other arguments.
+	command := func() string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			m.t.Fatalf("machine: %v", err)
+		}
+		return string(text)
+	}
+	before := command()
+	m.Must("systemctl", "soft-reboot")
+	m.Wait("the soft-reboot", time.Minute, func() bool { return command() != before })
+}
+
 // PowerOff has systemd power the machine off in an orderly way, and returns
 // when it is off. It says how long that took.
 func (m *Machine) PowerOff() time.Duration {
