@@ -56,11 +56,10 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	if err := errors.Join(m.forgive(ctx, all, mine), m.sweep(app)); err != nil {
 		return err
 	}
-	odd, err := m.odd(app, current, files)
+	odd, err := m.odd(app, current, files, mine)
 	if err != nil {
 		return err
 	}
-	odd = append(odd, without(files, mine)...)
 	// What the boot has started may be wanted though it does not run.
 	outdated := current != nil && len(i.Generations[current.Number]) > 0 && m.outdated(app, current, all, mine)
 	if len(strays) == 0 && len(odd) == 0 && !outdated {
@@ -124,13 +123,14 @@ func (m *Machine) serving(app string, current *units.Generation, i units.Instanc
 	return names
 }
 
-// odd are the unit files, of those given, that are not of the current
-// generation.
-func (m *Machine) odd(app string, current *units.Generation, files []string) (odd []string, err error) {
+// odd are the unit files, of those given, that are not those of the units that
+// serve, or not of their generation.
+func (m *Machine) odd(app string, current *units.Generation, files, mine []string) ([]string, error) {
+	odd := without(files, mine)
 	if current == nil {
-		return nil, nil
+		return odd, nil
 	}
-	for _, name := range files {
+	for _, name := range without(files, odd) {
 		text, err := os.ReadFile(m.Layout.UnitFile(name))
 		if err != nil {
 			return nil, err
