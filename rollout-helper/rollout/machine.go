@@ -26,6 +26,7 @@ import (
 // its results mean.
 type Systemd interface {
 	Units(ctx context.Context, patterns ...string) ([]systemd.Unit, error)
+	Again(ctx context.Context, seen []systemd.Unit, patterns ...string) ([]systemd.Unit, error)
 	Start(ctx context.Context, unit string) (result string, err error)
 	Stop(ctx context.Context, unit string) (result string, err error)
 	Restart(ctx context.Context, unit string) (result string, err error)

@@ -23,8 +23,13 @@ func (r *rollout) ready(ctx context.Context) error {
 	}
 	deadline := r.began.Add(seconds(r.new.ReadySec))
 	answered := make(map[string]bool)
+	var us []systemd.Unit
 	for {
-		lacks, err := r.look(ctx, answered)
+		var err error
+		if us, err = r.Systemd.Again(ctx, us, slices.Concat(r.was, r.fresh)...); err != nil {
+			return err
+		}
+		lacks, err := r.look(ctx, us, answered)
 		if err != nil {
 			return err
 		}
@@ -45,11 +50,7 @@ func (r *rollout) ready(ctx context.Context) error {
 
 // look returns what a new instance still lacks, nil when none lacks anything;
 // an error when waiting longer would not help.
-func (r *rollout) look(ctx context.Context, answered map[string]bool) (*Failure, error) {
-	us, err := r.Systemd.Units(ctx, slices.Concat(r.was, r.fresh)...)
-	if err != nil {
-		return nil, err
-	}
+func (r *rollout) look(ctx context.Context, us []systemd.Unit, answered map[string]bool) (*Failure, error) {
 	serving, fresh := r.split(us)
 	for _, u := range fresh {
 		if err := started("done", nil, u); err != nil && !r.patient {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"app-rollout/rollout-helper/systemd"
 )
 
 // watch keeps the old units warm while the new ones are under real traffic:
@@ -16,9 +18,10 @@ func (r *rollout) watch(ctx context.Context) error {
 	end := time.Now().Add(seconds(r.new.WatchSec))
 	health := time.Now()
 	missed := false // at the look before, one did not listen
+	var us []systemd.Unit
 	for {
-		us, err := r.Systemd.Units(ctx, r.candidate()...)
-		if err != nil {
+		var err error
+		if us, err = r.Systemd.Again(ctx, us, r.candidate()...); err != nil {
 			return err
 		}
 		_, fresh := r.split(us)

@@ -222,6 +222,10 @@ func (w *world) Units(_ context.Context, patterns ...string) ([]systemd.Unit, er
 	return us, nil
 }
 
+func (w *world) Again(ctx context.Context, _ []systemd.Unit, patterns ...string) ([]systemd.Unit, error) {
+	return w.Units(ctx, patterns...)
+}
+
 var generationOf = regexp.MustCompile(`EnvironmentFile=.*/(?:generations/(\d+)|shop\.generation)/environment`)
 
 var behaviourOf = regexp.MustCompile(`BEHAVE="([a-z-]*)"`)

@@ -3,6 +3,7 @@ package systemd
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,7 +12,7 @@ import (
 
 func try(t *testing.T, f func(t *testing.T, p *pid1, m *Manager)) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &pid1{t: t}
+		p := &pid1{t: t, run: []byte{0xab, 0xcd}}
 		m := &Manager{dial: p.dial}
 		f(t, p, m)
 		m.Close()
@@ -34,6 +35,37 @@ func TestUnits(t *testing.T) {
 		if err := m.ResetFailed(t.Context(), "shop@3.service"); err != nil {
 			t.Errorf("a unit that is not loaded: %v", err)
 		}
+	})
+}
+
+// What goes on as it was seen is not read anew; what is in another state or run
+// is.
+func TestAgain(t *testing.T) {
+	try(t, func(t *testing.T, p *pid1, m *Manager) {
+		var us []Unit
+		look := func(why string, want ...string) {
+			t.Helper()
+			p.set(func() { p.asked = nil })
+			var err error
+			if us, err = m.Again(t.Context(), us, "shop@*.service"); err != nil || len(us) != 1 {
+				t.Fatalf("%v, %v", us, err)
+			}
+			p.set(func() {
+				if !slices.Equal(p.asked, append([]string{"ListUnitsByPatterns"}, want...)) {
+					t.Errorf("%s: asked for %v", why, p.asked)
+				}
+			})
+		}
+		look("at first", "GetAll", "GetAll")
+		look("as it was", "Get InvocationID")
+		p.set(func() { p.run = []byte{0xef} })
+		look("restarted", "Get InvocationID", "GetAll", "GetAll")
+		if us[0].Invocation != "ef" {
+			t.Errorf("the unit is %+v", us[0])
+		}
+		p.set(func() { p.job = 7 })
+		look("with a job", "GetAll", "GetAll")
+		look("as it was then", "Get InvocationID")
 	})
 }
 

@@ -21,15 +21,16 @@ type pid1 struct {
 	down  bool // it does not listen
 	conns []*godbus.Conn
 	job   uint32   // of the only unit
+	run   []byte   // its InvocationID
 	asked []string // the methods that were called
 	hear  func(method string)
 }
 
 const unitPath = godbus.ObjectPath("/org/freedesktop/systemd1/unit/shop_403_2eservice")
 
-// dial is a new connection of go-systemd's kind, which is two.
-func (p *pid1) dial(context.Context) (*dbus.Conn, error) {
-	return dbus.NewConnection(func() (*godbus.Conn, error) {
+// dial is a new connection.
+func (p *pid1) dial(ctx context.Context) (*dbus.Conn, error) {
+	return single(func(context.Context) (*godbus.Conn, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.down {
@@ -53,7 +54,7 @@ func (p *pid1) dial(context.Context) (*dbus.Conn, error) {
 		}
 		p.conns = append(p.conns, server)
 		return authorized(here)
-	})
+	})(ctx)
 }
 
 // authorized is one end of a connection both ends of which think that they have
@@ -168,14 +169,22 @@ func (p *pid1) ListUnitsByPatterns(_, _ []string) ([]unitStatus, *godbus.Error) 
 
 func (p *pid1) GetAll(string) (map[string]godbus.Variant, *godbus.Error) {
 	p.heard("GetAll")
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return map[string]godbus.Variant{
 		"ActiveState":   godbus.MakeVariant("activating"),
+		"SubState":      godbus.MakeVariant("start"),
 		"MemoryCurrent": godbus.MakeVariant(^uint64(0)),
-		"InvocationID":  godbus.MakeVariant([]byte{0xab, 0xcd}),
+		"InvocationID":  godbus.MakeVariant(p.run),
 	}, nil
 }
 
 func (p *pid1) Get(_, name string) (godbus.Variant, *godbus.Error) {
-	p.heard("Get")
+	p.heard("Get " + name)
+	if name == "InvocationID" {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return godbus.MakeVariant(p.run), nil
+	}
 	return godbus.MakeVariant("stopping"), nil
 }
