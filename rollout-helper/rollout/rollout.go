@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -166,12 +165,7 @@ func (r *rollout) hold(ctx context.Context) error {
 	return nil
 }
 
-// startSlot is how long an instance counts as starting. Setting up its sandbox
-// and loading its program takes a CPU for some of that.
-const startSlot = 100 * time.Millisecond
-
-// start starts the new instances, but leaves half of the CPUs to those that
-// serve.
+// start starts the new instances.
 func (r *rollout) start(ctx context.Context) error {
 	if len(r.fresh) == 0 {
 		return nil
@@ -190,7 +184,7 @@ func (r *rollout) start(ctx context.Context) error {
 		// this returns, so that none comes after the stop that follows.
 		var first error
 		var once sync.Once
-		paced(len(r.fresh), max(1, runtime.NumCPU()/2), startSlot, func(i int) {
+		halved(len(r.fresh), func(i int) {
 			err := ctx.Err()
 			if err == nil {
 				err = r.startOne(ctx, r.fresh[i])

@@ -77,19 +77,15 @@ func (r *rollout) inHand(ctx context.Context, names, serving []string) (int, err
 	return r.Traffic.Pending(r.app, us)
 }
 
-// end stops units, all at once, and lets systemd forget that they failed. It
-// is not cut short by the context: a stop under way is systemd's own.
+// end stops units, each within the limit, and lets systemd forget that they
+// failed. It is not cut short by the context: a stop under way is systemd's own.
 func (m *Machine) end(ctx context.Context, names []string, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	defer cancel()
-	ends := make(chan error, len(names))
-	for _, name := range names {
-		go func() { ends <- m.endOne(ctx, name) }()
-	}
-	var errs []error
-	for range names {
-		errs = append(errs, <-ends)
-	}
+	errs := make([]error, len(names))
+	halved(len(names), func(i int) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		defer cancel()
+		errs[i] = m.endOne(ctx, names[i])
+	})
 	return errors.Join(errs...)
 }
 
