@@ -245,12 +245,12 @@ type measured struct {
 
 type span struct{ from, to time.Time }
 
-// rollout rolls a generation out.
+// rollout rolls a generation out, as a deploy script does: nobody watches it.
 func (s server) rollout(t *testing.T, m *machine.Machine, generation int, lines ...string) span {
 	t.Helper()
 	s.write(m, generation, lines...)
 	from := time.Now()
-	deploys(t, m, s.app())
+	m.Must("systemctl", "start", "app-rollout@"+s.app()+".service")
 	return span{from, time.Now()}
 }
 
