@@ -50,7 +50,7 @@ func parseRecord(line []byte) (record, bool) {
 	return r, true
 }
 
-// reader follows what one service logs from a moment on. A cursor, not a time,
+// reader follows what services log from a moment on. A cursor, not a time,
 // says where that is: clocks are set.
 type reader struct {
 	match   []string
@@ -59,12 +59,16 @@ type reader struct {
 	records chan record // closed when journalctl has ended
 }
 
-// readFromNow starts to follow a service.
-func readFromNow(service string) (*reader, error) {
-	// Of a helper that has ended by the time its last record is taken in, the
-	// journal no longer knows the unit: what it says of itself counts too, if it
-	// was root's.
-	r := &reader{match: []string{"_SYSTEMD_UNIT=" + service, "+", "_UID=0", serviceField + "=" + service}, records: make(chan record)}
+// readFromNow starts to follow services.
+func readFromNow(services ...string) (*reader, error) {
+	r := &reader{records: make(chan record)}
+	for _, service := range services {
+		// Of a helper that has ended by the time its last record is taken in, the
+		// journal no longer knows the unit: what it says of itself counts too, if it
+		// was root's.
+		r.match = append(r.match, "_SYSTEMD_UNIT="+service, "+", "_UID=0", serviceField+"="+service, "+")
+	}
+	r.match = r.match[:len(r.match)-1]
 	last, err := exec.Command("journalctl", "--quiet", "--lines=1", "--output=json").Output()
 	if err != nil {
 		return nil, fmt.Errorf("the journal cannot be read: %w", err)
@@ -102,19 +106,21 @@ func (r *reader) scan(out io.Reader) {
 	}
 }
 
-// written counts the records there are by now, all that was logged written.
-func (r *reader) written() (int, error) {
+// end ends the following, and gives all records there are by now, with all that
+// was logged written.
+func (r *reader) end() ([]record, error) {
+	r.close()
 	if out, err := exec.Command("journalctl", "--sync").CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("journalctl --sync: %w: %s", err, bytes.TrimSpace(out))
+		return nil, fmt.Errorf("journalctl --sync: %w: %s", err, bytes.TrimSpace(out))
 	}
 	out, err := exec.Command("journalctl", append([]string{"--quiet", "--output=json"}, r.match...)...).Output()
-	n := 0
+	var all []record
 	for line := range bytes.Lines(out) {
 		if record, ok := parseRecord(line); ok && record.Cursor != r.after {
-			n++
+			all = append(all, record)
 		}
 	}
-	return n, err
+	return all, err
 }
 
 func (r *reader) close() {

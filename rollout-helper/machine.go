@@ -36,14 +36,16 @@ func machine() (*rollout.Machine, func(), error) {
 // eyes see this machine, for a command that changes nothing: as much of it as
 // the user may.
 func eyes() (status.Eyes, func()) {
-	m := &rollout.Machine{Traffic: traffic.New(), Report: func(rollout.Event) {}}
-	done := func() {}
-	if manager, err := systemd.Dial(); err == nil {
-		m.Systemd, done = manager, manager.Close
-	} else {
-		m.Systemd = unreachable{why: err}
+	manager, err := systemd.Dial()
+	if err != nil {
+		return see(unreachable{why: err}), func() {}
 	}
-	return status.Eyes{Machine: m, Connections: sockets.Connections}, done
+	return see(manager), manager.Close
+}
+
+func see(s rollout.Systemd) status.Eyes {
+	m := &rollout.Machine{Systemd: s, Traffic: traffic.New(), Report: func(rollout.Event) {}}
+	return status.Eyes{Machine: m, Connections: sockets.Connections}
 }
 
 // unreachable is a systemd that does not answer: without a bus daemon only root

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 )
@@ -17,17 +17,20 @@ func recoverCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			// What the service says of its run, systemd.exec(5): one that went
-			// well has put everything right itself.
-			if os.Getenv("SERVICE_RESULT") == "success" {
-				return nil
-			}
 			m, done, err := machine()
 			if err != nil {
 				return err
 			}
 			defer done()
-			return forAll(c.Context, m, names, "run", m.Recover)
+			// What is wrong with names the run has said.
+			apps, _, err := m.Apps()
+			if err != nil {
+				return err
+			}
+			if len(names) > 0 {
+				apps = slices.DeleteFunc(apps, func(app string) bool { return app != names[0] })
+			}
+			return each(c.Context, m, apps, "run", m.Recover)
 		},
 	}
 }

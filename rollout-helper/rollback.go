@@ -22,7 +22,7 @@ func rollbackCommand() *cli.Command {
 			if err := known(m, names); err != nil {
 				return err
 			}
-			return start([]string{"app-rollout-rollback@" + names[0] + ".service"}, names)
+			return start(m, []string{"app-rollout-rollback@" + names[0] + ".service"}, names)
 		},
 	}
 }

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
-	"app-rollout/rollout-helper/systemd"
+	"app-rollout/rollout-helper/rollout"
 )
 
 func runCommand() *cli.Command {
@@ -41,23 +42,15 @@ func runCommand() *cli.Command {
 			} else if names, _, err = m.Apps(); err != nil {
 				return err
 			}
-			return start(services, names)
+			return start(m, services, names)
 		},
 	}
 }
 
 // start starts services, and shows to a person what they do with the apps.
-func start(services, apps []string) error {
-	// The watching has a connection of its own: the services' jobs end on this
-	// one.
-	manager, err := systemd.Dial()
-	if err != nil {
-		return err
-	}
-	defer manager.Close()
-	e, close := eyes()
-	defer close()
-	return followAll(manager, services, newView(newScreen(os.Stdout), newScreen(os.Stderr), e, apps))
+func start(m *rollout.Machine, services, apps []string) error {
+	v := newView(newScreen(os.Stdout), newScreen(os.Stderr), see(m.Systemd), apps)
+	return followAll(m.Systemd, services, v)
 }
 
 // followTick is how often a service is looked at that is followed, and a
@@ -67,7 +60,7 @@ const followTick = 100 * time.Millisecond
 // followAll starts the services and shows what they log until all have ended.
 // The first Ctrl-C is passed on to those that have something to take back; what
 // is committed is finished without haste. The next one leaves them to it.
-func followAll(m *systemd.Manager, services []string, v *view) error {
+func followAll(m rollout.Systemd, services []string, v *view) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
 	defer signal.Stop(signals)
@@ -134,85 +127,109 @@ func followAll(m *systemd.Manager, services []string, v *view) error {
 // follow starts a service and passes on what it logs until it has ended. A run
 // that is under way is waited for first, so that the one that is followed began
 // after it was asked for.
-func follow(ctx context.Context, m *systemd.Manager, service string, records chan<- record, interrupted <-chan struct{}) (failed bool, err error) {
+func follow(ctx context.Context, m rollout.Systemd, service string, records chan<- record, interrupted <-chan struct{}) (failed bool, err error) {
 	if idle, err := waitIdle(ctx, m, service, interrupted); err != nil || !idle {
 		return false, err
 	}
-	log, err := readFromNow(service)
+	us, err := m.Units(ctx, service)
+	if err != nil {
+		return false, err
+	}
+	if len(us) > 0 && us[0].Load == "masked" {
+		return false, fmt.Errorf("%s is masked; systemctl unmask %s", service, service)
+	}
+	log, err := readFromNow(service, recovery(service))
 	if err != nil {
 		return false, fmt.Errorf("%w; to roll out without following: systemctl start %s", err, service)
 	}
 	defer log.close()
-	type end struct {
-		result string
-		err    error
-	}
-	started, stopped := make(chan end, 1), make(chan end, 1)
+	started, stopped := make(chan error, 1), make(chan error, 1)
 	go func() {
-		result, err := m.Start(ctx, service)
-		started <- end{result, err}
+		_, err := m.Start(ctx, service)
+		started <- firstOf(err, recovered(ctx, m, service))
 	}()
-	passed, all := 0, -1
-	var late <-chan time.Time
-	for all < 0 || passed < all {
+	passed, going := 0, true
+	pass := func(r record) error {
+		passed++
+		select {
+		case records <- r:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	for going {
 		select {
 		case r, ok := <-log.records:
 			if !ok {
 				return false, fmt.Errorf("journalctl has ended; see: journalctl -u %s", service)
 			}
-			passed++
-			select {
-			case records <- r:
-			case <-ctx.Done():
-				return false, ctx.Err()
+			if err := pass(r); err != nil {
+				return false, err
 			}
 		case <-interrupted:
 			// From now on it is the stop whose end counts.
 			interrupted, started = nil, nil
 			go func() {
-				result, err := m.Stop(ctx, service)
-				stopped <- end{result, err}
+				_, err := m.Stop(ctx, service)
+				stopped <- firstOf(err, recovered(ctx, m, service))
 			}()
-		case e := <-firstEnd(started, stopped):
-			if e.err != nil {
-				return false, fmt.Errorf("%s: %w", service, e.err)
+		case err := <-firstEnd(started, stopped):
+			if err != nil {
+				return false, fmt.Errorf("%s: %w", service, err)
 			}
-			if all, err = log.written(); err != nil {
-				return false, err
-			}
-			started, stopped, interrupted = nil, nil, nil
-			late = time.After(5 * time.Second)
-		case <-late:
-			all = passed
+			going = false
 		case <-ctx.Done():
 			return false, ctx.Err()
 		}
 	}
-	us, err := m.Units(ctx, service)
+	// The journal tells followers late of what is new.
+	all, err := log.end()
 	if err != nil {
+		return false, err
+	}
+	for _, r := range all[min(passed, len(all)):] {
+		if err := pass(r); err != nil {
+			return false, err
+		}
+	}
+	if us, err = m.Units(ctx, service); err != nil {
 		return false, err
 	}
 	return len(us) > 0 && us[0].Active == "failed", nil
 }
 
 // firstEnd is the channel that is waited for: a stop comes after a start.
-func firstEnd[T any](started, stopped chan T) chan T {
+func firstEnd(started, stopped <-chan error) <-chan error {
 	if started != nil {
 		return started
 	}
 	return stopped
 }
 
+// recovery is the unit that systemd starts when a service has failed: by its
+// OnFailure=.
+func recovery(service string) string {
+	_, app, one := strings.Cut(service, "@")
+	if one {
+		return "app-rollout-recover@" + app
+	}
+	return "app-rollout-recover.service"
+}
+
+// recovered waits until what a failed service has left is put right.
+func recovered(ctx context.Context, m rollout.Systemd, service string) error {
+	_, err := waitIdle(ctx, m, recovery(service), nil)
+	return err
+}
+
 // waitIdle waits until nothing of the service is under way; false if it was
 // interrupted meanwhile: nothing was begun.
-func waitIdle(ctx context.Context, m *systemd.Manager, service string, interrupted <-chan struct{}) (bool, error) {
+func waitIdle(ctx context.Context, m rollout.Systemd, service string, interrupted <-chan struct{}) (bool, error) {
 	for {
 		us, err := m.Units(ctx, service)
 		if err != nil {
 			return false, err
-		}
-		if len(us) > 0 && us[0].Load == "masked" {
-			return false, fmt.Errorf("%s is masked; systemctl unmask %s", service, service)
 		}
 		if len(us) == 0 || us[0].Job == 0 && us[0].Active != "activating" && us[0].Active != "deactivating" {
 			return true, nil

@@ -159,15 +159,6 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// After a run that went well nothing is looked for: an app that there is nothing
-// of would be refused.
-func TestNothingToRecover(t *testing.T) {
-	t.Setenv("SERVICE_RESULT", "success")
-	if got := run(t.Context(), []string{"rollout-helper", "recover", "no-such-app"}); got != 0 {
-		t.Errorf("status %d", got)
-	}
-}
-
 func TestNext(t *testing.T) {
 	for _, c := range []struct{ command, text, want string }{
 		{"run", "shop@3 exited", "; when that is mended: app-rollout run shop"},

@@ -78,24 +78,28 @@ func firstOf(errs ...error) error {
 // The last report is the service's status text for as long as nothing is
 // started again, so it is the one that tells what went wrong.
 func forAll(ctx context.Context, m *rollout.Machine, names []string, command string, do func(context.Context, string) error) error {
-	said := 0
-	say := func(e rollout.Event) {
-		said++
-		e.Level = rollout.Failed
-		m.Report(e)
-	}
+	fine := true
 	if len(names) == 0 {
 		apps, problems, err := m.Apps()
 		if err != nil {
 			return err
 		}
 		for _, p := range problems {
-			say(rollout.Event{Text: p.Error()})
+			fine = false
+			m.Report(rollout.Event{Text: p.Error(), Level: rollout.Failed})
 		}
 		names = apps
 	} else if err := known(m, names); err != nil {
 		return err
 	}
+	if err := each(ctx, m, names, command, do); err != nil || fine {
+		return err
+	}
+	return errReported
+}
+
+// each is forAll for apps that there are.
+func each(ctx context.Context, m *rollout.Machine, names []string, command string, do func(context.Context, string) error) error {
 	var failed []string
 	for _, r := range m.Each(ctx, names, do) {
 		if r.Err == nil {
@@ -108,10 +112,11 @@ func forAll(ctx context.Context, m *rollout.Machine, names []string, command str
 			if i == len(all)-1 {
 				e.Text += next(command, r.App, e.Text)
 			}
-			say(e)
+			e.Level = rollout.Failed
+			m.Report(e)
 		}
 	}
-	if said == 0 {
+	if len(failed) == 0 {
 		return nil
 	}
 	if len(failed) > 1 {

@@ -82,7 +82,7 @@ type wound struct {
 	unit  string        // the service of the run; "" is a rollout's
 	at    string        // the step whose record is waited for
 	after time.Duration // so much longer
-	again bool          // systemd's own recovery from it is hit too
+	again bool          // the recovery from it is hit too
 	late  bool          // it may come when all is over
 }
 
@@ -105,19 +105,23 @@ func (v *victim) wounds(w wound) {
 unit=` + unit + `
 exec 9>/run/app-rollout/shop/lock
 flock 9
+since=$(date +@%s.%6N)
 systemctl start --no-block "$unit"
 group=
 until [ -n "$group" ]; do group=$(systemctl show --value -p ControlGroup "$unit"); done
 procs=/sys/fs/cgroup$group/cgroup.procs
 run=$(systemctl show --value -p InvocationID "$unit")
 again=` + fmt.Sprint(w.again) + `
-journalctl -q -f --lines=all -o json --output-fields=APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop _SYSTEMD_INVOCATION_ID="$run" | while read -r line; do
+recovery=app-rollout-recover@shop.service
+journalctl -q -f --lines=all --since="$since" -o json --output-fields=APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop _SYSTEMD_INVOCATION_ID="$run" + \
+  APP_ROLLOUT_APP=shop APP_ROLLOUT_SERVICE="$recovery" | while read -r line; do
   case "$line" in *'"APP_ROLLOUT_STEP":"` + w.at + `"'*)
     sleep ` + fmt.Sprint(w.after.Seconds()) + `
     { ` + do + `; } </dev/null >&2 || echo missed
     $again || echo inflicted
   esac
   case "$line" in *'"APP_ROLLOUT_STEP":"recover"'*)
+    procs=/sys/fs/cgroup$(systemctl show --value -p ControlGroup "$recovery")/cgroup.procs
     { ` + do + `; } || echo missed
     echo inflicted
   esac
@@ -170,7 +174,7 @@ func (v *victim) settles() {
 	v.m.Wait("the end of all runs", 2*time.Minute, func() bool {
 		r := v.m.Run(context.Background(), "sh", "-c",
 			`systemctl list-jobs --no-legend | grep -q app-rollout && exit 1
-for unit in app-rollout.service app-rollout@shop.service app-rollout-rollback@shop.service app-rollout-boot.service; do
+for unit in app-rollout.service app-rollout@shop.service app-rollout-rollback@shop.service app-rollout-boot.service app-rollout-recover.service app-rollout-recover@shop.service; do
   case $(systemctl show --value -p ActiveState $unit) in activating|deactivating|reloading) exit 1;; esac
 done`)
 		return r.Code == 0

@@ -30,7 +30,7 @@ func TestOrdering(t *testing.T) {
 			}
 		}
 	}
-	for _, unit := range []string{"app-rollout.service", "app-rollout@shop.service", "app-rollout-rollback@shop.service", "app-rollout-boot.service"} {
+	for _, unit := range []string{"app-rollout.service", "app-rollout@shop.service", "app-rollout-rollback@shop.service", "app-rollout-boot.service", "app-rollout-recover.service", "app-rollout-recover@shop.service"} {
 		for _, property := range []string{"After", "Before"} {
 			for _, other := range strings.Fields(m.Property(unit, property)) {
 				if strings.HasPrefix(other, "shop") || strings.HasPrefix(other, "one.") || slices.Contains(ours, other) {

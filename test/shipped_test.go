@@ -4,9 +4,12 @@ package test
 
 import (
 	"context"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"app-rollout/test/machine"
 )
@@ -14,7 +17,13 @@ import (
 // What systemd itself says of the unit files that we ship, and of those that
 // the generator makes.
 func TestShippedUnits(t *testing.T) {
-	rollouts := []string{"app-rollout.service", "app-rollout@shop.service", "app-rollout-rollback@shop.service", "app-rollout-boot.service"}
+	// The services that run the helper, and what puts right what each leaves.
+	recovery := map[string]string{
+		"app-rollout.service": "app-rollout-recover.service", "app-rollout-boot.service": "app-rollout-recover.service",
+		"app-rollout@shop.service": "app-rollout-recover@shop.service", "app-rollout-rollback@shop.service": "app-rollout-recover@shop.service",
+		"app-rollout-recover.service": "", "app-rollout-recover@shop.service": "",
+	}
+	rollouts := slices.Sorted(maps.Keys(recovery))
 	for _, release := range []string{"bookworm", "trixie"} {
 		t.Run(release, func(t *testing.T) {
 			t.Parallel()
@@ -28,7 +37,8 @@ func TestShippedUnits(t *testing.T) {
 			if r.Code != 0 || r.Out+r.Err != "" {
 				t.Errorf("systemd-analyze verify: status %d\n%s%s", r.Code, r.Out, r.Err)
 			}
-			for _, unit := range []string{"app-rollout.service", "app-rollout-boot.service", "app-rollout-ports.service", "app-rollout@.service", "app-rollout-rollback@.service"} {
+			for _, unit := range append([]string{"app-rollout-ports.service"}, rollouts...) {
+				unit = strings.ReplaceAll(unit, "@shop", "@")
 				path := m.Sh("ls /usr/lib/systemd/system/" + unit)
 				exposure := m.Sh("systemd-analyze security --offline=yes --no-pager --threshold=30 " + path + " | tail -1")
 				if !regexp.MustCompile(`: ([012]\.\d|3\.0) `).MatchString(exposure) {
@@ -50,12 +60,22 @@ func TestShippedUnits(t *testing.T) {
 			for _, unit := range rollouts {
 				for property, want := range map[string]string{
 					"NotifyAccess": "main", "Type": "oneshot", "TimeoutStopUSec": "infinity",
-					"StartLimitIntervalUSec": "0", "IgnoreOnIsolate": "yes",
+					"StartLimitIntervalUSec": "0", "IgnoreOnIsolate": "yes", "OnFailure": recovery[unit],
 				} {
 					if got := m.Property(unit, property); got != want {
 						t.Errorf("%s: %s=%s, want %s", unit, property, got, want)
 					}
 				}
+			}
+			// A run that was refused has left nothing.
+			if r := m.Run(context.Background(), "systemctl", "start", "app-rollout@no-such.service"); r.Code == 0 {
+				t.Error("app-rollout@no-such.service: status 0")
+			}
+			m.Wait("its recovery", 20*time.Second, func() bool {
+				return m.Property("app-rollout-recover@no-such.service", "ExecMainExitTimestampMonotonic") != "0"
+			})
+			if got := m.Sh("systemctl list-units --plain --no-legend --failed; ls /run/app-rollout"); !strings.HasPrefix(got, "app-rollout@no-such.service ") || strings.Contains(got, "recover") || strings.HasSuffix(got, "no-such") {
+				t.Errorf("after a run of an app that there is not: %s", got)
 			}
 			if got := m.Sh("cat /proc/sys/net/ipv4/tcp_migrate_req"); got != "1" {
 				t.Errorf("net.ipv4.tcp_migrate_req = %s", got)

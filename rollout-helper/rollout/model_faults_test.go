@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// puts right: systemd's ExecStopPost=, then one more run of a good .env, and
+// puts right: the service's OnFailure=, then one more run of a good .env, and
 // all is well.
 func (s scenario) mends(t *testing.T, w *world) {
 	t.Helper()

@@ -12,8 +12,8 @@ import (
 	"app-rollout/units"
 )
 
-// Recover puts right what a run has left that was killed: at once, from the
-// service's ExecStopPost=. If another run has the app already, that one does
+// Recover puts right what a run has left that was killed: at once, by the unit
+// in the service's OnFailure=. If another run has the app already, that one does
 // it.
 func (m *Machine) Recover(ctx context.Context, app string) error {
 	release, err := m.lock(ctx, app, false)

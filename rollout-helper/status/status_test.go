@@ -175,6 +175,7 @@ func TestUnderWay(t *testing.T) {
 	for name, service := range map[string]systemd.Unit{
 		"its own": {Name: "app-rollout@shop.service", Active: "activating", Since: at, Status: "shop: watching"},
 		"back":    {Name: "app-rollout-rollback@shop.service", Active: "activating", Since: at, Status: "shop: watching"},
+		"mended":  {Name: "app-rollout-recover@shop.service", Active: "activating", Since: at, Status: "shop: watching"},
 		"all":     {Name: "app-rollout.service", Active: "deactivating", Since: at, Status: "shop: watching"},
 	} {
 		e := machine(t)

@@ -251,7 +251,7 @@ func (p *page) steps(all []*seen) {
 		}
 		around = append(around, rest)
 	}
-	p.printf("The median of %d rollouts of two instances, step by step, under the fresh half of the load above. `start` is Node starting, `ready` and `watch` are for the app to prove itself, `drain` waits for requests in flight, `stop` for the app to end. \"Around\" is what is no step: the commands that write the `.env` and start the service, the service's own start and end, and `recover` at its end.\n", len(scene.records))
+	p.printf("The median of %d rollouts of two instances, step by step, under the fresh half of the load above. `start` is Node starting, `ready` and `watch` are for the app to prove itself, `drain` waits for requests in flight, `stop` for the app to end. \"Around\" is what is no step: the commands that write the `.env` and start the service, and the service's own start and end.\n", len(scene.records))
 	names = append(names, "around")
 	times["around"] = around
 	var bars []Bar
@@ -282,8 +282,8 @@ var reasons = map[string]string{
 	"ready":  "the app boots in it, as far as its process runs before it listens; each instance is asked once, by itself.",
 	"shift":  "the same program is told of other sockets.",
 	"commit": "a file and a link that must be on the disk before anything else goes on.",
-	"forget": "one `daemon-reload`, in which systemd runs every generator and reads all units again; apps that roll out side by side share it.",
-	"around": "two short programs, the helper and `recover`, are started in a sandbox that systemd sets up.",
+	"forget": "unit files are removed; where systemd has to be told of that, one `daemon-reload`, which apps that roll out side by side share.",
+	"around": "a short program, the helper, is started in a sandbox that systemd sets up.",
 }
 
 // scenes shows one deploy of ours, and one plain swap.
