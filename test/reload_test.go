@@ -110,3 +110,33 @@ func TestTargets(t *testing.T) {
 	want(t, m, "shop", "shop@10 shop@9")
 	answersOnly(t, m, "good")
 }
+
+// TestTargetsInTheMiddle: a target for repairs is reached in the middle of a
+// rollout too; what was asked to put that right draws nothing in that it stops.
+// The way back brings up what was ready.
+func TestTargetsInTheMiddle(t *testing.T) {
+	t.Parallel()
+	m := machine.Boot(t, machine.Options{Install: true, Layers: []string{machine.Apps(t)}})
+	m.Write("/etc/app-rollout/shop.env", shop("GENERATION=good"), 0o644)
+	deploys(t, m, "shop")
+	for _, target := range []string{"rescue.target", "emergency.target"} {
+		m.Write("/etc/app-rollout/shop.env", shop("GENERATION=new", "SYSTEMD_CLUSTER_WATCH_SEC=600"), 0o644)
+		m.Must("systemctl", "start", "--no-block", "app-rollout@shop.service")
+		m.Wait("the watch", 20*time.Second, func() bool {
+			return strings.Contains(m.Property("app-rollout@shop.service", "StatusText"), "watching")
+		})
+		m.Run(context.Background(), "systemctl", "isolate", "--no-block", target)
+		m.Wait(target+" alone", 60*time.Second, func() bool {
+			return m.Property(target, "ActiveState") == "active" && m.Sh("systemctl list-jobs --no-legend") == "" && instances(m, "shop") == ""
+		})
+		for unit, want := range map[string]string{"rescue.target": "active", "emergency.target": "inactive"} {
+			if got := m.Property("sysinit.target", "ActiveState"); unit == target && got != want {
+				t.Errorf("%s: sysinit.target is %s", target, got)
+			}
+		}
+		m.Write("/etc/app-rollout/shop.env", shop("GENERATION=good"), 0o644)
+		m.Must("systemctl", "isolate", "default.target")
+		booted(m)
+		answersOnly(t, m, "good")
+	}
+}
