@@ -21,10 +21,13 @@ type Result struct {
 // slot is how long an app counts as working.
 const slot = 3 * time.Second
 
-// instanceSlot is how long an instance counts as starting or stopping. Setting up
-// its sandbox and loading its program takes a CPU for some of that, and so does
-// giving back its memory.
-const instanceSlot = 100 * time.Millisecond
+// How long an instance counts as starting and as stopping. Setting up its sandbox
+// and what its program does before it listens takes a CPU, and so does giving
+// back its memory.
+const (
+	startSlot = time.Second
+	stopSlot  = 100 * time.Millisecond
+)
 
 // Apps are all apps there are to look after: those with an .env and those that
 // have been rolled out. Names that cannot be an app's are problems.
@@ -56,7 +59,9 @@ func (m *Machine) Each(ctx context.Context, apps []string, do func(context.Conte
 
 // halved starts or stops n instances side by side, but leaves half of the CPUs to
 // those that serve.
-func halved(n int, do func(i int)) { paced(n, max(1, runtime.NumCPU()/2), instanceSlot, do) }
+func halved(n int, slot time.Duration, do func(i int)) {
+	paced(n, max(1, runtime.NumCPU()/2), slot, do)
+}
 
 // paced does n things side by side: as many as there are slots begin at once.
 // One that takes longer than a slot lasts waits for something, and another may

@@ -106,6 +106,7 @@ type Machine struct {
 const (
 	tick       = 50 * time.Millisecond
 	drainTick  = 20 * time.Millisecond
+	bootTick   = 20 * time.Millisecond
 	healthTick = time.Second
 	askTimeout = 2 * time.Second
 	// stopGrace is added to a unit's own stop time before its stop is given

@@ -2,6 +2,8 @@ package rollout
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +35,37 @@ func TestPaced(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBoots: an instance counts as starting until it listens, but not where
+// nothing serves that it could disturb.
+func TestBoots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		slots := max(1, runtime.NumCPU()/2)
+		nodes := min(256, 2*slots+1)
+		for _, serves := range []bool{false, true} {
+			w.env(fmt.Sprintf("SYSTEMD_CLUSTER_NODES=%d", nodes), "BEHAVE=boots", fmt.Sprintf("MORE=%v", serves))
+			if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+				t.Fatal(err)
+			}
+			var began []time.Time
+			for _, u := range w.units {
+				if u.Active == "active" {
+					began = append(began, u.started)
+				}
+			}
+			slices.SortFunc(began, time.Time.Compare)
+			if len(began) != nodes {
+				t.Fatalf("%d run", len(began))
+			}
+			for i, at := range began[slots:] {
+				if waited := at.Sub(began[i]) >= 400*time.Millisecond; waited != serves {
+					t.Errorf("others serve: %v; the start %d comes %v after the one %d before it", serves, i+slots, at.Sub(began[i]), slots)
+				}
+			}
+		}
+	})
 }
 
 // TestFailedStart: when one instance cannot be started, none is started after it.

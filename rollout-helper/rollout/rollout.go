@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 )
 
@@ -184,10 +185,13 @@ func (r *rollout) start(ctx context.Context) error {
 		// this returns, so that none comes after the stop that follows.
 		var first error
 		var once sync.Once
-		halved(len(r.fresh), func(i int) {
+		halved(len(r.fresh), startSlot, func(i int) {
 			err := ctx.Err()
 			if err == nil {
 				err = r.startOne(ctx, r.fresh[i])
+			}
+			if err == nil {
+				r.boots(ctx, r.fresh[i])
 			}
 			if err != nil {
 				once.Do(func() { first = err; cancel() })
@@ -210,6 +214,33 @@ func (r *rollout) startOne(ctx context.Context, unit string) error {
 		return e
 	}
 	return started(result, err, u)
+}
+
+// boots waits until an instance listens, where others serve: until then its
+// program takes a CPU. It gives up before its slot or the time to be ready has
+// passed; what an instance lacks that does not listen, ready tells.
+func (r *rollout) boots(ctx context.Context, unit string) {
+	if len(r.was) == 0 || !r.askable() {
+		return
+	}
+	end := time.Now().Add(startSlot - tick)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+		end = deadline.Add(-tick)
+	}
+	var us []systemd.Unit
+	for ; ctx.Err() == nil && time.Now().Before(end); wait(ctx, bootTick) {
+		var err error
+		if us, err = r.Systemd.Again(ctx, us, unit); err != nil || len(us) == 0 || !us[0].Up() {
+			return
+		}
+		listeners, err := r.Traffic.Listeners()
+		if err != nil {
+			return
+		}
+		if lack, err := r.listens(us[0], listeners); err != nil || lack == "" {
+			return
+		}
+	}
 }
 
 // shift gives all new connections to the candidate, at once.

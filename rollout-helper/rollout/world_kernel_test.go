@@ -29,6 +29,7 @@ func (w *world) Listeners() ([]sockets.Listener, error) {
 	var ls []sockets.Listener
 	for name, u := range w.units {
 		if u.Active != "active" || u.behave == "deaf" ||
+			u.behave == "boots" && time.Since(u.started) < 400*time.Millisecond ||
 			u.behave == "closes" && time.Since(u.started) > 500*time.Millisecond ||
 			u.behave == "closes-late" && time.Since(u.started) > 3010*time.Millisecond {
 			continue
