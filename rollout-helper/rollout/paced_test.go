@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,7 +46,7 @@ func TestBoots(t *testing.T) {
 		slots := max(1, runtime.NumCPU()/2)
 		nodes := min(256, 2*slots+1)
 		for _, serves := range []bool{false, true} {
-			w.env(fmt.Sprintf("SYSTEMD_CLUSTER_NODES=%d", nodes), "BEHAVE=boots", fmt.Sprintf("MORE=%v", serves))
+			w.env(fmt.Sprintf("SYSTEMD_CLUSTER_NODES=%d", nodes), "BEHAVE=boots", "SYSTEMD_CLUSTER_READY_SEC=600", fmt.Sprintf("MORE=%v", serves))
 			if err := w.machine().Swap(t.Context(), "shop"); err != nil {
 				t.Fatal(err)
 			}
@@ -64,6 +65,28 @@ func TestBoots(t *testing.T) {
 					t.Errorf("others serve: %v; the start %d comes %v after the one %d before it", serves, i+slots, at.Sub(began[i]), slots)
 				}
 			}
+		}
+	})
+}
+
+// TestManyBoots: however many there are, the pace leaves them most of their time.
+func TestManyBoots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		w.env("SYSTEMD_CLUSTER_NODES=256", "BEHAVE=boots", "SYSTEMD_CLUSTER_READY_SEC=300")
+		began := time.Now()
+		var last time.Duration
+		w.onCall = func(_ int, what string) error {
+			if strings.HasPrefix(what, "start ") {
+				last = time.Since(began)
+			}
+			return nil
+		}
+		if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+			t.Error(err)
+		}
+		if last > 75*time.Second {
+			t.Errorf("the last is started after %v of 300 s", last)
 		}
 	})
 }
