@@ -34,16 +34,17 @@ func (r *rollout) lead(serving, asked []systemd.Unit) error {
 	return err
 }
 
-// leadTo is lead for units whose state is still to be read.
-func (r *rollout) leadTo(ctx context.Context, names []string) error {
+// leadTo is lead for units whose state is still to be read, but for what has been
+// seen of them; it returns what it has read.
+func (r *rollout) leadTo(ctx context.Context, seen []systemd.Unit, names []string) ([]systemd.Unit, error) {
 	if r.record.Rung != Steered {
-		return nil
+		return nil, nil
 	}
-	us, err := r.Systemd.Units(ctx, names...)
+	us, err := r.Systemd.Again(ctx, seen, names...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return r.lead(us, nil)
+	return us, r.lead(us, nil)
 }
 
 // leading does something that takes its time, and meanwhile keeps new
@@ -54,13 +55,14 @@ func (r *rollout) leading(ctx context.Context, names []string, do func() error) 
 	go func() { done <- do() }()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	var us []systemd.Unit
 	for {
 		select {
 		case err := <-done:
 			return err
 		case <-ticker.C:
 			// An error will be met again by the next step.
-			_ = r.leadTo(context.WithoutCancel(ctx), names)
+			us, _ = r.leadTo(context.WithoutCancel(ctx), us, names)
 		}
 	}
 }

@@ -357,7 +357,10 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	// next run's recover takes up what is left.
 	var wrong []error
 	if len(r.was) > 0 {
-		wrong = append(wrong, r.step(undo, step{"back", func(ctx context.Context) error { return r.leadTo(ctx, r.was) }}))
+		wrong = append(wrong, r.step(undo, step{"back", func(ctx context.Context) error {
+			_, err := r.leadTo(ctx, nil, r.was)
+			return err
+		}}))
 	}
 	if r.shifted {
 		wrong = append(wrong, r.step(ctx, step{"drain", func(ctx context.Context) error {

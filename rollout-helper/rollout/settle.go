@@ -31,11 +31,17 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 		r.record.Cut += last
 		r.record.Drained += max(first-last, 0)
 	}()
+	var us []systemd.Unit
 	for {
 		if ctx.Err() != nil && deadline.After(time.Now().Add(hurry)) {
 			deadline = time.Now().Add(hurry)
 		}
-		n, err := r.inHand(context.WithoutCancel(ctx), names, serving)
+		n := 0
+		var err error
+		us, err = r.Systemd.Again(context.WithoutCancel(ctx), us, slices.Concat(names, serving)...)
+		if err == nil {
+			n, err = r.inHand(us, names)
+		}
 		if r.record.Rung != Steered {
 			return nil
 		}
@@ -64,17 +70,21 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 	}
 }
 
-// inHand counts what the units still have in hand, and sees to it that nothing
-// is added.
-func (r *rollout) inHand(ctx context.Context, names, serving []string) (int, error) {
-	if err := r.leadTo(ctx, serving); err != nil {
+// inHand counts what the named ones of the units still have in hand, and sees to
+// it that nothing is added: the others serve.
+func (r *rollout) inHand(us []systemd.Unit, names []string) (int, error) {
+	var old, serving []systemd.Unit
+	for _, u := range us {
+		if slices.Contains(names, u.Name) {
+			old = append(old, u)
+		} else {
+			serving = append(serving, u)
+		}
+	}
+	if err := r.lead(serving, nil); err != nil {
 		return 0, err
 	}
-	us, err := r.Systemd.Units(ctx, names...)
-	if err != nil {
-		return 0, err
-	}
-	return r.Traffic.Pending(r.app, us)
+	return r.Traffic.Pending(r.app, old)
 }
 
 // end stops units, each within the limit, and lets systemd forget that they
