@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -13,22 +14,21 @@ func recoverCommand() *cli.Command {
 		Usage:     "put right what a run has left that was killed",
 		ArgsUsage: "[APP]",
 		Action: func(c *cli.Context) error {
-			names, err := appNames(c, 0, 1)
-			if err != nil {
-				return err
+			if c.NArg() > 1 {
+				return usageError{errors.New("recover takes one APP, or none for all")}
 			}
 			m, done, err := machine()
 			if err != nil {
 				return err
 			}
 			defer done()
-			// What is wrong with names the run has said.
+			// What is wrong with names the run has said, of its own too.
 			apps, _, err := m.Apps()
 			if err != nil {
 				return err
 			}
-			if len(names) > 0 {
-				apps = slices.DeleteFunc(apps, func(app string) bool { return app != names[0] })
+			if c.Args().Present() {
+				apps = slices.DeleteFunc(apps, func(app string) bool { return app != c.Args().First() })
 			}
 			return each(c.Context, m, apps, "run", m.Recover)
 		},

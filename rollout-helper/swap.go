@@ -40,13 +40,19 @@ func swapCommand() *cli.Command {
 			}
 			switch {
 			case c.Bool("boot"):
-				return forAll(c.Context, m, names, "run", m.Boot)
+				err = forAll(c.Context, m, names, "run", m.Boot)
 			case c.Bool("rollback"):
-				return forAll(c.Context, m, names, "rollback", m.Rollback)
+				err = forAll(c.Context, m, names, "rollback", m.Rollback)
 			case len(names) == 1:
-				return forAll(c.Context, m, names, "run", m.Swap)
+				err = forAll(c.Context, m, names, "run", m.Swap)
+			default:
+				err = deployAll(c.Context, m)
 			}
-			return deployAll(c.Context, m)
+			if own := service(); err == nil && own != "" {
+				// A recovery that failed has nothing to put right any more.
+				err = m.Systemd.ResetFailed(c.Context, recovery(own))
+			}
+			return err
 		},
 	}
 }

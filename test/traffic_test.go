@@ -288,7 +288,7 @@ func TestNothingLeftBehind(t *testing.T) {
 		}
 		m.Sh("kill -KILL $(systemctl show --value -p MainPID app-rollout@shop.service)")
 		m.Wait("the end of the service and of its recovery", 60*time.Second, func() bool {
-			return m.Property("app-rollout@shop.service", "ActiveState") == "failed" && m.Property("app-rollout-recover@shop.service", "ActiveState") == "inactive"
+			return m.Property("app-rollout@shop.service", "ActiveState") == "failed" && m.Sh("systemctl list-jobs --no-legend") == ""
 		})
 	}
 	env()
@@ -329,12 +329,20 @@ func TestNothingLeftBehind(t *testing.T) {
 			env("GENERATION=g4", "SYSTEMD_CLUSTER_WATCH_SEC=60")
 		}},
 		{"the run after one that was killed, and nothing put right then", func() {
-			m.Must("systemctl", "mask", "app-rollout-recover@.service")
+			m.Write("/etc/systemd/system/app-rollout-recover@.service.d/fails.conf", "[Service]\nExecStart=\nExecStart=false\n", 0o644)
+			m.Must("systemctl", "daemon-reload")
 			client := busy(m)
 			killHelper("watching")
+			recovery := func() string { return m.Property("app-rollout-recover@shop.service", "ActiveState") }
+			if state := recovery(); state != "failed" {
+				t.Errorf("the recovery is %s", state)
+			}
 			env("GENERATION=g5")
 			deploys(t, m, "shop")
 			nothingLost(t, client.Stop())
+			if state := recovery(); state != "inactive" {
+				t.Errorf("all is put right, but the recovery is still %s", state)
+			}
 		}},
 	} {
 		c.do()

@@ -57,11 +57,9 @@ func (m *Machine) Each(ctx context.Context, apps []string, do func(context.Conte
 	return results
 }
 
-// halved starts or stops n instances side by side, but leaves half of the CPUs to
-// those that serve.
-func halved(n int, slot time.Duration, do func(i int)) {
-	paced(n, max(1, runtime.NumCPU()/2), slot, do)
-}
+// half of the CPUs is how many instances of an app start or stop at a time: the
+// other half is left to those that serve.
+func half() int { return max(1, runtime.NumCPU()/2) }
 
 // paced does n things side by side: as many as there are slots begin at once.
 // One that takes longer than a slot lasts waits for something, and another may

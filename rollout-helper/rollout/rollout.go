@@ -185,15 +185,18 @@ func (r *rollout) start(ctx context.Context) error {
 		// this returns, so that none comes after the stop that follows.
 		var first error
 		var once sync.Once
-		// However many there are, all have begun in a quarter of the time.
-		slot := min(startSlot, seconds(r.new.ReadySec)/time.Duration(4*len(r.fresh)))
-		halved(len(r.fresh), slot, func(i int) {
+		// However many there are, all have begun in a tenth of the time.
+		slot := min(startSlot, seconds(r.new.ReadySec)/10*time.Duration(half())/time.Duration(len(r.fresh)))
+		paced(len(r.fresh), half(), slot, func(i int) {
 			err := ctx.Err()
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = &Failure{r.fresh[i], fmt.Sprintf("was not started within %d s", r.new.ReadySec)}
+			}
 			if err == nil {
 				err = r.startOne(ctx, r.fresh[i])
 			}
 			if err == nil {
-				r.boots(ctx, r.fresh[i], slot-tick)
+				err = r.boots(ctx, r.fresh[i], slot-tick)
 			}
 			if err != nil {
 				once.Do(func() { first = err; cancel() })
@@ -219,25 +222,30 @@ func (r *rollout) startOne(ctx context.Context, unit string) error {
 }
 
 // boots waits until an instance listens, where others serve: until then its
-// program takes a CPU. What one lacks that does not listen, ready tells.
-func (r *rollout) boots(ctx context.Context, unit string, limit time.Duration) {
+// program takes a CPU. What one lacks that does not listen, ready tells; one that
+// ends is an error.
+func (r *rollout) boots(ctx context.Context, unit string, limit time.Duration) error {
 	if len(r.was) == 0 || !r.askable() {
-		return
+		return nil
 	}
 	var us []systemd.Unit
 	for end := time.Now().Add(limit); ctx.Err() == nil && time.Now().Before(end); wait(ctx, bootTick) {
 		var err error
-		if us, err = r.Systemd.Again(ctx, us, unit); err != nil || len(us) == 0 || !us[0].Up() {
-			return
+		if us, err = r.Systemd.Again(ctx, us, unit); err != nil || len(us) == 0 {
+			return err
+		}
+		if err := started("done", nil, us[0]); err != nil {
+			return err
 		}
 		listeners, err := r.Traffic.Listeners()
 		if err != nil {
-			return
+			return err
 		}
 		if lack, err := r.listens(us[0], listeners); err != nil || lack == "" {
-			return
+			return err
 		}
 	}
+	return nil
 }
 
 // shift gives all new connections to the candidate, at once.

@@ -91,7 +91,7 @@ func (r *rollout) inHand(us []systemd.Unit, names []string) (int, error) {
 // failed. It is not cut short by the context: a stop under way is systemd's own.
 func (m *Machine) end(ctx context.Context, names []string, limit time.Duration) error {
 	errs := make([]error, len(names))
-	halved(len(names), stopSlot, func(i int) {
+	paced(len(names), half(), stopSlot, func(i int) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 		defer cancel()
 		errs[i] = m.endOne(ctx, names[i])

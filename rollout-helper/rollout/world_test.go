@@ -222,8 +222,18 @@ func (w *world) Units(_ context.Context, patterns ...string) ([]systemd.Unit, er
 	return us, nil
 }
 
-func (w *world) Again(ctx context.Context, _ []systemd.Unit, patterns ...string) ([]systemd.Unit, error) {
-	return w.Units(ctx, patterns...)
+// Again gives what is known already of a unit that goes on as it was seen, though
+// other things of it have changed.
+func (w *world) Again(ctx context.Context, seen []systemd.Unit, patterns ...string) ([]systemd.Unit, error) {
+	us, err := w.Units(ctx, patterns...)
+	for i, u := range us {
+		for _, o := range seen {
+			if o.Name == u.Name && o.Load == u.Load && o.Active == u.Active && o.Sub == u.Sub && o.Job == u.Job && o.Invocation == u.Invocation {
+				us[i] = o
+			}
+		}
+	}
+	return us, err
 }
 
 var generationOf = regexp.MustCompile(`EnvironmentFile=.*/(?:generations/(\d+)|shop\.generation)/environment`)

@@ -30,7 +30,7 @@ func (p *page) growth() {
 	b := &bed{Machine: m, t: t}
 	const rollouts = 5
 	p.heading("The rollout as it grows")
-	p.printf("All instances replaced by as many new ones, of a small Go server, without load. \"Own share\" is the whole `systemctl start`, from outside, without the steps start, watch, drain and stop. Steering is hold and shift. CPU is the service's, in as many rollouts more, and PID 1's stands beside it. D-Bus calls are the helper's messages to PID 1, counted by `strace` in one more; neither is timed. The medians of %d rollouts.\n\n", rollouts)
+	p.printf("All instances replaced by as many new ones, of a small Go server, without load. \"Own share\" is the whole `systemctl start`, from outside, without the steps start, watch, drain and stop. Steering is hold and shift. CPU is the service's, a second sandbox to read it included, in as many rollouts more, and PID 1's stands beside it. D-Bus calls are the helper's messages to PID 1, counted by `strace` in one more; neither is timed. The medians of %d rollouts.\n\n", rollouts)
 	table := NewTable("instances", "own share × 2 instances", "own share", "whole", "start", "ready", "steering", "commit", "stop", "forget", "CPU × 2 instances", "CPU", "PID 1's CPU", "D-Bus calls × 2 instances", "D-Bus calls")
 	var nodes, owns, cpus, pid1s, steers, asks []float64
 	members := map[string]int{}
