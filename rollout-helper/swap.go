@@ -49,8 +49,9 @@ func swapCommand() *cli.Command {
 				err = deployAll(c.Context, m)
 			}
 			if own := service(); err == nil && own != "" {
-				// A recovery that failed has nothing to put right any more.
-				err = m.Systemd.ResetFailed(c.Context, recovery(own))
+				// A recovery that failed has nothing to put right any more. The run
+				// went well, whatever becomes of that.
+				_ = m.Systemd.ResetFailed(c.Context, recovery(own))
 			}
 			return err
 		},

@@ -51,7 +51,7 @@ func (r *rollout) ready(ctx context.Context) error {
 // look returns what a new instance still lacks, nil when none lacks anything;
 // an error when waiting longer would not help.
 func (r *rollout) look(ctx context.Context, us []systemd.Unit, answered map[string]bool) (*Failure, error) {
-	serving, fresh := r.split(us)
+	serving, fresh := split(us, r.fresh)
 	for _, u := range fresh {
 		if err := started("done", nil, u); err != nil && !r.patient {
 			return nil, err
@@ -109,15 +109,16 @@ func (r *rollout) lacks(us []systemd.Unit, listeners []sockets.Listener) (first 
 	return first, nil
 }
 
-func (r *rollout) split(us []systemd.Unit) (serving, fresh []systemd.Unit) {
+// split takes the named ones out of the units.
+func split(us []systemd.Unit, names []string) (others, named []systemd.Unit) {
 	for _, u := range us {
-		if slices.Contains(r.fresh, u.Name) {
-			fresh = append(fresh, u)
+		if slices.Contains(names, u.Name) {
+			named = append(named, u)
 		} else {
-			serving = append(serving, u)
+			others = append(others, u)
 		}
 	}
-	return serving, fresh
+	return others, named
 }
 
 // askable: only an instance of which it is known where it listens can be asked.

@@ -73,14 +73,7 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 // inHand counts what the named ones of the units still have in hand, and sees to
 // it that nothing is added: the others serve.
 func (r *rollout) inHand(us []systemd.Unit, names []string) (int, error) {
-	var old, serving []systemd.Unit
-	for _, u := range us {
-		if slices.Contains(names, u.Name) {
-			old = append(old, u)
-		} else {
-			serving = append(serving, u)
-		}
-	}
+	serving, old := split(us, names)
 	if err := r.lead(serving, nil); err != nil {
 		return 0, err
 	}

@@ -24,7 +24,7 @@ func (r *rollout) watch(ctx context.Context) error {
 		if us, err = r.Systemd.Again(ctx, us, r.candidate()...); err != nil {
 			return err
 		}
-		_, fresh := r.split(us)
+		_, fresh := split(us, r.fresh)
 		for _, u := range fresh {
 			// At boot it may have been restarted before it was ready.
 			if !u.Up() || u.Restarts > 0 && !r.patient {
