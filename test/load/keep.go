@@ -14,7 +14,7 @@ import (
 // kept is one worker's connection, if it has one: with Options.Keep it asks
 // again and again on the same.
 type kept struct {
-	conn net.Conn
+	conn *stamped
 	in   *bufio.Reader
 }
 
@@ -28,25 +28,25 @@ func (k *kept) close() {
 // ask makes one attempt, on the connection of the one before unless the server
 // said that it would close that. Nothing is repeated: a connection that turns
 // out to be closed is a failure, as it is for a client that must not repeat.
-func (k *kept) ask(o Options, deadline time.Time) (label string, kind Kind, detail string) {
+func (k *kept) ask(o Options, deadline time.Time) (label string, kind Kind, detail string, end time.Time) {
 	reused := k.conn != nil
 	if !reused {
-		d := net.Dialer{Deadline: deadline}
-		conn, err := d.Dial("tcp", o.Addr)
+		conn, err := dial(o.Addr, deadline)
 		if err != nil {
 			kind, detail = classify(err)
-			return "", kind, detail
+			return "", kind, detail, time.Time{}
 		}
 		k.conn, k.in = conn, bufio.NewReader(conn)
 	}
 	label, kind, detail, again := k.exchange(o, deadline)
+	end = k.conn.arrived()
 	if !again {
 		k.close()
 	}
 	if reused && detail != "" {
 		detail += ", on a kept connection"
 	}
-	return label, kind, detail
+	return label, kind, detail, end
 }
 
 func (k *kept) exchange(o Options, deadline time.Time) (label string, kind Kind, detail string, again bool) {

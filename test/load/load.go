@@ -61,7 +61,7 @@ type Report struct {
 	Labels   map[string]int `json:"labels"` // answers by the body's first line
 	Start    int64          `json:"start"`
 	End      int64          `json:"end"`
-	P50      time.Duration  `json:"p50"` // latencies of the attempts that ended well, connect to end of answer
+	P50      time.Duration  `json:"p50"` // latencies of the attempts that ended well, connect to arrival of the answer's end
 	P99      time.Duration  `json:"p99"`
 	P999     time.Duration  `json:"p999"`
 	Max      time.Duration  `json:"max"`
@@ -196,6 +196,10 @@ func Run(ctx context.Context, o Options, progress func(map[Kind]int)) *Report {
 		o.Timeout = 10 * time.Second
 	}
 	c := newCollector(o.Timeline)
+	// Where that fails, so do the attempts, and say why.
+	if release, err := holdStamps(); err == nil {
+		defer release()
+	}
 	c.report.Start = time.Now().UnixNano()
 	var wg sync.WaitGroup
 	for range o.Workers {
@@ -237,11 +241,10 @@ func (c *collector) attempt(o Options, k *kept) {
 	if o.Keep {
 		do = k.ask
 	}
-	label, kind, detail := do(o, start.Add(o.Timeout))
-	end := time.Now()
+	label, kind, detail, end := do(o, start.Add(o.Timeout))
 	if kind == OK {
 		c.answer(Answer{Start: start.UnixNano(), End: end.UnixNano(), Label: label})
 		return
 	}
-	c.fail(Failure{Start: start.UnixNano(), End: end.UnixNano(), Kind: kind, Detail: detail})
+	c.fail(Failure{Start: start.UnixNano(), End: time.Now().UnixNano(), Kind: kind, Detail: detail})
 }

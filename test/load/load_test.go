@@ -82,7 +82,7 @@ func TestKinds(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			o := Options{Addr: serve(t, test.answer), Path: "/", Want: "g1"}
-			label, kind, detail := ask(o, time.Now().Add(200*time.Millisecond))
+			label, kind, detail, _ := ask(o, time.Now().Add(200*time.Millisecond))
 			if kind != test.kind || label != test.label {
 				t.Errorf("%s %q (%s), want %s %q", kind, label, detail, test.kind, test.label)
 			}
@@ -94,7 +94,7 @@ func TestKinds(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.Close()
-		if _, kind, detail := ask(Options{Addr: l.Addr().String()}, time.Now().Add(time.Second)); kind != Refused {
+		if _, kind, detail, _ := ask(Options{Addr: l.Addr().String()}, time.Now().Add(time.Second)); kind != Refused {
 			t.Errorf("%s (%s), want %s", kind, detail, Refused)
 		}
 	})

@@ -1,0 +1,61 @@
+package load
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// However late an answer is read, its time is when it came.
+func TestArrived(t *testing.T) {
+	release, err := holdStamps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	read := make(chan struct{})
+	defer close(read)
+	addr := serve(t, func(c *net.TCPConn) {
+		io.WriteString(c, head+"Content-Length: 3\r\n\r\nok\n")
+		<-read
+	})
+	// The kernel turns its clock for packets on when it has time to.
+	deadline := time.Now().Add(10 * time.Second)
+	for stamped := false; !stamped; {
+		stamped = late(t, addr, deadline)
+	}
+}
+
+// late reads an answer when it has come, and says whether it had a time.
+func late(t *testing.T, addr string, deadline time.Time) bool {
+	t.Helper()
+	conn, err := dial(addr, deadline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	asked := time.Now()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	for queued := 0; queued == 0; {
+		conn.raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+		if err != nil || time.Now().After(deadline) {
+			t.Fatal("no answer came: ", err)
+		}
+	}
+	came := time.Now()
+	if _, err := conn.Read(make([]byte, 1024)); err != nil {
+		t.Fatal(err)
+	}
+	if conn.at.IsZero() {
+		return false
+	}
+	if at := conn.arrived().UnixNano(); at < asked.UnixNano() || at > came.UnixNano() {
+		t.Errorf("stamped %d ns after it was asked for, but had come after %d", at-asked.UnixNano(), came.UnixNano()-asked.UnixNano())
+	}
+	return true
+}
