@@ -132,9 +132,10 @@ func TestServers(t *testing.T) {
 	m := serversMachine(t)
 	e := effort{rollouts: 2, clients: 8, pause: 2 * time.Millisecond, calm: 50}
 	if full {
-		// More clients, but not more requests than leave the machine time; and
-		// enough of them outside the rollouts that one in a thousand means something.
-		e = effort{rollouts: 5, clients: 32, pause: 10 * time.Millisecond, calm: 1000}
+		// More clients, but not more requests than leave one of two CPUs free, which
+		// an instance that starts needs; and as many of them in each stretch outside
+		// the rollouts as in one rollout.
+		e = effort{rollouts: 5, clients: 32, pause: 20 * time.Millisecond, calm: 2500}
 	}
 	var rows table
 	for _, s := range servers {
@@ -240,7 +241,8 @@ type measured struct {
 	report  *load.Report
 	took    []span
 	records []*units.Record
-	kept    string // what clients lost that keep their connections
+	idle    float64 // share of the CPUs' time outside the rollouts
+	kept    string  // what clients lost that keep their connections
 }
 
 type span struct{ from, to time.Time }
@@ -259,9 +261,13 @@ func (s server) rollouts(t *testing.T, m *machine.Machine, e effort, lines ...st
 	t.Helper()
 	s.rollout(t, m, 1)
 	client := m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: e.clients, Want: "g", Timeline: true, Pause: e.pause})
+	var idle, all int64
 	calm := func() {
 		last := client.Answered()
+		i, a := cpuTime(t)
 		m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > last+e.calm })
+		idleNow, allNow := cpuTime(t)
+		idle, all = idle+idleNow-i, all+allNow-a
 	}
 	calm()
 	var d measured
@@ -270,8 +276,30 @@ func (s server) rollouts(t *testing.T, m *machine.Machine, e effort, lines ...st
 		d.records = append(d.records, receipt(m, s.app(), "current").Rollout)
 		calm()
 	}
-	d.report = client.Stop()
+	d.report, d.idle = client.Stop(), float64(idle)/float64(max(all, 1))
 	return d
+}
+
+// cpuTime is how long the machine's CPUs were idle since it was booted, and how
+// long they were there, in ticks: proc_stat(5).
+func cpuTime(t *testing.T) (idle, all int64) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	// The guests' time, at the end, is counted among the first two already.
+	for i, field := range strings.Fields(first)[1:9] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all += n; i == 3 {
+			idle = n
+		}
+	}
+	return idle, all
 }
 
 // kept rolls the server out once under clients that keep their connections,

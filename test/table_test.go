@@ -23,14 +23,20 @@ type row struct {
 // a rollout went.
 func (t table) markdown(e effort) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d rollouts of two instances each, under %d clients that make a new connection for each request and pause %d ms in between. By hand: start the new instances, wait, stop the old ones. Lost: of 100,000 connections. Slowest: the slowest of a thousand answers outside the rollouts (p99.9), and the slowest of all inside them; ÷ is how many times as long that took. Kept-alive: requests that 16 wrk connections lost in one rollout.\n\n",
-		e.rollouts, e.clients, e.pause.Milliseconds())
-	b.WriteString("| server | lost, by hand | lost, app-rollout | slowest, by hand | slowest, app-rollout | ÷, by hand | ÷, app-rollout | kept-alive lost, by hand | kept-alive lost, app-rollout |\n")
-	b.WriteString("|---|" + strings.Repeat("---:|", 8) + "\n")
+	fmt.Fprintf(&b, "%d rollouts of two instances each, under %d clients that make a new connection for each request and pause %d ms in between; the CPUs are then idle for so much of the time outside the rollouts. By hand: start the new instances, wait, stop the old ones. Lost: of 100,000 connections. Slowest: outside the rollouts the slowest of a thousand answers (p99.9) / inside one rollout the slowest of all, of the rollouts the median (and the worst). ÷ is inside by outside, and for ÷ calm what it is inside stretches of %d answers in which nothing is rolled out. Kept-alive: requests that 16 wrk connections lost in one rollout.\n\n",
+		e.rollouts, e.clients, e.pause.Milliseconds(), e.calm)
+	b.WriteString("| server | CPUs idle | lost, by hand | lost, app-rollout | slowest, by hand | slowest, app-rollout | ÷ by hand | ÷ app-rollout | ÷ calm | kept-alive lost, by hand | kept-alive lost, app-rollout |\n")
+	b.WriteString("|---|" + strings.Repeat("---:|", 10) + "\n")
+	var count, oursWithin, plainWithin int
 	for _, r := range t {
 		plain, ours := r.plain.seen(), r.ours.seen()
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", r.name, plain.lost, ours.lost, plain.slowest, ours.slowest, plain.times, ours.times, r.plain.kept, r.ours.kept)
+		count += len(ours.inside)
+		oursWithin += ours.inside.within(bound * ours.usual)
+		plainWithin += plain.inside.within(bound * plain.usual)
+		fmt.Fprintf(&b, "| %s | %.0f %% | %.0f | %.0f | %s | %s | %s | %s | %s | %s | %s |\n", r.name, 100*r.ours.idle, plain.lost, ours.lost,
+			plain.took(), ours.took(), plain.inside.times(plain.usual), ours.inside.times(ours.usual), ours.calm.times(ours.usual), r.plain.kept, r.ours.kept)
 	}
+	fmt.Fprintf(&b, "\nOf %d rollouts %d had no answer inside that took longer than %d times the slowest of a thousand outside; by hand %d.\n", count, oursWithin, bound, plainWithin)
 	b.WriteString("\nHow long the steps of app-rollout took, in milliseconds, the medians. `watch` is set to 1 s; `start`, `ready` and `stop` last as long as the app takes.\n\n")
 	names := t.steps()
 	fmt.Fprintf(&b, "| server | %s |\n|---|%s\n", strings.Join(names, " | "), strings.Repeat("---:|", len(names)))
@@ -44,26 +50,75 @@ func (t table) markdown(e effort) string {
 	return b.String()
 }
 
-// seen is what clients saw, for people.
-type seen struct{ lost, slowest, times string }
+// seen is what clients saw.
+type seen struct {
+	lost         float64       // of 100,000 connections
+	usual        time.Duration // of a thousand answers outside the rollouts the slowest
+	inside, calm slowest       // of the rollouts, and of the stretches after each
+}
+
+// took is how long the slowest answers took, for people.
+func (s seen) took() string {
+	return fmt.Sprintf("%.1f / %.0f (%.0f) ms", millis(s.usual), millis(s.inside.median()), millis(s.inside.worst()))
+}
+
+// bound is how many times as long as usual an answer inside a rollout is to take
+// at most.
+const bound = 3
+
+// slowest are the slowest answers of several stretches, one of each, in the
+// order of how long they took.
+type slowest []time.Duration
+
+func (s slowest) median() time.Duration { return s[len(s)/2] }
+func (s slowest) worst() time.Duration  { return s[len(s)-1] }
+
+// within is how many took no longer.
+func (s slowest) within(limit time.Duration) int {
+	n, _ := slices.BinarySearch(s, limit+1)
+	return n
+}
+
+func (s slowest) times(usual time.Duration) string {
+	by := func(d time.Duration) float64 { return float64(d) / float64(max(usual, 1)) }
+	return fmt.Sprintf("%.1f (%.1f)", by(s.median()), by(s.worst()))
+}
 
 func (m measured) seen() seen {
-	var outside, inside []load.Answer
+	inside, calm := make([][]load.Answer, len(m.took)), make([][]load.Answer, len(m.took))
+	var outside []load.Answer
 	for _, a := range m.report.Answers {
-		in := slices.ContainsFunc(m.took, func(s span) bool { return a.End > s.from.UnixNano() && a.Start < s.to.UnixNano() })
+		in, after := false, -1
+		for i, s := range m.took {
+			if a.Start >= s.to.UnixNano() {
+				after = i
+			} else if a.End > s.from.UnixNano() {
+				inside[i], in = append(inside[i], a), true
+			}
+		}
 		if in {
-			inside = append(inside, a)
-		} else {
-			outside = append(outside, a)
+			continue
+		}
+		outside = append(outside, a)
+		if after >= 0 {
+			calm[after] = append(calm[after], a)
 		}
 	}
-	usual, worst := load.Of(outside).P999, load.Of(inside).Max
 	lost := m.report.Lost()
 	return seen{
-		lost:    fmt.Sprintf("%.0f", 100000*float64(lost)/float64(lost+m.report.Answered())),
-		slowest: fmt.Sprintf("%.0f / %.0f ms", millis(usual), millis(worst)),
-		times:   fmt.Sprintf("%.1f", float64(worst)/float64(max(usual, 1))),
+		lost:   100000 * float64(lost) / float64(lost+m.report.Answered()),
+		usual:  load.Of(outside).P999,
+		inside: slowestOf(inside),
+		calm:   slowestOf(calm),
 	}
+}
+
+func slowestOf(stretches [][]load.Answer) (all slowest) {
+	for _, answers := range stretches {
+		all = append(all, load.Of(answers).Max)
+	}
+	slices.Sort(all)
+	return all
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
