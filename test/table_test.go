@@ -17,26 +17,28 @@ type table []row
 type row struct {
 	name        string
 	ours, plain measured
+	twice       measured // ours, under clients that pause half as long
 }
 
 // markdown is the tables, for people: what clients saw, and where the time of
 // a rollout went.
 func (t table) markdown(e effort) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d rollouts of two instances each, under %d clients that make a new connection for each request and pause %d ms in between; the CPUs are then idle for so much of the time outside the rollouts. By hand: start the new instances, wait, stop the old ones. Lost: of 100,000 connections. Slowest: outside the rollouts the slowest of a thousand answers (p99.9) / inside one rollout the slowest of all, of the rollouts the median (and the worst). ÷ is inside by outside, and for ÷ calm what it is inside stretches of %d answers in which nothing is rolled out. Kept-alive: requests that 16 wrk connections lost in one rollout.\n\n",
+	fmt.Fprintf(&b, "%d rollouts of two instances each, under %d clients that make a new connection for each request and pause %d ms in between; twice the load is a pause of half of that. By hand: start the new instances, wait until they listen, stop the old ones; app-rollout also watches for a second. CPUs idle: between the rollouts of app-rollout, and so under twice the load; an instance that starts takes a CPU. Lost: of 100,000 connections during rollouts. Slowest: a / b (c), where a is the slowest of a thousand answers between the rollouts (p99.9); each rollout has a slowest answer, b is the median of these and c the worst. ÷: b and c divided by a. ÷ calm: the same for %d answers after each rollout. Kept-alive: requests that 16 wrk connections lost in one rollout.\n\n",
 		e.rollouts, e.clients, e.pause.Milliseconds(), e.calm)
-	b.WriteString("| server | CPUs idle | lost, by hand | lost, app-rollout | slowest, by hand | slowest, app-rollout | ÷ by hand | ÷ app-rollout | ÷ calm | kept-alive lost, by hand | kept-alive lost, app-rollout |\n")
-	b.WriteString("|---|" + strings.Repeat("---:|", 10) + "\n")
-	var count, oursWithin, plainWithin int
+	b.WriteString("| server | CPUs idle | lost, by hand | lost, app-rollout | slowest, by hand | slowest, app-rollout | ÷ by hand | ÷ app-rollout | ÷ calm | ÷ app-rollout, twice the load | kept-alive lost, by hand | kept-alive lost, app-rollout |\n")
+	b.WriteString("|---|" + strings.Repeat("---:|", 11) + "\n")
+	var count, oursWithin, plainWithin, twiceWithin int
 	for _, r := range t {
-		plain, ours := r.plain.seen(), r.ours.seen()
+		plain, ours, twice := r.plain.seen(), r.ours.seen(), r.twice.seen()
 		count += len(ours.inside)
 		oursWithin += ours.inside.within(bound * ours.usual)
+		twiceWithin += twice.inside.within(bound * twice.usual)
 		plainWithin += plain.inside.within(bound * plain.usual)
-		fmt.Fprintf(&b, "| %s | %.0f %% | %.0f | %.0f | %s | %s | %s | %s | %s | %s | %s |\n", r.name, 100*r.ours.idle, plain.lost, ours.lost,
-			plain.took(), ours.took(), plain.inside.times(plain.usual), ours.inside.times(ours.usual), ours.calm.times(ours.usual), r.plain.kept, r.ours.kept)
+		fmt.Fprintf(&b, "| %s | %.0f / %.0f %% | %.0f | %.0f | %s | %s | %s | %s | %s | %s | %s | %s |\n", r.name, 100*r.ours.idle, 100*r.twice.idle, plain.lost, ours.lost,
+			plain.took(), ours.took(), plain.inside.times(plain.usual), ours.inside.times(ours.usual), ours.calm.times(ours.usual), twice.inside.times(twice.usual), r.plain.kept, r.ours.kept)
 	}
-	fmt.Fprintf(&b, "\nOf %d rollouts %d had no answer inside that took longer than %d times the slowest of a thousand outside; by hand %d.\n", count, oursWithin, bound, plainWithin)
+	fmt.Fprintf(&b, "\nIn %d of %d rollouts every answer took at most %d times the p99.9 between them; under twice the load in %d; by hand, not counting what was lost, in %d.\n", oursWithin, count, bound, twiceWithin, plainWithin)
 	b.WriteString("\nHow long the steps of app-rollout took, in milliseconds, the medians. `watch` is set to 1 s; `start`, `ready` and `stop` last as long as the app takes.\n\n")
 	names := t.steps()
 	fmt.Fprintf(&b, "| server | %s |\n|---|%s\n", strings.Join(names, " | "), strings.Repeat("---:|", len(names)))
@@ -52,9 +54,9 @@ func (t table) markdown(e effort) string {
 
 // seen is what clients saw.
 type seen struct {
-	lost         float64       // of 100,000 connections
-	usual        time.Duration // of a thousand answers outside the rollouts the slowest
-	inside, calm slowest       // of the rollouts, and of the stretches after each
+	lost         float64       // of 100,000 connections during rollouts
+	usual        time.Duration // of a thousand answers between the rollouts the slowest
+	inside, calm slowest       // of each rollout, and of the answers after it
 }
 
 // took is how long the slowest answers took, for people.
@@ -62,8 +64,8 @@ func (s seen) took() string {
 	return fmt.Sprintf("%.1f / %.0f (%.0f) ms", millis(s.usual), millis(s.inside.median()), millis(s.inside.worst()))
 }
 
-// bound is how many times as long as usual an answer inside a rollout is to take
-// at most.
+// bound is how many times as long as usual an answer inside a rollout should take
+// at most; the sentence below the table tells how often that was so.
 const bound = 3
 
 // slowest are the slowest answers of several stretches, one of each, in the
@@ -73,7 +75,7 @@ type slowest []time.Duration
 func (s slowest) median() time.Duration { return s[len(s)/2] }
 func (s slowest) worst() time.Duration  { return s[len(s)-1] }
 
-// within is how many took no longer.
+// within is how many took no longer than the limit.
 func (s slowest) within(limit time.Duration) int {
 	n, _ := slices.BinarySearch(s, limit+1)
 	return n
@@ -86,7 +88,8 @@ func (s slowest) times(usual time.Duration) string {
 
 func (m measured) seen() seen {
 	inside, calm := make([][]load.Answer, len(m.took)), make([][]load.Answer, len(m.took))
-	var outside []load.Answer
+	var between []load.Answer
+	asked := 0 // during rollouts
 	for _, a := range m.report.Answers {
 		in, after := false, -1
 		for i, s := range m.took {
@@ -96,18 +99,17 @@ func (m measured) seen() seen {
 				inside[i], in = append(inside[i], a), true
 			}
 		}
-		if in {
-			continue
-		}
-		outside = append(outside, a)
-		if after >= 0 {
-			calm[after] = append(calm[after], a)
+		switch {
+		case in:
+			asked++
+		case after >= 0: // those before the first rollout met a server that was not warm
+			between, calm[after] = append(between, a), append(calm[after], a)
 		}
 	}
 	lost := m.report.Lost()
 	return seen{
-		lost:   100000 * float64(lost) / float64(lost+m.report.Answered()),
-		usual:  load.Of(outside).P999,
+		lost:   100000 * float64(lost) / float64(lost+asked),
+		usual:  load.Of(between).P999,
 		inside: slowestOf(inside),
 		calm:   slowestOf(calm),
 	}

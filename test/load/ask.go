@@ -15,20 +15,21 @@ import (
 )
 
 // ask makes one attempt on a connection of its own. One that ends well ends when
-// the last of the answer has come, not when that is read. (The kernel may take
-// the end of the stream together with the answer, and its time then.)
-func ask(o Options, deadline time.Time) (label string, kind Kind, detail string, end time.Time) {
+// the last of the answer has come: neither when that is read, nor when the server
+// closes. (The kernel may take the close together with the answer, and its time
+// then.)
+func ask(o Options, deadline time.Time) (label string, kind Kind, detail string, came time.Time) {
 	conn, err := dial(o.Addr, deadline)
 	if err != nil {
 		kind, detail = classify(err)
 		return "", kind, detail, time.Time{}
 	}
 	defer conn.Close()
-	label, kind, detail = whole(conn, o, deadline)
-	return label, kind, detail, conn.arrived()
+	label, kind, detail = exchange(conn, o, deadline)
+	return label, kind, detail, conn.at
 }
 
-func whole(conn net.Conn, o Options, deadline time.Time) (label string, kind Kind, detail string) {
+func exchange(conn net.Conn, o Options, deadline time.Time) (label string, kind Kind, detail string) {
 	conn.SetDeadline(deadline)
 	host, _, _ := net.SplitHostPort(o.Addr)
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nConnection: close\r\n\r\n", o.Path, host); err != nil {

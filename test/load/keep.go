@@ -28,7 +28,7 @@ func (k *kept) close() {
 // ask makes one attempt, on the connection of the one before unless the server
 // said that it would close that. Nothing is repeated: a connection that turns
 // out to be closed is a failure, as it is for a client that must not repeat.
-func (k *kept) ask(o Options, deadline time.Time) (label string, kind Kind, detail string, end time.Time) {
+func (k *kept) ask(o Options, deadline time.Time) (label string, kind Kind, detail string, came time.Time) {
 	reused := k.conn != nil
 	if !reused {
 		conn, err := dial(o.Addr, deadline)
@@ -39,14 +39,14 @@ func (k *kept) ask(o Options, deadline time.Time) (label string, kind Kind, deta
 		k.conn, k.in = conn, bufio.NewReader(conn)
 	}
 	label, kind, detail, again := k.exchange(o, deadline)
-	end = k.conn.arrived()
+	came = k.conn.at
 	if !again {
 		k.close()
 	}
 	if reused && detail != "" {
 		detail += ", on a kept connection"
 	}
-	return label, kind, detail, end
+	return label, kind, detail, came
 }
 
 func (k *kept) exchange(o Options, deadline time.Time) (label string, kind Kind, detail string, again bool) {

@@ -19,7 +19,7 @@ type Options struct {
 	Addr     string        `json:"addr"`     // host:port, the host a literal address
 	Workers  int           `json:"workers"`  // attempts under way at once; 0 means 16
 	Path     string        `json:"path"`     // "" means /
-	Timeout  time.Duration `json:"timeout"`  // of a whole attempt; 0 means 10 s
+	Timeout  time.Duration `json:"timeout"`  // of a whole attempt, until it is read; 0 means 10 s
 	Want     string        `json:"want"`     // a right answer's body contains it; "" takes any body that is not empty
 	Pause    time.Duration `json:"pause"`    // between a worker's attempts
 	Keep     bool          `json:"keep"`     // keep the connections between attempts
@@ -65,7 +65,8 @@ type Report struct {
 	P99      time.Duration  `json:"p99"`
 	P999     time.Duration  `json:"p999"`
 	Max      time.Duration  `json:"max"`
-	Answers  []Answer       `json:"answers,omitempty"` // with Options.Timeline, by end
+	Untimed  int            `json:"untimed"`           // answers that the kernel gave no time, so that of reading was taken
+	Answers  []Answer       `json:"answers,omitempty"` // with Options.Timeline, as they were read
 	Failures []Failure      `json:"failures,omitempty"`
 }
 
@@ -196,11 +197,13 @@ func Run(ctx context.Context, o Options, progress func(map[Kind]int)) *Report {
 		o.Timeout = 10 * time.Second
 	}
 	c := newCollector(o.Timeline)
-	// Where that fails, so do the attempts, and say why.
-	if release, err := holdStamps(); err == nil {
-		defer release()
-	}
 	c.report.Start = time.Now().UnixNano()
+	release, err := holdStamps()
+	if err != nil {
+		c.fail(Failure{Start: c.report.Start, End: c.report.Start, Kind: Local, Detail: err.Error()})
+		return c.finish()
+	}
+	defer release()
 	var wg sync.WaitGroup
 	for range o.Workers {
 		wg.Add(1)
@@ -241,10 +244,21 @@ func (c *collector) attempt(o Options, k *kept) {
 	if o.Keep {
 		do = k.ask
 	}
-	label, kind, detail, end := do(o, start.Add(o.Timeout))
-	if kind == OK {
-		c.answer(Answer{Start: start.UnixNano(), End: end.UnixNano(), Label: label})
+	label, kind, detail, came := do(o, start.Add(o.Timeout))
+	now := time.Now()
+	if kind != OK {
+		c.fail(Failure{Start: start.UnixNano(), End: now.UnixNano(), Kind: kind, Detail: detail})
 		return
 	}
-	c.fail(Failure{Start: start.UnixNano(), End: time.Now().UnixNano(), Kind: kind, Detail: detail})
+	if came.IsZero() {
+		c.untimed()
+		came = now
+	}
+	c.answer(Answer{Start: start.UnixNano(), End: came.UnixNano(), Label: label})
+}
+
+func (c *collector) untimed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Untimed++
 }

@@ -12,8 +12,9 @@ import (
 )
 
 // A stamped connection knows when the kernel took in what was read of it last.
-// A client that shares its CPUs with what it asks would else count its own wait
-// for one of them as the server's.
+// A client that shares its CPUs with what it asks would else count, as the
+// server's, its own wait for one to read the answer. (Those until it has sent its
+// request are still counted.)
 type stamped struct {
 	net.Conn
 	raw syscall.RawConn
@@ -63,6 +64,9 @@ func dial(addr string, deadline time.Time) (*stamped, error) {
 
 // Read reads as the connection does, and takes the time of what was read.
 func (s *stamped) Read(p []byte) (n int, err error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
 	var control [64]byte
 	var got int
 	e := s.raw.Read(func(fd uintptr) bool {
@@ -77,8 +81,8 @@ func (s *stamped) Read(p []byte) (n int, err error) {
 	case e != nil: // its deadline has passed
 		return 0, e
 	case err != nil:
-		return 0, os.NewSyscallError("recvmsg", err)
-	case n == 0 && len(p) > 0:
+		return 0, &net.OpError{Op: "read", Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: os.NewSyscallError("recvmsg", err)}
+	case n == 0:
 		return 0, io.EOF
 	}
 	s.stamp(control[:got])
@@ -86,23 +90,20 @@ func (s *stamped) Read(p []byte) (n int, err error) {
 }
 
 // stamp takes the time from a control message: struct scm_timestamping of
-// linux/errqueue.h, of which the first of three struct timespec is the kernel's.
+// linux/errqueue.h, of which the first of three times is the kernel's.
 func (s *stamped) stamp(control []byte) {
+	s.at = time.Time{}
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
 		return
 	}
 	for _, m := range messages {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPING && len(m.Data) >= 16 {
-			s.at = time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), int64(binary.NativeEndian.Uint64(m.Data[8:])))
+		var times unix.ScmTimestamping
+		if m.Header.Level != unix.SOL_SOCKET || m.Header.Type != unix.SCM_TIMESTAMPING {
+			continue
+		}
+		if _, err := binary.Decode(m.Data, binary.NativeEndian, &times); err == nil {
+			s.at = time.Unix(times.Ts[0].Unix())
 		}
 	}
-}
-
-// arrived is when what was read last had come; now, where the kernel did not say.
-func (s *stamped) arrived() time.Time {
-	if s.at.IsZero() {
-		return time.Now()
-	}
-	return s.at
 }

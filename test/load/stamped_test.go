@@ -10,7 +10,7 @@ import (
 )
 
 // However late an answer is read, its time is when it came.
-func TestArrived(t *testing.T) {
+func TestStamped(t *testing.T) {
 	release, err := holdStamps()
 	if err != nil {
 		t.Fatal(err)
@@ -24,8 +24,10 @@ func TestArrived(t *testing.T) {
 	})
 	// The kernel turns its clock for packets on when it has time to.
 	deadline := time.Now().Add(10 * time.Second)
-	for stamped := false; !stamped; {
-		stamped = late(t, addr, deadline)
+	for !late(t, addr, deadline) {
+		if time.Now().After(deadline) {
+			t.Fatal("no answer had a time")
+		}
 	}
 }
 
@@ -42,9 +44,11 @@ func late(t *testing.T, addr string, deadline time.Time) bool {
 		t.Fatal(err)
 	}
 	for queued := 0; queued == 0; {
-		conn.raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
-		if err != nil || time.Now().After(deadline) {
-			t.Fatal("no answer came: ", err)
+		if e := conn.raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); e != nil || err != nil {
+			t.Fatal(e, err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no answer came")
 		}
 	}
 	came := time.Now()
@@ -54,8 +58,38 @@ func late(t *testing.T, addr string, deadline time.Time) bool {
 	if conn.at.IsZero() {
 		return false
 	}
-	if at := conn.arrived().UnixNano(); at < asked.UnixNano() || at > came.UnixNano() {
+	if at := conn.at.UnixNano(); at < asked.UnixNano() || at > came.UnixNano() {
 		t.Errorf("stamped %d ns after it was asked for, but had come after %d", at-asked.UnixNano(), came.UnixNano()-asked.UnixNano())
 	}
 	return true
+}
+
+// TestCame: an answer has come when its last byte has, not when the server closes.
+func TestCame(t *testing.T) {
+	release, err := holdStamps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	closes := make(chan time.Time, 1)
+	o := Options{Path: "/", Addr: serve(t, func(c *net.TCPConn) {
+		io.WriteString(c, head+"Content-Length: 3\r\n\r\nok\n")
+		time.Sleep(20 * time.Millisecond) // a server that closes late
+		closes <- time.Now()
+	})}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		_, kind, detail, came := ask(o, deadline)
+		if kind != OK {
+			t.Fatalf("%s (%s)", kind, detail)
+		}
+		closed := <-closes
+		if came.IsZero() {
+			continue
+		}
+		if came.UnixNano() > closed.UnixNano() {
+			t.Errorf("came %d ns after it was to be closed", came.UnixNano()-closed.UnixNano())
+		}
+		return
+	}
 }
