@@ -279,21 +279,21 @@ func (s server) rollouts(t *testing.T, m *machine.Machine, e effort, lines ...st
 	t.Helper()
 	s.rollout(t, m, 1)
 	client := m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: e.clients, Want: "g", Timeline: true, Pause: e.pause})
-	var idle, all int64
-	calm := func() {
+	calm := func() (idle, all int64) {
 		last := client.Answered()
-		i, a := cpuTime(t)
+		idleBefore, allBefore := cpuTime(t)
 		m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > last+e.calm })
-		idleNow, allNow := cpuTime(t)
-		idle, all = idle+idleNow-i, all+allNow-a
+		idle, all = cpuTime(t)
+		return idle - idleBefore, all - allBefore
 	}
-	calm()
-	idle, all = 0, 0 // it was not warm
+	calm() // it was not warm
 	var d measured
+	var idle, all int64
 	for g := 2; g <= e.rollouts+1; g++ {
 		d.took = append(d.took, s.rollout(t, m, g, lines...))
 		d.records = append(d.records, receipt(m, s.app(), "current").Rollout)
-		calm()
+		i, a := calm()
+		idle, all = idle+i, all+a
 	}
 	d.report, d.idle = client.Stop(), float64(idle)/float64(max(all, 1))
 	return d

@@ -77,17 +77,17 @@ func TestCame(t *testing.T) {
 	})}
 	// If this process gets no CPU for as long as that, the close may be taken
 	// together with the answer: one that is not is enough.
-	late := time.Duration(0)
+	var behind time.Duration
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
 		_, kind, detail, came := ask(o, deadline)
 		if kind != OK {
 			t.Fatalf("%s (%s)", kind, detail)
 		}
 		if closed := <-closes; !came.IsZero() {
-			if late = time.Duration(came.UnixNano() - closed.UnixNano()); late <= 0 {
+			if behind = time.Duration(came.UnixNano() - closed.UnixNano()); behind <= 0 {
 				return
 			}
 		}
 	}
-	t.Errorf("no answer came before it was to be closed; the last %v after", late)
+	t.Errorf("no answer came before it was to be closed; the last %v after", behind)
 }
