@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"app-rollout/units"
+	"app-rollout/units/problem"
 )
 
 // wants is the directory whose links start units at boot.
@@ -157,7 +158,7 @@ func (g *generation) end(app string, err error) {
 	defer g.mu.Unlock()
 	delete(g.under, app)
 	if err != nil {
-		g.wrong[app] = units.Each(err)
+		g.wrong[app] = problem.Each(err)
 	}
 }
 
@@ -181,7 +182,7 @@ func (g *generation) tell() {
 // fail says at once what is wrong with no app in particular.
 func (g *generation) fail(err error) {
 	g.failed = true
-	for _, one := range units.Each(err) {
+	for _, one := range problem.Each(err) {
 		g.say(failure, one)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"app-rollout/units"
+	"app-rollout/units/dotenv"
 )
 
 // limits are the times after which it gives up. What it has written by then is
@@ -28,7 +29,7 @@ type limits struct {
 var usual = limits{recorded: 20 * time.Second, fresh: 1800 * time.Millisecond}
 
 func main() {
-	units.ParserMain()
+	dotenv.ParserMain()
 	os.Exit(generate(units.Layout{}, usual, os.Args[1:]))
 }
 

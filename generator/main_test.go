@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"app-rollout/units"
+	"app-rollout/units/dotenv"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -27,7 +28,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	units.ParserMain()
+	dotenv.ParserMain()
 	if root := os.Getenv(rootEnv); root != "" {
 		limits := usual
 		for name, limit := range map[string]*time.Duration{recordedEnv: &limits.recorded, freshEnv: &limits.fresh} {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"app-rollout/units"
+	"app-rollout/units/dotenv"
 )
 
 // Exit statuses.
@@ -30,7 +31,7 @@ var errReported = errors.New("reported")
 type usageError struct{ error }
 
 func main() {
-	units.ParserMain()
+	dotenv.ParserMain()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	status := run(ctx, os.Args)
 	stop()

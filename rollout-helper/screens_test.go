@@ -13,10 +13,11 @@ import (
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units"
+	"app-rollout/units/dotenv"
 )
 
 func TestMain(m *testing.M) {
-	units.ParserMain()
+	dotenv.ParserMain()
 	os.Exit(m.Run())
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"app-rollout/rollout-helper/rollout"
-	"app-rollout/units"
+	"app-rollout/units/problem"
 )
 
 func swapCommand() *cli.Command {
@@ -113,7 +113,7 @@ func each(ctx context.Context, m *rollout.Machine, names []string, command strin
 			continue
 		}
 		failed = append(failed, r.App)
-		all := units.Each(r.Err)
+		all := problem.Each(r.Err)
 		for i, err := range all {
 			e := failure(r.App, err)
 			if i == len(all)-1 {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"app-rollout/test/machine"
+	"app-rollout/units/dotenv/dotenvtest"
 )
 
 // TestValues: what godotenv reads is what the app finds in its environment,
@@ -29,12 +30,12 @@ func TestValues(t *testing.T) {
 				want[app] = values
 			}
 			n := 0
-			for _, v := range vectors[dotenvVector](t, "dotenv.json") {
+			for _, v := range dotenvtest.Vectors(t) {
 				if v.Values == nil || v.Reject != "" {
 					continue
 				}
 				n++
-				text := v.text(t)
+				text := string(v.Text())
 				bom := ""
 				if rest, ok := strings.CutPrefix(text, "\ufeff"); ok {
 					bom, text = "\ufeff", rest
@@ -127,25 +128,6 @@ func environments(t *testing.T, m *machine.Machine, units ...string) map[string]
 		}
 	}
 	return all
-}
-
-// dotenvVector is one of units' vectors.
-type dotenvVector struct {
-	Dotenv string            `json:"dotenv"`
-	Base64 string            `json:"dotenv_b64"`
-	Values map[string]string `json:"values"`
-	Reject string            `json:"reject"`
-}
-
-func (v dotenvVector) text(t *testing.T) string {
-	if v.Base64 == "" {
-		return v.Dotenv
-	}
-	text, err := base64.StdEncoding.DecodeString(v.Base64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 func vectors[T any](t *testing.T, file string) (all []T) {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"app-rollout/units/dotenv"
 )
 
 // Changes says in what two states of an app differ: variables by their names,
@@ -44,19 +46,19 @@ func compare(before, after frozen) (c Changes) {
 	if before.digest == after.digest {
 		return c
 	}
-	old, err := parse(before.source, before.env)
+	old, err := dotenv.Parse(before.source, before.env)
 	if err != nil {
 		return Changes{Others: []string{"the text"}}
 	}
-	now, err := parse(after.source, after.env)
+	now, err := dotenv.Parse(after.source, after.env)
 	if err != nil {
 		return Changes{Others: []string{"the text"}}
 	}
-	names := slices.Concat(slices.Collect(maps.Keys(old.values)), slices.Collect(maps.Keys(now.values)))
+	names := slices.Concat(slices.Collect(maps.Keys(old.Values)), slices.Collect(maps.Keys(now.Values)))
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		a, had := old.values[name]
-		b, has := now.values[name]
+		a, had := old.Values[name]
+		b, has := now.Values[name]
 		if had != has || a != b {
 			c.Variables = append(c.Variables, name)
 		}

@@ -6,20 +6,22 @@ import (
 	"strings"
 	"testing"
 
+	"app-rollout/units/dotenv"
+	"app-rollout/units/dotenv/dotenvtest"
+
 	"github.com/coreos/go-systemd/v22/unit"
-	"github.com/joho/godotenv"
 )
 
 func seed(f *testing.F) {
-	for _, v := range load[[]vector](f, "dotenv.json") {
-		if text := v.text(f); len(text) < 4096 {
+	for _, v := range dotenvtest.Vectors(f) {
+		if text := v.Text(); len(text) < 4096 {
 			f.Add(text)
 		}
 	}
 	for _, text := range hostileSettings {
 		f.Add([]byte(text))
 	}
-	f.Add([]byte(bomb(3)))
+	f.Add([]byte(dotenvtest.Bomb(3)))
 }
 
 // hostileSettings are .env files that try to get more into a unit than one
@@ -35,53 +37,6 @@ var hostileSettings = []string{
 	"SYSTEMD_EXEC_START=/usr/bin/app\nSYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=auto\nPORT=80\nSYSTEMD_DESCRIPTION=%i\n",
 	"SYSTEMD_EXEC_START='@/usr/bin/app'\n", "SYSTEMD_EXEC_START=' +/usr/bin/app'\n",
 	"SYSTEMD_EXEC_START='./app \"\"'\nSYSTEMD_WORKING_DIRECTORY='/srv/a b%c'\nSYSTEMD_READ_WRITE_PATHS='\"/srv/a b%c\" ./'\n",
-}
-
-// FuzzParse: what we know of a text beforehand is what godotenv then makes of
-// it, and no message holds a piece of it.
-func FuzzParse(f *testing.F) {
-	seed(f)
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if len(text) > 4096 || strings.Count(string(text), "$") > trustedDollars || invalidUTF8(text) >= 0 {
-			return // the rest is refused, or parsed apart
-		}
-		all, bad, _ := scan(text)
-		values, err := godotenv.UnmarshalBytes(text)
-		if (bad != 0) != (err != nil) {
-			t.Fatalf("we stop at line %d, godotenv with %v", bad, err)
-		}
-		if err != nil {
-			return
-		}
-		names := make(map[string]bool)
-		for _, st := range all {
-			names[st.name] = true
-		}
-		if !slices.Equal(slices.Sorted(maps.Keys(names)), slices.Sorted(maps.Keys(values))) {
-			t.Fatalf("we see %v, godotenv %q", names, values)
-		}
-		sum := 0
-		for _, v := range values {
-			sum += len(v)
-		}
-		if bound := grown(all, 1<<30); sum > bound {
-			t.Fatalf("values have %d bytes, and we thought no more than %d", sum, bound)
-		}
-		for _, st := range all {
-			if !st.expands() && st.quote == '\'' && values[st.name] != st.text && st == last(all, st.name) {
-				t.Fatalf("%s is %q, and we thought %q", st.name, values[st.name], st.text)
-			}
-		}
-	})
-}
-
-func last(all []statement, name string) statement {
-	for _, st := range slices.Backward(all) {
-		if st.name == name {
-			return st
-		}
-	}
-	return statement{}
 }
 
 // FuzzUnit: from bytes to unit and environment file. Whatever stands in the
@@ -105,10 +60,10 @@ func FuzzUnit(f *testing.F) {
 		allowed["Service."+name] = true
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if len(text) > 1500 || strings.Count(string(text), "$") > trustedDollars {
+		if len(text) > 1500 || dotenv.Costly(text) {
 			return // the unit reader takes no longer lines; the child is slow
 		}
-		text = append([]byte("CANARY="+canary+"\n"), text...)
+		text = append([]byte("CANARY="+dotenvtest.Canary+"\n"), text...)
 		for _, uid := range []uint32{0, uint32(alice)} {
 			src := &Source{App: "shop", Path: "/srv/a b%c/.env", Linked: true, UID: uid, User: "alice", Text: text}
 			if uid == 0 {
@@ -117,13 +72,13 @@ func FuzzUnit(f *testing.F) {
 			s, err := l.Check(src)
 			if err != nil {
 				// The replaced canary may stand in a setting, never in a message.
-				if strings.Contains(err.Error(), canary) {
+				if strings.Contains(err.Error(), dotenvtest.Canary) {
 					t.Fatalf("a value stands in %s", err)
 				}
 				continue
 			}
 			for _, w := range s.Warnings {
-				if strings.Contains(w.Error(), canary) {
+				if strings.Contains(w.Error(), dotenvtest.Canary) {
 					t.Fatalf("a value stands in %s", w)
 				}
 			}
@@ -157,7 +112,7 @@ func FuzzUnit(f *testing.F) {
 			if seen["Service.ExecStart"] != 1 || seen["Service.User"] != 1 || seen["Service.EnvironmentFile"] != 1 {
 				t.Fatalf("directives are missing or there twice:\n%s", out)
 			}
-			if !strings.Contains(string(text), "$") && strings.Contains(out, canary) {
+			if !strings.Contains(string(text), "$") && strings.Contains(out, dotenvtest.Canary) {
 				t.Fatalf("a secret stands in\n%s", out)
 			}
 			if back := readEnvironmentFile(t, s.Environment()); !maps.Equal(back, s.Env) {

@@ -7,7 +7,12 @@ package units
 import (
 	"path/filepath"
 	"strconv"
+
+	"app-rollout/units/problem"
 )
+
+// Problem is what is wrong with an app, and what to do.
+type Problem = problem.Problem
 
 // Where things are, as a running system sees them.
 const (

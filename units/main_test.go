@@ -6,15 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"app-rollout/units/dotenv"
+	"app-rollout/units/problem"
 )
 
 func TestMain(m *testing.M) {
-	ParserMain()
+	dotenv.ParserMain()
 	os.Exit(m.Run())
 }
-
-// canary stands for every secret: it must turn up nowhere.
-const canary = "c4n4ryS3cret"
 
 // tree is a root directory for a Layout. Every directory is 0755 and every
 // file 0644, whatever the umask; a text that begins with "-> " makes a link,
@@ -67,7 +67,7 @@ func needRoot(t *testing.T) {
 // lines are the messages of an error.
 func lines(err error) []string {
 	var all []string
-	for _, e := range Each(err) {
+	for _, e := range problem.Each(err) {
 		all = append(all, e.Error())
 	}
 	return all

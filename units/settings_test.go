@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"app-rollout/units/dotenv/dotenvtest"
 )
 
 // ask checks an .env of root's, or of alice's, in /srv/shop.
@@ -372,7 +374,7 @@ func TestDynamicUser(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	l := shopTree(t)
-	s, err := ask(l, 0, "SECRET='"+canary+"'\nSYSTEMD_EXEC_START=/usr/bin/app $SECRET /bin/app\nPATH=/x\nLD_PRELOAD=/x\nSYSTEMD_USER=root\nSYSTEMD_RESTART=on-failure\n")
+	s, err := ask(l, 0, "SECRET='"+dotenvtest.Canary+"'\nSYSTEMD_EXEC_START=/usr/bin/app $SECRET /bin/app\nPATH=/x\nLD_PRELOAD=/x\nSYSTEMD_USER=root\nSYSTEMD_RESTART=on-failure\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +392,7 @@ func TestWarnings(t *testing.T) {
 	if !slices.IsSortedFunc(s.Warnings, func(a, b *Problem) int { return a.Line - b.Line }) {
 		t.Errorf("not in the order of the lines:\n%s", all)
 	}
-	if strings.Contains(all, canary) {
+	if strings.Contains(all, dotenvtest.Canary) {
 		t.Error("a value stands in a warning")
 	}
 }

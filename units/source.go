@@ -9,11 +9,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-// maxText is the most that an .env may hold, in bytes. It also keeps
-// godotenv's quadratic and recursive corners harmless.
-const maxText = 64 << 10
+	"app-rollout/units/dotenv"
+)
 
 // Source is an app's .env, reached under the rule "who may say what": every
 // directory and link on the way, and the file, can be changed by root and by
@@ -95,8 +93,8 @@ func (l Layout) readSource(app string, w *walked) (*Source, error) {
 
 // readAtMost reads a whole file that may grow while it is read.
 func readAtMost(fd int, size int64) ([]byte, error) {
-	tooBig := fmt.Errorf("is larger than %d KiB; keep large values in files of their own", maxText>>10)
-	if size > maxText {
+	tooBig := fmt.Errorf("is larger than %d KiB; keep large values in files of their own", dotenv.MaxText>>10)
+	if size > dotenv.MaxText {
 		return nil, tooBig
 	}
 	text := make([]byte, 0, size+1)
@@ -113,7 +111,7 @@ func readAtMost(fd int, size int64) ([]byte, error) {
 		case n == 0:
 			return text, nil
 		}
-		if text = text[:len(text)+n]; len(text) > maxText {
+		if text = text[:len(text)+n]; len(text) > dotenv.MaxText {
 			return nil, tooBig
 		}
 	}
@@ -194,6 +192,9 @@ func kindName(kind uint32) string {
 	}
 	return "no file"
 }
+
+// Costly says whether to parse the text may take noticeably long.
+func (s *Source) Costly() bool { return dotenv.Costly(s.Text) }
 
 // dir is where the real .env lies.
 func (s *Source) dir() string { return filepath.Dir(s.Path) }

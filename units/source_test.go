@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"app-rollout/units/dotenv/dotenvtest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -328,7 +330,7 @@ func TestReadSourceRace(t *testing.T) {
 	l := tree(t, map[string]string{
 		"/etc/app-rollout/shop.env": "-> /srv/shop/.env",
 		"/srv/shop/.env":            "A=good\n",
-		"/srv/other/secret":         "A=" + canary + "\n",
+		"/srv/other/secret":         "A=" + dotenvtest.Canary + "\n",
 	})
 	if err := os.Chmod(l.Path("/srv/other"), 0o777); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"app-rollout/units/dotenv"
+	"app-rollout/units/problem"
 )
 
 // Spec is what an .env asks for, checked: everything that a generation is made
@@ -46,24 +49,24 @@ func (l Layout) Read(app string) (*Spec, error) {
 // Check is what the text of an .env asks for. The error is every *Problem that
 // was found, joined, in the order of the lines.
 func (l Layout) Check(src *Source) (*Spec, error) {
-	p, err := parse(src.Path, src.Text)
+	f, err := dotenv.Parse(src.Path, src.Text)
 	if err != nil {
 		return nil, err
 	}
-	s := &Spec{App: src.App, Source: src, Env: p.values, directives: map[string]string{}}
+	s := &Spec{App: src.App, Source: src, Env: f.Values, directives: map[string]string{}}
 	var problems []*Problem
 	refuse := func(name, why string) {
-		problems = append(problems, &Problem{Path: src.Path, Line: p.written[name].line, Text: name + " " + why})
+		problems = append(problems, &Problem{Path: src.Path, Line: f.Written(name).Line, Text: name + " " + why})
 	}
-	for _, name := range p.inOrder() {
+	for _, name := range f.Names() {
 		if _, known := setting(name); !known && strings.HasPrefix(name, "SYSTEMD_") {
 			refuse(name, "is no setting; did you mean "+nearest(name)+"?")
 		}
 	}
 	for _, set := range settings {
-		value, given := p.values[set.Name]
+		value, given := f.Values[set.Name]
 		if given {
-			if why := unfit(set, src, value, p.written[set.Name]); why != "" {
+			if why := unfit(set, src, value, f.Written(set.Name)); why != "" {
 				refuse(set.Name, why)
 				continue
 			}
@@ -92,7 +95,7 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 		}
 		// The command may lie in the working directory, so that comes first.
 		if set.Name == "SYSTEMD_READ_WRITE_PATHS" {
-			if value, given := p.values["SYSTEMD_EXEC_START"]; given && unfit(execStart, src, value, p.written[execStart.Name]) == "" {
+			if value, given := f.Values["SYSTEMD_EXEC_START"]; given && unfit(execStart, src, value, f.Written(execStart.Name)) == "" {
 				if why := s.command(l, value); why != "" {
 					refuse(execStart.Name, why)
 				}
@@ -107,20 +110,20 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 	}
 	if len(problems) > 0 {
 		var all []error
-		for _, problem := range byLine(problems) {
-			all = append(all, problem)
+		for _, p := range problem.ByLine(problems) {
+			all = append(all, p)
 		}
 		return nil, errors.Join(all...)
 	}
-	s.warn(p)
-	byLine(s.Warnings)
+	s.warn(f)
+	problem.ByLine(s.Warnings)
 	return s, nil
 }
 
 var execStart, _ = setting("SYSTEMD_EXEC_START")
 
 // unfit says why a value cannot stand for a setting, whatever it should be.
-func unfit(set Setting, src *Source, value string, written statement) string {
+func unfit(set Setting, src *Source, value string, written dotenv.Assignment) string {
 	switch {
 	case set.Root && src.UID != 0:
 		return "can only be set in an .env that belongs to root; chown root " + shell(src.Path) + ", or use a drop-in: systemctl edit"
@@ -128,7 +131,7 @@ func unfit(set Setting, src *Source, value string, written statement) string {
 		return "is empty; give it a value or remove the line"
 	case strings.ContainsFunc(value, unicode.IsControl):
 		return "must not hold control characters or line breaks"
-	case set.Name != "SYSTEMD_EXEC_START" && set.Name != "PORT" && written.expands():
+	case set.Name != "SYSTEMD_EXEC_START" && set.Name != "PORT" && written.Expands():
 		return "must not have a variable replaced in it; write the value out"
 	}
 	return ""
@@ -181,20 +184,4 @@ func digest(parts ...any) string {
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
-}
-
-// Each takes errors apart that were joined, so that each gets its own line.
-func Each(err error) []error {
-	if err == nil {
-		return nil
-	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, Each(e)...)
-	}
-	return all
 }

@@ -10,6 +10,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"app-rollout/units/dotenv"
 )
 
 // asUser settles User=: the owner of the .env, or what root says, or, for
@@ -178,6 +180,6 @@ func inside(path, dir string) bool {
 // unitPath says whether a path can stand in a unit: systemd has no quoting
 // that all its path directives understand.
 func unitPath(path string) bool {
-	return !strings.ContainsAny(path, `"'\`) && !strings.HasSuffix(path, " ") && !hasNoncharacter(path) &&
+	return !strings.ContainsAny(path, `"'\`) && !strings.HasSuffix(path, " ") && !dotenv.HasNoncharacter(path) &&
 		!strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
 }

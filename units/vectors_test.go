@@ -2,34 +2,15 @@ package units
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"os"
 	"strings"
 	"testing"
+
+	"app-rollout/units/dotenv"
+	"app-rollout/units/dotenv/dotenvtest"
 )
-
-// vector is one .env with what it must give. The two files of vectors came
-// from comparing godotenv with systemd 252 and 257 themselves.
-type vector struct {
-	Name   string            `json:"name"`
-	Dotenv string            `json:"dotenv"`
-	Base64 string            `json:"dotenv_b64"`
-	Values map[string]string `json:"values"`
-	Reject string            `json:"reject"`
-}
-
-func (v vector) text(t testing.TB) []byte {
-	if v.Base64 == "" {
-		return []byte(v.Dotenv)
-	}
-	text, err := base64.StdEncoding.DecodeString(v.Base64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
 
 func load[T any](t testing.TB, file string) (all T) {
 	t.Helper()
@@ -43,35 +24,14 @@ func load[T any](t testing.TB, file string) (all T) {
 	return all
 }
 
-func TestDotenvVectors(t *testing.T) {
-	// What a vector says of the reason, and what our message says of it.
-	reasons := map[string]string{
-		"syntax error":                     "use single quotes",
-		"invalid name":                     "no valid name",
-		"not UTF-8":                        "not UTF-8",
-		"FOO: not valid UTF-8 for systemd": "FOO holds a character that systemd takes for invalid UTF-8",
-	}
-	for _, v := range load[[]vector](t, "dotenv.json") {
+// systemd reads back the values that an .env has.
+func TestEnvironment(t *testing.T) {
+	for _, v := range dotenvtest.Vectors(t) {
+		if v.Values == nil {
+			continue
+		}
 		t.Run(v.Name, func(t *testing.T) {
-			p, err := parse("x.env", v.text(t))
-			if v.Reject != "" || v.Values == nil {
-				want, ok := reasons[v.Reject]
-				if !ok {
-					want = v.Reject
-				}
-				if err == nil || !strings.Contains(err.Error(), want) {
-					t.Fatalf("error is %v, want one with %q", err, want)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !maps.Equal(p.values, v.Values) {
-				t.Errorf("values are %q, want %q", p.values, v.Values)
-			}
-			// And systemd reads the same back.
-			s := Spec{Env: p.values}
+			s := Spec{Env: v.Values}
 			if back := readEnvironmentFile(t, s.Environment()); !maps.Equal(back, v.Values) {
 				t.Errorf("systemd reads %q, want %q", back, v.Values)
 			}
@@ -96,7 +56,7 @@ func readEnvironmentFile(t testing.TB, text []byte) map[string]string {
 	all := make(map[string]string)
 	for len(text) > 0 {
 		name, rest, ok := bytes.Cut(text, []byte(`="`))
-		if !ok || !validVariable(string(name)) {
+		if !ok || !dotenv.ValidName(string(name)) {
 			t.Fatalf("environment file goes on with %q", text)
 		}
 		var value []byte

@@ -12,10 +12,11 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/dotenv"
 )
 
 func TestMain(m *testing.M) {
-	units.ParserMain()
+	dotenv.ParserMain()
 	os.Exit(m.Run())
 }
 

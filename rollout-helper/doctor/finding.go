@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"app-rollout/units"
+	"app-rollout/units/problem"
 )
 
 // Version is that of the JSON below. It grows when a field changes its meaning
@@ -55,7 +56,7 @@ func New() *Report { return &Report{Version: Version, OK: true, Findings: []Find
 
 // Refuse adds errors, one finding each.
 func (r *Report) Refuse(app string, err error) {
-	for _, one := range units.Each(err) {
+	for _, one := range problem.Each(err) {
 		r.OK = false
 		f := Finding{Level: Error, App: app, Text: one.Error()}
 		var p *units.Problem

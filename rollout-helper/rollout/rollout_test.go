@@ -13,11 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"app-rollout/units"
+	"app-rollout/units/dotenv"
 )
 
 func TestMain(m *testing.M) {
-	units.ParserMain()
+	dotenv.ParserMain()
 	os.Exit(m.Run())
 }
 

@@ -13,6 +13,7 @@ import (
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/units"
+	"app-rollout/units/problem"
 )
 
 // Eyes see the machine.
@@ -178,7 +179,7 @@ func (e Eyes) asked(name string, current *units.Generation, known bool) Asked {
 		return Asked{State: Hidden, Why: []string{"only root and its owner can read it; try sudo"}}
 	case err != nil:
 		a := Asked{State: Invalid}
-		for _, e := range units.Each(err) {
+		for _, e := range problem.Each(err) {
 			a.Why = append(a.Why, e.Error())
 		}
 		return a

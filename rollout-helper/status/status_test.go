@@ -18,12 +18,13 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/dotenv"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
 func TestMain(m *testing.M) {
-	units.ParserMain()
+	dotenv.ParserMain()
 	os.Exit(m.Run())
 }
 

@@ -1,21 +1,29 @@
-package units
+package dotenv
 
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"app-rollout/units/dotenv/dotenvtest"
+	"app-rollout/units/problem"
 )
 
-// bomb is an .env whose values grow tenfold with each variable.
-func bomb(levels int) string {
-	var b strings.Builder
-	b.WriteString("A0=xxxxxxxxxx\n")
-	for i := 1; i <= levels; i++ {
-		fmt.Fprintf(&b, "A%d=%s\n", i, strings.Repeat(fmt.Sprintf("$A%d-", i-1), 10))
+func TestMain(m *testing.M) {
+	ParserMain()
+	os.Exit(m.Run())
+}
+
+// lines are the messages of an error.
+func lines(err error) string {
+	var all []string
+	for _, e := range problem.Each(err) {
+		all = append(all, e.Error())
 	}
-	return b.String()
+	return strings.Join(all, "\n")
 }
 
 func TestParseRefuses(t *testing.T) {
@@ -32,26 +40,26 @@ func TestParseRefuses(t *testing.T) {
 		{"NUL in a comment", "# \x00\n", "x.env:1: holds a NUL byte; save the file as plain text in UTF-8"},
 		{"Latin-1", "A=1\nB=caf\xe9\n", "x.env:2: is not UTF-8; save the file as UTF-8"},
 		{"noncharacter", "A=\ufdd0\n", "x.env:1: A holds a character that systemd takes for invalid UTF-8; remove it"},
-		{"too large", "A=" + strings.Repeat("x", maxText), "x.env: is larger than 64 KiB; keep large values in files of their own"},
-		{"empty name", "A=1\n=" + canary + "\n", "x.env:2: has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit"},
-		{"odd name", "A=1\n\n1" + canary + "=x\n", "x.env:3: has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit"},
-		{"no assignment", "A=1\n" + canary + "\nB=2\n", "x.env:2: is not NAME=value; use single quotes around a value with spaces, quotes or several lines"},
-		{"open quote", "A=1\nB=\"" + canary + "\nC=2\n", "x.env:2: has a quote that is never closed; use single quotes around a value with spaces, quotes or several lines"},
-		{"line after a quoted value of several", "A='1\n2\n3'\nB-C=" + canary + "\n", "x.env:4: is not NAME=value; use single quotes around a value with spaces, quotes or several lines"},
-		{"CRLF keeps the lines", "A=1\r\n\r\nNOTIFY_SOCKET=" + canary + "\r\n", "x.env:3: NOTIFY_SOCKET is set by systemd for the app itself; remove it"},
+		{"too large", "A=" + strings.Repeat("x", MaxText), "x.env: is larger than 64 KiB; keep large values in files of their own"},
+		{"empty name", "A=1\n=" + dotenvtest.Canary + "\n", "x.env:2: has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit"},
+		{"odd name", "A=1\n\n1" + dotenvtest.Canary + "=x\n", "x.env:3: has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit"},
+		{"no assignment", "A=1\n" + dotenvtest.Canary + "\nB=2\n", "x.env:2: is not NAME=value; use single quotes around a value with spaces, quotes or several lines"},
+		{"open quote", "A=1\nB=\"" + dotenvtest.Canary + "\nC=2\n", "x.env:2: has a quote that is never closed; use single quotes around a value with spaces, quotes or several lines"},
+		{"line after a quoted value of several", "A='1\n2\n3'\nB-C=" + dotenvtest.Canary + "\n", "x.env:4: is not NAME=value; use single quotes around a value with spaces, quotes or several lines"},
+		{"CRLF keeps the lines", "A=1\r\n\r\nNOTIFY_SOCKET=" + dotenvtest.Canary + "\r\n", "x.env:3: NOTIFY_SOCKET is set by systemd for the app itself; remove it"},
 		{"reserved", "LISTEN_FDS=3\n", "x.env:1: LISTEN_FDS is set by systemd for the app itself; remove it"},
 		{"too many", many(maxVariables + 1), "x.env: has more than 1000 variables; keep the others in a file that the app reads itself"},
 		{"too long", "A='" + long + "'\nB=$A$A$A\n", "x.env:2: B is longer than 131071 bytes; keep it in a file of its own"},
 		{"too much in sum", "A='" + long + "'\n" + strings.Repeat("", 0) + sums(), "x.env: has variables of more than 1 MiB in all; keep large values in files of their own"},
-		{"bomb", bomb(6), "x.env: has variables that grow too large when they are replaced in one another; use single quotes around values with a $"},
+		{"bomb", dotenvtest.Bomb(6), "x.env: has variables that grow too large when they are replaced in one another; use single quotes around values with a $"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := parse("x.env", []byte(c.text))
-			got := strings.Join(lines(err), "\n")
+			_, err := Parse("x.env", []byte(c.text))
+			got := lines(err)
 			if got != c.want {
 				t.Errorf("error is\n%s\nwant\n%s", got, c.want)
 			}
-			if strings.Contains(got, canary) {
+			if strings.Contains(got, dotenvtest.Canary) {
 				t.Error("a value stands in the message")
 			}
 		})
@@ -62,8 +70,8 @@ func TestParseRefuses(t *testing.T) {
 		"WATCHDOG_PID", "WATCHDOG_USEC", "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID", "MANAGERPID", "MANAGERPIDFDID", "SYSTEMD_EXEC_PID",
 		"CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY",
 		"MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "FDSTORE", "SYSTEMD_INSTANCE"} {
-		_, err := parse("x.env", []byte("A=1\n"+name+"="+canary+"\n"))
-		if got, want := strings.Join(lines(err), "\n"), "x.env:2: "+name+" is set by systemd for the app itself; remove it"; got != want {
+		_, err := Parse("x.env", []byte("A=1\n"+name+"="+dotenvtest.Canary+"\n"))
+		if got, want := lines(err), "x.env:2: "+name+" is set by systemd for the app itself; remove it"; got != want {
 			t.Errorf("error is\n%s\nwant\n%s", got, want)
 		}
 	}
@@ -94,17 +102,17 @@ func TestParseTakes(t *testing.T) {
 	}{
 		{"as many as may be", exactly.String(), maxVariables},
 		{"a BOM", "\ufeffA=1\n", 1},
-		{"only comments", strings.Repeat("#\n", maxText/2), 0},
+		{"only comments", strings.Repeat("#\n", MaxText/2), 0},
 		{"more $ than this process parses", many.String(), 101},
 		{"a name that systemd does not reserve", "UPLOAD_DIRECTORY=/x\nLISTEN_ADDR=::\n", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p, err := parse("x.env", []byte(c.text))
+			p, err := Parse("x.env", []byte(c.text))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(p.values) != c.variables {
-				t.Errorf("%d variables, want %d", len(p.values), c.variables)
+			if len(p.Values) != c.variables {
+				t.Errorf("%d variables, want %d", len(p.Values), c.variables)
 			}
 		})
 	}
@@ -113,9 +121,9 @@ func TestParseTakes(t *testing.T) {
 // The child gives the very same as this process, and what takes too much of it
 // costs a bounded amount of time and memory.
 func TestParseApart(t *testing.T) {
-	for _, v := range load[[]vector](t, "dotenv.json") {
-		text := v.text(t)
-		if len(text) > maxText {
+	for _, v := range dotenvtest.Vectors(t) {
+		text := v.Text()
+		if len(text) > MaxText {
 			continue // never gets that far
 		}
 		here, errHere := parseHere(text)
@@ -125,7 +133,7 @@ func TestParseApart(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	_, err := parseApart([]byte(bomb(9)))
+	_, err := parseApart([]byte(dotenvtest.Bomb(9)))
 	if err == nil || strings.Contains(err.Error(), "xxx") {
 		t.Errorf("error is %v", err)
 	}
@@ -138,7 +146,7 @@ func TestParseApart(t *testing.T) {
 // refused, though little is left of them in the end and no time is over.
 func TestParserMemory(t *testing.T) {
 	grows := func(levels int) []byte {
-		text := bomb(levels)
+		text := dotenvtest.Bomb(levels)
 		for i := range levels + 1 {
 			text += fmt.Sprintf("A%d=\n", i)
 		}
@@ -156,16 +164,16 @@ func TestParserMemory(t *testing.T) {
 func TestHostileTexts(t *testing.T) {
 	for name, text := range map[string][]byte{
 		"comments":          bytes.Repeat([]byte("#\n"), 10<<20),
-		"quadratic":         bytes.Repeat([]byte("export_1=x\n"), maxText/11),
-		"bomb of 322 bytes": []byte(bomb(7)),
-		"dollars":           append([]byte("A=x\nB="), bytes.Repeat([]byte("$A"), maxText/2-10)...),
-		"spaces":            append([]byte("A="), bytes.Repeat([]byte(" #"), maxText/2-10)...),
-		"backslashes":       append([]byte(`A="`), bytes.Repeat([]byte(`\"`), maxText/2-10)...),
-		"quotes":            bytes.Repeat([]byte("A='"), maxText/3),
-		"a long name":       bytes.Repeat([]byte("A"), maxText),
+		"quadratic":         bytes.Repeat([]byte("export_1=x\n"), MaxText/11),
+		"bomb of 322 bytes": []byte(dotenvtest.Bomb(7)),
+		"dollars":           append([]byte("A=x\nB="), bytes.Repeat([]byte("$A"), MaxText/2-10)...),
+		"spaces":            append([]byte("A="), bytes.Repeat([]byte(" #"), MaxText/2-10)...),
+		"backslashes":       append([]byte(`A="`), bytes.Repeat([]byte(`\"`), MaxText/2-10)...),
+		"quotes":            bytes.Repeat([]byte("A='"), MaxText/3),
+		"a long name":       bytes.Repeat([]byte("A"), MaxText),
 	} {
 		began := time.Now()
-		parse("x.env", text)
+		Parse("x.env", text)
 		if took := time.Since(began); took > 2*time.Second {
 			t.Errorf("%s: took %s", name, took)
 		} else {
@@ -187,7 +195,7 @@ func TestSurprises(t *testing.T) {
 		`A=plain`:          "",
 	} {
 		all, _, _ := scan([]byte(text))
-		got := strings.Join(surprises(all[0]), "; ")
+		got := strings.Join(all[0].Surprises(), "; ")
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}

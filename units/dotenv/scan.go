@@ -1,4 +1,4 @@
-package units
+package dotenv
 
 import (
 	"bytes"
@@ -7,19 +7,19 @@ import (
 	"unicode/utf8"
 )
 
-// statement is one assignment of an .env as godotenv v1.5.1 cuts it.
-type statement struct {
+// Assignment is one NAME=value of an .env as godotenv v1.5.1 cuts it.
+type Assignment struct {
+	Line  int // 1-based
 	name  string
-	line  int    // 1-based
 	quote byte   // ' or ", 0 if unquoted
 	text  string // the value as written, between its quotes or as trimmed
 	tail  string // the rest of an unquoted value's line from its comment on
 }
 
-// expands says whether godotenv replaces variables in the value.
-func (s statement) expands() bool {
-	text := s.text
-	switch s.quote {
+// Expands says whether godotenv replaces variables in the value.
+func (a Assignment) Expands() bool {
+	text := a.text
+	switch a.quote {
 	case '\'':
 		return false
 	case '"':
@@ -33,12 +33,30 @@ func (s statement) expands() bool {
 	return false
 }
 
-// scan cuts an .env into statements in the very places where godotenv v1.5.1
+// Surprises are the places where godotenv reads something else than most
+// people mean.
+func (a Assignment) Surprises() (texts []string) {
+	if a.quote != '\'' && strings.Contains(a.text, "$") {
+		texts = append(texts, "has a $ that may be replaced; use single quotes to keep it")
+	}
+	if a.quote == 0 && strings.HasPrefix(a.text, "#") {
+		texts = append(texts, "has a value that begins with #, which is no comment there; use quotes, or leave it empty")
+	}
+	if a.quote == 0 && a.tail != "" && comment(a.text) < len(a.text) {
+		texts = append(texts, "has two # on its line, and only the last one begins the comment; use single quotes")
+	}
+	if a.quote == '"' && strings.HasSuffix(a.text, `\`) {
+		texts = append(texts, `has a \" right before its closing quote, which is lost; use single quotes`)
+	}
+	return texts
+}
+
+// scan cuts an .env into assignments in the very places where godotenv v1.5.1
 // does (parser.go), but in linear time and without expanding anything: for
 // line numbers, for warnings, and to know beforehand how large the values get.
 // bad is the line at which godotenv gives up, 0 if it does not; what it meant
 // is in why. A fuzz target holds this to godotenv.
-func scan(text []byte) (all []statement, bad int, why string) {
+func scan(text []byte) (all []Assignment, bad int, why string) {
 	src := strings.ReplaceAll(string(text), "\r\n", "\n")
 	pos, line, counted, searched := 0, 1, 0, 0
 	lineAt := func(at int) int {
@@ -60,18 +78,18 @@ func scan(text []byte) (all []statement, bad int, why string) {
 			continue
 		}
 
-		st := statement{line: lineAt(pos)}
+		st := Assignment{Line: lineAt(pos)}
 		if rest, ok := strings.CutPrefix(src[pos:], "export"); ok {
 			if after := strings.TrimLeftFunc(rest, isBlank); after != rest {
 				pos = len(src) - len(after)
 			} else if searched += len(rest); searched > maxSearched {
-				return all, st.line, "is one of too many lines that begin with export and no space"
+				return all, st.Line, "is one of too many lines that begin with export and no space"
 			}
 		}
 		end := nameEnd(src[pos:])
 		switch {
 		case end == badName || pos == len(src):
-			return all, st.line, "is not NAME=value"
+			return all, st.Line, "is not NAME=value"
 		case end >= 0:
 			st.name = strings.TrimRightFunc(src[pos:pos+end], unicode.IsSpace)
 			pos += end + 1
@@ -82,7 +100,7 @@ func scan(text []byte) (all []statement, bad int, why string) {
 			st.quote = src[pos]
 			end := closing(src[pos:], st.quote)
 			if end < 0 {
-				return all, st.line, "has a quote that is never closed"
+				return all, st.Line, "has a quote that is never closed"
 			}
 			st.text = strings.Trim(src[pos:pos+end], string(st.quote))
 			pos += end + 1
@@ -114,7 +132,7 @@ const (
 	badName = -2 // a character that no name has
 )
 
-// nameEnd is where the = or : of a statement stands. godotenv looks at single
+// nameEnd is where the = or : of an assignment stands. godotenv looks at single
 // bytes as if they were Latin-1.
 func nameEnd(src string) int {
 	for i := 0; i < len(src); i++ {
@@ -187,7 +205,7 @@ func unescape(s string) string {
 
 // grown is an upper bound of the sum of all values' lengths after expansion,
 // in bytes. It stops counting above limit.
-func grown(all []statement, limit int) int {
+func grown(all []Assignment, limit int) int {
 	sizes := make(map[string]int, len(all))
 	sum := 0
 	for _, st := range all {

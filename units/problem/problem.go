@@ -1,4 +1,5 @@
-package units
+// Package problem is how this program says what is wrong: where, and what to do.
+package problem
 
 import (
 	"cmp"
@@ -24,8 +25,24 @@ func (p *Problem) Error() string {
 	return p.Path + ":" + strconv.Itoa(p.Line) + ": " + p.Text
 }
 
-// byLine sorts problems of one file, those of the whole file first.
-func byLine(problems []*Problem) []*Problem {
+// ByLine sorts problems of one file, those of the whole file first.
+func ByLine(problems []*Problem) []*Problem {
 	slices.SortStableFunc(problems, func(a, b *Problem) int { return cmp.Compare(a.Line, b.Line) })
 	return problems
+}
+
+// Each takes errors apart that were joined, so that each gets its own line.
+func Each(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, Each(e)...)
+	}
+	return all
 }

@@ -1,4 +1,7 @@
-package units
+// Package dotenv reads the text of an .env: from bytes to variables, exactly as
+// godotenv v1.5.1 has them, with the line and the way in which each was
+// written. What systemd could not take is refused as a whole.
+package dotenv
 
 import (
 	"bytes"
@@ -11,7 +14,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/joho/godotenv"
+
+	"app-rollout/units/problem"
 )
+
+// MaxText is the most that an .env may hold, in bytes. It also keeps
+// godotenv's quadratic and recursive corners harmless.
+const MaxText = 64 << 10
 
 // What systemd and the kernel can take of an environment.
 const (
@@ -24,21 +33,23 @@ const (
 // with so few, values cannot grow to more than some 360 times the text.
 const trustedDollars = 16
 
-// parsed is an .env: its variables, exactly as godotenv v1.5.1 reads them, and
-// where and how each was written.
-type parsed struct {
-	values  map[string]string
-	written map[string]statement // the assignment that counts: the last one
+// File is the text of an .env, read.
+type File struct {
+	Values  map[string]string
+	written map[string]Assignment // the one that counts: the last of its name
 }
 
-// parse reads an .env's text. Everything that systemd could not take is
+// Written is where and how a variable was written; the zero value if it was not.
+func (f *File) Written(name string) Assignment { return f.written[name] }
+
+// Parse reads an .env's text. Everything that systemd could not take is
 // refused as a whole, never dropped in part. Messages hold no value, and a
 // name only if it is a valid one: what looks like a name may be a piece of a
-// key. The errors are *Problems of path, joined.
-func parse(path string, text []byte) (*parsed, error) {
-	refuse := func(line int, why string) error { return &Problem{Path: path, Line: line, Text: why} }
-	if len(text) > maxText {
-		return nil, refuse(0, fmt.Sprintf("is larger than %d KiB; keep large values in files of their own", maxText>>10))
+// key. The errors are *problem.Problems of path, joined.
+func Parse(path string, text []byte) (*File, error) {
+	refuse := func(line int, why string) error { return &problem.Problem{Path: path, Line: line, Text: why} }
+	if len(text) > MaxText {
+		return nil, refuse(0, fmt.Sprintf("is larger than %d KiB; keep large values in files of their own", MaxText>>10))
 	}
 	if at := bytes.IndexByte(text, 0); at >= 0 {
 		return nil, refuse(lineOf(text, at), "holds a NUL byte; save the file as plain text in UTF-8")
@@ -48,28 +59,28 @@ func parse(path string, text []byte) (*parsed, error) {
 	}
 	text = withoutBOM(text)
 
-	statements, bad, why := scan(text)
+	assignments, bad, why := scan(text)
 	if bad != 0 {
 		return nil, refuse(bad, why+"; use single quotes around a value with spaces, quotes or several lines")
 	}
-	if grown(statements, 4*maxSum) > 4*maxSum {
+	if grown(assignments, 4*maxSum) > 4*maxSum {
 		return nil, refuse(0, "has variables that grow too large when they are replaced in one another; use single quotes around values with a $")
 	}
 	values, err := values(text)
 	if err != nil {
 		return nil, refuse(0, err.Error())
 	}
-	p := &parsed{values: values, written: make(map[string]statement, len(values))}
-	for _, st := range statements {
-		p.written[st.name] = st
+	f := &File{Values: values, written: make(map[string]Assignment, len(values))}
+	for _, a := range assignments {
+		f.written[a.name] = a
 	}
-	return p, p.check(path)
+	return f, f.check(path)
 }
 
-// Costly says whether parsing the text may take noticeably long: one of the
+// Costly says whether to parse a text may take noticeably long: one of the
 // larger ones can be made to take half a second.
-func (s *Source) Costly() bool {
-	return len(s.Text) > 8<<10 || bytes.Count(s.Text, []byte("$")) > trustedDollars
+func Costly(text []byte) bool {
+	return len(text) > 8<<10 || bytes.Count(text, []byte("$")) > trustedDollars
 }
 
 // values parses text with godotenv, in a process of its own if it might grow.
@@ -97,23 +108,23 @@ func parseHere(text []byte) (values map[string]string, err error) {
 }
 
 // check holds the variables to what systemd can take.
-func (p *parsed) check(path string) error {
+func (f *File) check(path string) error {
 	var all []error
-	refuse := func(line int, why string) { all = append(all, &Problem{Path: path, Line: line, Text: why}) }
-	if len(p.values) > maxVariables {
+	refuse := func(line int, why string) { all = append(all, &problem.Problem{Path: path, Line: line, Text: why}) }
+	if len(f.Values) > maxVariables {
 		refuse(0, fmt.Sprintf("has more than %d variables; keep the others in a file that the app reads itself", maxVariables))
 		return errors.Join(all...)
 	}
 	sum := 0
-	for _, name := range p.inOrder() {
-		value, line := p.values[name], p.written[name].line
+	for _, name := range f.Names() {
+		value, line := f.Values[name], f.written[name].Line
 		sum += len(name) + len(value) + 2
 		switch {
-		case !validVariable(name):
+		case !ValidName(name):
 			refuse(line, "has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit")
 		case reserved(name):
 			refuse(line, name+" is set by systemd for the app itself; remove it")
-		case strings.ContainsRune(value, 0) || hasNoncharacter(value):
+		case strings.ContainsRune(value, 0) || HasNoncharacter(value):
 			refuse(line, name+" holds a character that systemd takes for invalid UTF-8; remove it")
 		case len(name)+1+len(value) > maxAssignment:
 			refuse(line, fmt.Sprintf("%s is longer than %d bytes; keep it in a file of its own", name, maxAssignment))
@@ -125,18 +136,18 @@ func (p *parsed) check(path string) error {
 	return errors.Join(all...)
 }
 
-// inOrder are the names in the order of their lines.
-func (p *parsed) inOrder() []string {
-	names := slices.Collect(maps.Keys(p.values))
+// Names are the variables' names in the order of their lines.
+func (f *File) Names() []string {
+	names := slices.Collect(maps.Keys(f.Values))
 	slices.SortFunc(names, func(a, b string) int {
-		return cmp.Or(cmp.Compare(p.written[a].line, p.written[b].line), strings.Compare(a, b))
+		return cmp.Or(cmp.Compare(f.written[a].Line, f.written[b].Line), strings.Compare(a, b))
 	})
 	return names
 }
 
-// validVariable says whether systemd takes name as a variable's name
+// ValidName says whether systemd takes name as a variable's name
 // (env_name_is_valid, env-util.c).
-func validVariable(name string) bool {
+func ValidName(name string) bool {
 	for i, c := range []byte(name) {
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
@@ -163,9 +174,9 @@ func reserved(name string) bool {
 	return false
 }
 
-// hasNoncharacter looks for the code points that systemd refuses and Go does
+// HasNoncharacter looks for the code points that systemd refuses and Go does
 // not (utf8_is_valid, unichar_is_valid in utf8.c).
-func hasNoncharacter(s string) bool {
+func HasNoncharacter(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool {
 		return r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe
 	})

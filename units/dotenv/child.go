@@ -1,4 +1,4 @@
-package units
+package dotenv
 
 import (
 	"bytes"
@@ -61,8 +61,8 @@ func ParserMain() {
 	if limit() != nil {
 		os.Exit(1)
 	}
-	text, err := io.ReadAll(io.LimitReader(os.Stdin, maxText+1))
-	if err != nil || len(text) > maxText {
+	text, err := io.ReadAll(io.LimitReader(os.Stdin, MaxText+1))
+	if err != nil || len(text) > MaxText {
 		os.Exit(1)
 	}
 	values, err := parseHere(text)
