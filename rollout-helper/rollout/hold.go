@@ -2,101 +2,65 @@ package rollout
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 
-	"app-rollout/units"
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
 )
 
-// heldText is what a run for all says of an app that a person rolled back.
-func heldText(app string, current *units.Generation) string {
-	return fmt.Sprintf("is held on generation %d, which was rolled back to; app-rollout run %s ends the hold", current.Number, app)
+// hold keeps new connections with the units that serve now, so that whatever
+// the new ones bind, they get none.
+func (r *rollout) hold(ctx context.Context) error {
+	if len(r.was) == 0 {
+		return nil
+	}
+	serving, err := r.Systemd.Units(ctx, r.was...)
+	if err != nil {
+		return err
+	}
+	if r.groups, err = r.shared(serving); err != nil {
+		return err
+	}
+	if err := r.lead(serving, nil); err != nil {
+		return err
+	}
+	if r.record.Rung == Steered && len(r.groups) > 0 {
+		r.say(Info, "hold", "%s keep all connections until the new ones are ready", list(r.was))
+	}
+	return nil
 }
 
-// Deploy is the swap of a run for all: it leaves a held app alone, unless its
-// .env is gone, which is how a person stops an app.
-func (m *Machine) Deploy(ctx context.Context, app string) error {
-	release, err := m.lock(ctx, app, true)
-	if err != nil {
-		return err
-	}
-	defer release()
-	current, err := m.Layout.Store(app).Current()
-	if err != nil {
-		return err
-	}
-	if _, err := os.Lstat(m.Layout.Env(app)); current.Held() && !errors.Is(err, fs.ErrNotExist) {
-		m.Report(Event{App: app, Generation: current.Number, Step: "held", Text: heldText(app, current)})
-		return m.recover(ctx, app)
-	}
-	return m.swap(ctx, app)
-}
-
-// Rollback rolls out an earlier generation again, with all that was frozen, and
-// holds the app on it: neither a boot nor a run for all brings another.
-func (m *Machine) Rollback(ctx context.Context, app string) error {
-	release, err := m.lock(ctx, app, true)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := m.recover(ctx, app); err != nil {
-		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
-	}
-	store := m.Layout.Store(app)
-	current, err := store.Current()
-	if err != nil {
-		return err
-	}
-	if current == nil {
-		return fmt.Errorf("%s has never been ready: there is nothing to roll back to", app)
-	}
-	earlier, err := before(store, current)
-	if err != nil {
-		return err
-	}
-	if earlier == nil {
-		return fmt.Errorf("no generation of %s is kept that was ready before this one: there is nothing to roll back to", app)
-	}
-	m.Report(Event{App: app, Generation: earlier.Number, Step: "rollback", Text: fmt.Sprintf("rolling back from generation %d to what generation %d was", current.Number, earlier.Number)})
-	all, err := m.ours(ctx, app)
-	if err != nil {
-		return err
-	}
-	r := &rollout{Machine: m, app: app, store: store, old: current, was: live(all), rollback: true}
-	if err := r.agree(earlier.Plan, fmt.Sprintf("generation %d", earlier.Number)); err != nil {
-		return err
-	}
-	if r.new, err = store.Copy(earlier); err != nil {
-		return err
-	}
-	return r.begin(ctx, all)
-}
-
-// before is the newest generation that was ready before the current one and
-// differs from it; nil if none is kept. If the current one was rolled back to,
-// it is one before that: rolling back twice goes back two, not to and fro.
-func before(store units.Store, current *units.Generation) (*units.Generation, error) {
-	numbers, err := store.Generations()
+// shared are the groups that all the units listen in: what clients know the
+// app by. A port that each instance chose for itself is not among them.
+func (r *rollout) shared(us []systemd.Unit) ([]sockets.Group, error) {
+	listeners, err := r.Traffic.Listeners()
 	if err != nil {
 		return nil, err
 	}
-	limit := current.Number
-	if current.Held() {
-		limit = current.CopyOf
-	}
-	for _, n := range slices.Backward(numbers) {
-		if n >= limit {
+	var shared []sockets.Group
+	seen := 0
+	for _, u := range us {
+		if !u.Up() {
 			continue
 		}
-		g, err := store.Generation(n)
-		if err != nil || !g.Ready || g.Digest == current.Digest {
+		own, err := r.groupsOf(u, listeners)
+		if err != nil {
+			return nil, err
+		}
+		if seen++; seen == 1 {
+			shared = own
 			continue
 		}
-		return g, nil
+		shared = slices.DeleteFunc(shared, func(g sockets.Group) bool { return !slices.Contains(own, g) })
 	}
-	return nil, nil
+	if seen == 1 {
+		// One alone does not tell which ports it left to the kernel, but for
+		// where these are taken from.
+		low, high := sockets.ClientPorts()
+		shared = slices.DeleteFunc(shared, func(g sockets.Group) bool {
+			port := g.Addr.Port()
+			return port >= low && port <= high && int(port) != r.new.Port
+		})
+	}
+	return shared, nil
 }

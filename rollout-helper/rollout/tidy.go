@@ -3,113 +3,16 @@ package rollout
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
-	"time"
 
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 )
 
-// hurry is how long what is in hand may still take when the run is to end at
-// once: most requests are much shorter, and whoever stops a service waits that
-// long without noticing.
-const hurry = time.Second
-
-// drained waits until the units have nothing in hand any more: no connection
-// half-open or queued, and no request unanswered; or until the limit has
-// passed. Only where traffic is steered are they cut off from new connections,
-// so that there is an end to wait for.
-func (r *rollout) drained(ctx context.Context, names, serving []string, limit time.Duration) error {
-	if len(names) == 0 || r.record.Rung != Steered {
-		return nil
-	}
-	began, deadline := time.Now(), time.Now().Add(limit)
-	first, last := -1, 0
-	defer func() {
-		r.record.Cut += last
-		r.record.Drained += max(first-last, 0)
-	}()
-	var us []systemd.Unit
-	for {
-		if ctx.Err() != nil && deadline.After(time.Now().Add(hurry)) {
-			deadline = time.Now().Add(hurry)
-		}
-		n := 0
-		var err error
-		us, err = r.Systemd.Again(context.WithoutCancel(ctx), us, slices.Concat(names, serving)...)
-		if err == nil {
-			n, err = r.inHand(us, names)
-		}
-		if r.record.Rung != Steered {
-			return nil
-		}
-		if err != nil {
-			// What they have in hand is not known: they get the time for it.
-			if time.Now().After(deadline) {
-				return err
-			}
-			wait(context.WithoutCancel(ctx), drainTick)
-			continue
-		}
-		if last = n; first < 0 {
-			first = last
-			if last > 0 {
-				r.say(Info, "drain", "waiting for %d connection(s) of %s, for %.0f s at most", last, list(names), limit.Seconds())
-			}
-		}
-		if last == 0 {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			r.say(Warning, "drain", "%d connection(s) of %s are cut after %.0f s", last, list(names), time.Since(began).Seconds())
-			return nil
-		}
-		wait(context.WithoutCancel(ctx), drainTick)
-	}
-}
-
-// inHand counts what the named ones of the units still have in hand, and sees to
-// it that nothing is added: the others serve.
-func (r *rollout) inHand(us []systemd.Unit, names []string) (int, error) {
-	serving, old := split(us, names)
-	if err := r.lead(serving, nil); err != nil {
-		return 0, err
-	}
-	return r.Traffic.Pending(r.app, old)
-}
-
-// end stops units, each within the limit, and lets systemd forget that they
-// failed. It is not cut short by the context: a stop under way is systemd's own.
-func (m *Machine) end(ctx context.Context, names []string, limit time.Duration) error {
-	errs := make([]error, len(names))
-	paced(len(names), half(), stopSlot, func(i int) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-		defer cancel()
-		errs[i] = m.endOne(ctx, names[i])
-	})
-	return errors.Join(errs...)
-}
-
-func (m *Machine) endOne(ctx context.Context, name string) error {
-	u, err := m.unit(ctx, name)
-	if err != nil {
-		return err
-	}
-	if u.Live() {
-		result, err := m.Systemd.Stop(ctx, name)
-		if err != nil {
-			return fmt.Errorf("%s could not be stopped: %w", name, err)
-		}
-		if u, err = m.unit(ctx, name); err != nil {
-			return err
-		}
-		if u.Live() {
-			return fmt.Errorf("%s was to be stopped (%s) but is %s; stop it: systemctl stop %s", name, result, u.Active, name)
-		}
-	}
-	return m.Systemd.ResetFailed(ctx, name)
+// forget removes all that only the rollout needed.
+func (r *rollout) forget(ctx context.Context) error {
+	return r.tidy(ctx, r.new, r.candidate())
 }
 
 // tidy leaves nothing behind but the units of a generation and what is
@@ -154,6 +57,10 @@ func (m *Machine) tidy(ctx context.Context, app string, g *units.Generation, nam
 	return errors.Join(wrong...)
 }
 
+func (r *rollout) tidy(ctx context.Context, g *units.Generation, names []string) error {
+	return r.Machine.tidy(ctx, r.app, g, names)
+}
+
 // outdated says whether systemd has to read the units of an app anew: it has one
 // loaded from another generation than the one it belongs to, as after scaling;
 // or what is gone would be started again, since the boot's target still wants
@@ -178,10 +85,6 @@ func (m *Machine) outdated(app string, g *units.Generation, all []systemd.Unit, 
 		}
 		return slices.Contains(u.WantedBy, units.Target)
 	})
-}
-
-func (r *rollout) tidy(ctx context.Context, g *units.Generation, names []string) error {
-	return r.Machine.tidy(ctx, r.app, g, names)
 }
 
 // remember writes down which instances serve, and that they make up the only

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 
-	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 )
 
@@ -74,16 +73,3 @@ func (m *Machine) Foresee(ctx context.Context, app string) (*Foresight, error) {
 	f.Stop = without(running, f.Keep)
 	return f, nil
 }
-
-// Units are all units of an app that systemd has loaded, in the order of their
-// numbers, whether or not they run.
-func (m *Machine) Units(ctx context.Context, app string) ([]systemd.Unit, error) {
-	return m.ours(ctx, app)
-}
-
-// Number is the instance number in the name of an app's unit, 0 for the one
-// service of mode 0; false if the unit is not one of the app's.
-func Number(app, unit string) (int, bool) { return number(app, unit) }
-
-// List names units for a person, as systemctl takes them.
-func List(names []string) string { return list(names) }

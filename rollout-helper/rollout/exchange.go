@@ -55,11 +55,6 @@ func (r *rollout) exchange(ctx context.Context) error {
 	return r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
 }
 
-// coming marks a unit file that brings the old generation back: by it is seen,
-// until it is tidied away, that the service was exchanged, even by a run after
-// one that was killed.
-const coming = "# It is being brought back by app-rollout.\n"
-
 // reinstate restarts the one service of mode 0 on its old generation, if it was
 // exchanged. Not known is whether it runs on that again when systemd did not
 // answer: then its file must stay, which tells it to the next run.

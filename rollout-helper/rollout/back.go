@@ -1,0 +1,61 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// back undoes a rollout that was not committed: the old generation gets all
+// new connections again, then the candidate goes without a trace but for its
+// frozen files, which say what was rejected.
+func (r *rollout) back(ctx context.Context, cause error) error {
+	// A cancelled context has ended the rollout, not the way back.
+	undo := context.WithoutCancel(ctx)
+	if stopping, err := r.Systemd.Stopping(undo); err == nil && stopping {
+		return cause
+	}
+	// All that can go wrong on the way back is told, and nothing stops it: the
+	// next run's recover takes up what is left.
+	var wrong []error
+	if len(r.was) > 0 {
+		wrong = append(wrong, r.step(undo, step{"back", func(ctx context.Context) error {
+			_, err := r.leadTo(ctx, nil, r.was)
+			return err
+		}}))
+	}
+	if r.shifted {
+		wrong = append(wrong, r.step(ctx, step{"drain", func(ctx context.Context) error {
+			return r.drained(ctx, r.fresh, r.was, r.limit(r.new))
+		}}))
+	}
+	wrong = append(wrong, r.step(undo, step{"stop", func(ctx context.Context) error { return r.end(ctx, r.fresh, r.stopTime()) }}))
+	r.receipt("back", "undone")
+	if r.new.Ready = false; ctx.Err() == nil {
+		r.record.Result, r.record.Reason = "failed", cause.Error()
+		wrong = append(wrong, r.store.Reject(r.new))
+		cause = fmt.Errorf("%w; %s", cause, r.serves())
+	} else {
+		// Nobody found it bad: it is not kept.
+		cause = fmt.Errorf("the rollout was interrupted; %s", r.serves())
+	}
+	known, err := r.reinstate(undo)
+	if wrong = append(wrong, err); known {
+		wrong = append(wrong, r.tidy(undo, r.old, r.was))
+	}
+	if err := errors.Join(wrong...); err != nil {
+		r.say(Warning, "back", "%v", err)
+	}
+	return cause
+}
+
+// serves tells what a failed rollout has left.
+func (r *rollout) serves() string {
+	if len(r.was) == 0 {
+		return "nothing serves"
+	}
+	if r.old == nil {
+		return list(r.was) + " still serve"
+	}
+	return fmt.Sprintf("generation %d still serves", r.old.Number)
+}

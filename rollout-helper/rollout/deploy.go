@@ -1,0 +1,60 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"app-rollout/units"
+)
+
+// heldText is what a run for all says of an app that a person rolled back.
+func heldText(app string, current *units.Generation) string {
+	return fmt.Sprintf("is held on generation %d, which was rolled back to; app-rollout run %s ends the hold", current.Number, app)
+}
+
+// Deploy is the swap of a run for all: it leaves a held app alone, unless its
+// .env is gone, which is how a person stops an app.
+func (m *Machine) Deploy(ctx context.Context, app string) error {
+	release, err := m.lock(ctx, app, true)
+	if err != nil {
+		return err
+	}
+	defer release()
+	current, err := m.Layout.Store(app).Current()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(m.Layout.Env(app)); current.Held() && !errors.Is(err, fs.ErrNotExist) {
+		m.Report(Event{App: app, Generation: current.Number, Step: "held", Text: heldText(app, current)})
+		return m.recover(ctx, app)
+	}
+	return m.swap(ctx, app)
+}
+
+// Changed are the apps whose .env asks for something else than what runs, and
+// has not failed before. One that cannot be read has been reported.
+func (m *Machine) Changed() ([]string, error) {
+	apps, _, err := m.Apps()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(apps, func(app string) bool {
+		spec, err := m.Layout.Read(app)
+		if err != nil {
+			return true
+		}
+		current, err := m.Layout.Store(app).Current()
+		if err != nil {
+			return true
+		}
+		rejected, err := m.Layout.Store(app).Rejected()
+		if err != nil || rejected != nil && rejected.Digest == spec.Digest() {
+			return true
+		}
+		return current.Held() || current != nil && current.Digest == spec.Digest()
+	}), nil
+}

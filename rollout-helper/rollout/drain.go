@@ -1,0 +1,90 @@
+package rollout
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
+)
+
+// hurry is how long what is in hand may still take when the run is to end at
+// once: most requests are much shorter, and whoever stops a service waits that
+// long without noticing.
+const hurry = time.Second
+
+// drain waits until the old units have nothing in hand.
+func (r *rollout) drain(ctx context.Context) error {
+	return r.drained(ctx, r.surplus(), r.candidate(), r.limit(r.old))
+}
+
+func (r *rollout) limit(g *units.Generation) time.Duration {
+	if g == nil {
+		g = r.new
+	}
+	return seconds(g.DrainSec)
+}
+
+// drained waits until the units have nothing in hand any more: no connection
+// half-open or queued, and no request unanswered; or until the limit has
+// passed. Only where traffic is steered are they cut off from new connections,
+// so that there is an end to wait for.
+func (r *rollout) drained(ctx context.Context, names, serving []string, limit time.Duration) error {
+	if len(names) == 0 || r.record.Rung != Steered {
+		return nil
+	}
+	began, deadline := time.Now(), time.Now().Add(limit)
+	first, last := -1, 0
+	defer func() {
+		r.record.Cut += last
+		r.record.Drained += max(first-last, 0)
+	}()
+	var us []systemd.Unit
+	for {
+		if ctx.Err() != nil && deadline.After(time.Now().Add(hurry)) {
+			deadline = time.Now().Add(hurry)
+		}
+		n := 0
+		var err error
+		us, err = r.Systemd.Again(context.WithoutCancel(ctx), us, slices.Concat(names, serving)...)
+		if err == nil {
+			n, err = r.inHand(us, names)
+		}
+		if r.record.Rung != Steered {
+			return nil
+		}
+		if err != nil {
+			// What they have in hand is not known: they get the time for it.
+			if time.Now().After(deadline) {
+				return err
+			}
+			wait(context.WithoutCancel(ctx), drainTick)
+			continue
+		}
+		if last = n; first < 0 {
+			first = last
+			if last > 0 {
+				r.say(Info, "drain", "waiting for %d connection(s) of %s, for %.0f s at most", last, list(names), limit.Seconds())
+			}
+		}
+		if last == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			r.say(Warning, "drain", "%d connection(s) of %s are cut after %.0f s", last, list(names), time.Since(began).Seconds())
+			return nil
+		}
+		wait(context.WithoutCancel(ctx), drainTick)
+	}
+}
+
+// inHand counts what the named ones of the units still have in hand, and sees to
+// it that nothing is added: the others serve.
+func (r *rollout) inHand(us []systemd.Unit, names []string) (int, error) {
+	serving, old := split(us, names)
+	if err := r.lead(serving, nil); err != nil {
+		return 0, err
+	}
+	return r.Traffic.Pending(r.app, old)
+}

@@ -1,0 +1,140 @@
+package rollout
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
+)
+
+// lacks returns what the first of the units lacks as a listener, nil if none
+// lacks anything.
+func (r *rollout) lacks(us []systemd.Unit, listeners []sockets.Listener) (first *Failure, err error) {
+	for _, u := range us {
+		lack, err := r.listens(u, listeners)
+		if err != nil {
+			return nil, err
+		}
+		if lack != "" && first == nil {
+			first = &Failure{u.Name, lack}
+		}
+	}
+	return first, nil
+}
+
+// listens tells what the unit lacks as a listener, "" for nothing: it must
+// listen in every group that the serving units share, and on the app's port.
+// A group beside theirs on one of their ports is an error at once: the kernel
+// picks the group before any program runs, so connections would go astray.
+func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack string, err error) {
+	if !u.Up() {
+		return "is still starting", nil
+	}
+	own, err := r.groupsOf(u, listeners)
+	if err != nil {
+		return "", err
+	}
+	if len(own) == 0 && len(r.groups) == 0 {
+		// Where it cannot be seen, that it runs must do.
+		if elsewhere, err := r.Traffic.Elsewhere(u); err != nil || elsewhere {
+			return "", err
+		}
+	}
+	for _, g := range own {
+		beside := slices.ContainsFunc(r.groups, func(o sockets.Group) bool { return o.Addr.Port() == g.Addr.Port() })
+		if beside && !slices.Contains(r.groups, g) {
+			return "", &Failure{u.Name, fmt.Sprintf("listens on %s, but the running generation on %s: to change the address, stop the app (systemctl stop %s), then: %s",
+				g, addresses(r.groups), r.stoppable(), r.again())}
+		}
+	}
+	for _, g := range r.groups {
+		if !slices.Contains(own, g) {
+			return "does not listen on " + g.String() + " as the running instances do" + elsewhere(own), nil
+		}
+	}
+	if r.new.Port != 0 && !slices.ContainsFunc(own, func(g sockets.Group) bool { return int(g.Addr.Port()) == r.new.Port }) {
+		return fmt.Sprintf("does not listen on its PORT %d%s", r.new.Port, elsewhere(own)), nil
+	}
+	return "", nil
+}
+
+// elsewhere helps whoever set one port and gave another to the app.
+func elsewhere(own []sockets.Group) string {
+	if len(own) == 0 {
+		return ""
+	}
+	return " but on " + addresses(own)
+}
+
+func addresses(groups []sockets.Group) string {
+	s := ""
+	for i, g := range groups {
+		if i > 0 {
+			s += " "
+		}
+		s += g.String()
+	}
+	return s
+}
+
+// groupsOf are the groups that a unit listens in, in a fixed order.
+func (r *rollout) groupsOf(u systemd.Unit, listeners []sockets.Listener) ([]sockets.Group, error) {
+	ids, err := r.Traffic.Cgroups(u)
+	if err != nil {
+		return nil, err
+	}
+	var groups []sockets.Group
+	for _, l := range listeners {
+		if ids[l.Cgroup] && !slices.Contains(groups, l.Group) {
+			groups = append(groups, l.Group)
+		}
+	}
+	slices.SortFunc(groups, sockets.Group.Compare)
+	return groups, nil
+}
+
+// alone holds that nobody but the app's own units listens in its groups: since
+// ports are shared, a stranger of the same user would get a part of the
+// connections, silently.
+func (r *rollout) alone(us, of []systemd.Unit, listeners []sockets.Listener) error {
+	mine := make(map[uint64]bool)
+	for _, u := range us {
+		ids, err := r.Traffic.Cgroups(u)
+		if err != nil {
+			return err
+		}
+		maps.Copy(mine, ids)
+	}
+	for _, u := range of {
+		groups, err := r.groupsOf(u, listeners)
+		if err != nil {
+			return err
+		}
+		for _, l := range listeners {
+			if slices.Contains(groups, l.Group) && !mine[l.Cgroup] {
+				return r.taken(l)
+			}
+		}
+	}
+	return nil
+}
+
+func (r *rollout) taken(l sockets.Listener) error {
+	return fmt.Errorf("%s listens on %s too; stop it or give one of them another port", r.Traffic.Owner(l.Cgroup), l.Group)
+}
+
+// stoppable names what runs as systemctl stop takes it, which fails for a unit
+// that is not there.
+func (r *rollout) stoppable() string {
+	service := units.Instance(r.app, 0)
+	switch one := slices.Contains(r.was, service); {
+	case one && len(r.was) == 1:
+		return service
+	case one:
+		return service + " '" + r.app + "@*.service'"
+	}
+	return "'" + r.app + "@*.service'"
+}

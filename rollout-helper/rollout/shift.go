@@ -1,0 +1,38 @@
+package rollout
+
+import (
+	"context"
+)
+
+// shift gives all new connections to the candidate, at once.
+func (r *rollout) shift(ctx context.Context) error {
+	units, err := r.Systemd.Units(ctx, r.candidate()...)
+	if err != nil {
+		return err
+	}
+	if err := r.mark(); err != nil {
+		return err
+	}
+	r.shifted = true
+	if err := r.lead(units, nil); err != nil {
+		return err
+	}
+	if r.record.Rung == Steered && len(r.was) > 0 {
+		r.say(Info, "shift", "all new connections go to %s", list(r.candidate()))
+	}
+	return nil
+}
+
+// mark writes down that the shift begins: what the program that steers does
+// should this run be killed, and so whether the new units have anything in hand.
+func (r *rollout) mark() error {
+	if len(r.was) == 0 {
+		return nil
+	}
+	i, err := r.Layout.Instances(r.app)
+	if err != nil {
+		return err
+	}
+	i.Shifted = r.new.Number
+	return r.Layout.SaveInstances(r.app, i)
+}

@@ -1,0 +1,59 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// stop stops the old units.
+func (r *rollout) stop(ctx context.Context) error {
+	surplus := r.surplus()
+	if len(surplus) == 0 {
+		return nil
+	}
+	r.say(Info, "stop", "stopping %s", list(surplus))
+	return r.leading(ctx, r.candidate(), func() error { return r.end(ctx, surplus, r.stopTime()) })
+}
+
+// stopTime is how long the slower of both generations may take to stop.
+func (r *rollout) stopTime() time.Duration {
+	s := r.new.TimeoutStopSec
+	if r.old != nil {
+		s = max(s, r.old.TimeoutStopSec)
+	}
+	return seconds(s) + stopGrace
+}
+
+// end stops units, each within the limit, and lets systemd forget that they
+// failed. It is not cut short by the context: a stop under way is systemd's own.
+func (m *Machine) end(ctx context.Context, names []string, limit time.Duration) error {
+	errs := make([]error, len(names))
+	paced(len(names), half(), stopSlot, func(i int) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		defer cancel()
+		errs[i] = m.endOne(ctx, names[i])
+	})
+	return errors.Join(errs...)
+}
+
+func (m *Machine) endOne(ctx context.Context, name string) error {
+	u, err := m.unit(ctx, name)
+	if err != nil {
+		return err
+	}
+	if u.Live() {
+		result, err := m.Systemd.Stop(ctx, name)
+		if err != nil {
+			return fmt.Errorf("%s could not be stopped: %w", name, err)
+		}
+		if u, err = m.unit(ctx, name); err != nil {
+			return err
+		}
+		if u.Live() {
+			return fmt.Errorf("%s was to be stopped (%s) but is %s; stop it: systemctl stop %s", name, result, u.Active, name)
+		}
+	}
+	return m.Systemd.ResetFailed(ctx, name)
+}
