@@ -99,11 +99,13 @@ soak: deb machine-tools
 	SOAK=1 SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags story -count=1 -timeout 0 -parallel 2 -v -run '^Test(Faults|ManyInstances|OddApps|Soak)$$' ./test
 
 # DEPLOYS=5: fewer than 20 of each. KAMAL_PROXY: that program, if it is not on PATH.
-# First the README's servers, into build/servers.md, which the page takes up.
+# First the servers, into build/servers.md, which the page takes up; last, whether the
+# links to the page's headings still lead somewhere.
 bench: deb machine-tools npm
 	export BENCH_STARTED=$$(date +%s); \
 	SERVERS=full go test -tags story -count=1 -timeout 30m -v -run '^TestServers$$' ./test && \
-	go test -tags bench -count=1 -timeout 90m -v ./test/bench
+	go test -tags bench -count=1 -timeout 90m -v ./test/bench && \
+	go test -count=1 ./test/pages
 
 lint: build/go.mod
 	@unformatted=$$(gofmt -l $$(find . -path ./build -prune -o -name '*.go' -print)); \

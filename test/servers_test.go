@@ -114,7 +114,7 @@ func (s server) write(m *machine.Machine, generation int, lines ...string) {
 	m.Write("/etc/app-rollout/"+s.app()+".env", g.Replace(strings.Join(env, "\n")+"\n"), 0o644)
 }
 
-// full is how the README's tables are measured; else the same is done in short.
+// full is how the tables of RESULTS.md are measured; else the same is done in short.
 var full = os.Getenv("SERVERS") == "full"
 
 func serversMachine(t *testing.T) *machine.Machine {

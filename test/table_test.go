@@ -13,7 +13,7 @@ import (
 	"app-rollout/test/load"
 )
 
-// table is the README's tables of servers.
+// table is the tables of servers in RESULTS.md.
 type table []row
 
 type row struct {

@@ -116,30 +116,6 @@ Made by `+"`sudo make bench`"+`: everything below was measured in one run on one
 		write(name, s.String())
 	}
 	write("RESULTS.md", out.String())
-	pointed(t, out.String())
-}
-
-var (
-	header = regexp.MustCompile(`(?m)^#+ (.*)$`)
-	anchor = regexp.MustCompile(`RESULTS\.md#([^)]+)\)`)
-	noWord = regexp.MustCompile(`[^a-z0-9 -]`)
-)
-
-// pointed checks that what the README points to is on the page.
-func pointed(t *testing.T, page string) {
-	anchors := map[string]bool{}
-	for _, h := range header.FindAllStringSubmatch(page, -1) {
-		anchors[strings.ReplaceAll(noWord.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
-	}
-	readme, err := os.ReadFile(filepath.Join(machine.Root(), "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range anchor.FindAllStringSubmatch(string(readme), -1) {
-		if !anchors[a[1]] {
-			t.Errorf("README.md points to RESULTS.md#%s, which is not there", a[1])
-		}
-	}
 }
 
 // servers shows what the story of the servers has measured, if that was in this

@@ -1,0 +1,106 @@
+// Package pages holds the pages of the repository to what they promise: links
+// that lead somewhere, and a README of one page.
+package pages
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"app-rollout/test/machine"
+)
+
+// TestLinks follows each link from each page of the repository to another file
+// or heading in it. It asks no other host.
+func TestLinks(t *testing.T) {
+	root := machine.Root()
+	followed := 0
+	for _, path := range markdown(t, root) {
+		for _, link := range links(read(t, path)) {
+			if strings.Contains(link, "://") {
+				continue
+			}
+			followed++
+			file, anchor, _ := strings.Cut(link, "#")
+			to := path
+			if file != "" {
+				to = filepath.Join(filepath.Dir(path), file)
+			}
+			name, _ := filepath.Rel(root, path)
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s points to %s, which is not there", name, link)
+			} else if anchor != "" && !anchors(read(t, to))[anchor] {
+				t.Errorf("%s points to %s, which has no such heading", name, link)
+			}
+		}
+	}
+	if followed == 0 {
+		t.Error("no page has a link")
+	}
+}
+
+// TestOnePage keeps the README short enough to be read.
+func TestOnePage(t *testing.T) {
+	const most = 170
+	if n := strings.Count(read(t, filepath.Join(machine.Root(), "README.md")), "\n"); n > most {
+		t.Errorf("README.md has %d lines: a page is at most %d", n, most)
+	}
+}
+
+// markdown is the paths of all pages below root, except those that are built.
+func markdown(t *testing.T, root string) (paths []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (path == filepath.Join(root, "build") || entry.Name() == ".git"):
+			return fs.SkipDir
+		case filepath.Ext(path) == ".md":
+			paths = append(paths, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+var (
+	code        = regexp.MustCompile("(?ms)^```.*?^```$")
+	target      = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading     = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	punctuation = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+)
+
+// links are the targets of the links and pictures in a page, outside of code.
+func links(page string) (targets []string) {
+	for _, found := range target.FindAllStringSubmatch(code.ReplaceAllString(page, ""), -1) {
+		targets = append(targets, found[1])
+	}
+	return targets
+}
+
+// anchors are the names by which GitHub lets a page's headings be linked to: in
+// lower case, without punctuation, with hyphens for spaces.
+func anchors(page string) map[string]bool {
+	names := map[string]bool{}
+	for _, found := range heading.FindAllStringSubmatch(code.ReplaceAllString(page, ""), -1) {
+		plain := punctuation.ReplaceAllString(strings.ToLower(found[1]), "")
+		names[strings.ReplaceAll(plain, " ", "-")] = true
+	}
+	return names
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
