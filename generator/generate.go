@@ -19,6 +19,7 @@ import (
 
 	"app-rollout/units"
 	"app-rollout/units/problem"
+	"app-rollout/units/store"
 )
 
 // wants is the directory whose links start units at boot.
@@ -53,7 +54,7 @@ func (g *generation) run(copied func()) bool {
 	for _, p := range problems {
 		g.fail(p)
 	}
-	stored, storeErr := g.layout.Stored()
+	stored, storeErr := store.Apps(g.layout)
 	if len(names) == 0 && len(stored) == 0 {
 		return !g.failed
 	}
@@ -75,7 +76,7 @@ func (g *generation) run(copied func()) bool {
 	fresh := g.each(slices.Compact(all), func(app string) (later int, err error) {
 		_, asked := slices.BinarySearch(names, app)
 		asked = asked || unlisted
-		current, err := g.layout.Store(app).Current()
+		current, err := store.Of(g.layout, app).Current()
 		switch {
 		case err != nil:
 			return 0, err
@@ -213,8 +214,8 @@ func (g *generation) source(app string) (*units.Source, error) {
 // until the next rollout stops it, but is not booted again. What a rollout has
 // started is not wanted as long as it runs, so that a later one can stop it
 // without a daemon-reload; after a soft-reboot it is.
-func (g *generation) recorded(app string, current *units.Generation, asked bool) error {
-	instances, wrong := g.layout.Instances(app)
+func (g *generation) recorded(app string, current *store.Generation, asked bool) error {
+	instances, wrong := store.Of(g.layout, app).Instances()
 	numbers := instances.Generations[current.Number]
 	if len(numbers) == 0 {
 		if !asked {
@@ -222,12 +223,12 @@ func (g *generation) recorded(app string, current *units.Generation, asked bool)
 		}
 		numbers = current.Booted()
 	}
-	text, err := g.layout.Store(app).Unit(current.Number)
+	text, err := store.Of(g.layout, app).Unit(current.Number)
 	if err != nil {
 		return errors.Join(wrong, err)
 	}
 	if !bytes.HasPrefix(text, []byte(units.Header)) {
-		return errors.Join(wrong, &units.Problem{Path: g.layout.Store(app).Dir(current.Number) + "/unit",
+		return errors.Join(wrong, &units.Problem{Path: store.Of(g.layout, app).Dir(current.Number) + "/unit",
 			Text: "is damaged; start the app anew: app-rollout run " + app})
 	}
 	if err := g.layout.Shadows(app); err != nil {
@@ -251,7 +252,7 @@ func (g *generation) first(src *units.Source) error {
 	dir := filepath.Join(g.out, src.App+".generation")
 	tmp := g.temporary(src.App + ".generation")
 	// No time stands in it, so that two runs write the same.
-	_, err = units.Freeze(tmp, dir, spec, 1, time.Time{})
+	_, err = store.Freeze(tmp, dir, spec, 1, time.Time{})
 	if err == nil {
 		err = place(tmp, dir)
 	}
@@ -304,7 +305,7 @@ func (g *generation) emit(app string, plan units.Plan, text []byte, wanted []str
 // write makes a file of mode 0644 that is never seen in part.
 func (g *generation) write(name string, text []byte) error {
 	tmp := g.temporary(name)
-	err := units.WriteFile(tmp, text, 0o644)
+	err := store.WriteFile(tmp, text, 0o644)
 	if err == nil {
 		err = rename(tmp, filepath.Join(g.out, name), 0)
 	}

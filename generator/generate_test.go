@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // TestGolden compares whole trees: testdata/CASE holds etc/ and what else there
@@ -237,9 +238,9 @@ func record(t testing.TB, l units.Layout, app string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := l.Store(app).Freeze(spec, time.Unix(0, 0))
+	g, err := store.Of(l, app).Freeze(spec, time.Unix(0, 0))
 	if err == nil {
-		err = l.Store(app).Commit(g)
+		err = store.Of(l, app).Commit(g)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +255,7 @@ func TestRecorded(t *testing.T) {
 		if err := os.MkdirAll(l.Run("shop"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.SaveInstances("shop", units.Instances{Next: 7, Generations: map[int][]int{1: {5, 6}}}); err != nil {
+		if err := store.Of(l, "shop").SaveInstances(store.Instances{Next: 7, Generations: map[int][]int{1: {5, 6}}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
+	"app-rollout/units/store"
 
-	"app-rollout/units"
+	"github.com/urfave/cli/v2"
 )
 
 func historyCommand() *cli.Command {
@@ -26,17 +26,17 @@ func historyCommand() *cli.Command {
 			if err := known(e, names); err != nil {
 				return err
 			}
-			return history(newScreen(os.Stdout), e.Layout.Store(names[0]))
+			return history(newScreen(os.Stdout), store.Of(e.Layout, names[0]))
 		},
 	}
 }
 
-func history(s *screen, store units.Store) error {
-	numbers, err := store.Generations()
+func history(s *screen, disk store.Store) error {
+	numbers, err := disk.Generations()
 	if err != nil {
 		return explain(err)
 	}
-	current, err := store.Current()
+	current, err := disk.Current()
 	if err != nil {
 		return explain(err)
 	}
@@ -48,10 +48,10 @@ func history(s *screen, store units.Store) error {
 	for _, h := range []string{"GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CUT", "MIGRATED", "CHANGED"} {
 		rows[0] = append(rows[0], cell{h, dim})
 	}
-	var before *units.Generation
+	var before *store.Generation
 	var reasons []string
 	for _, n := range numbers {
-		g, err := store.Generation(n)
+		g, err := disk.Generation(n)
 		if err != nil {
 			reasons = append(reasons, fmt.Sprintf("generation %d: %v", n, err))
 			continue
@@ -71,7 +71,7 @@ func history(s *screen, store units.Store) error {
 		}
 		rows = append(rows, []cell{
 			{fmt.Sprint(n), ""}, {g.Created.Local().Format(time.DateTime), ""}, {fmt.Sprint(g.Nodes), ""},
-			{result, color}, {took, ""}, {rung, ""}, {drained, ""}, {cut, ""}, {migrated, ""}, {changed(store, before, g), ""},
+			{result, color}, {took, ""}, {rung, ""}, {drained, ""}, {cut, ""}, {migrated, ""}, {changed(disk, before, g), ""},
 		})
 		if steps != "" {
 			rows = append(rows, []cell{{"  " + steps, dim}})
@@ -90,18 +90,18 @@ func history(s *screen, store units.Store) error {
 
 // changed names what a generation has otherwise than the one that served
 // before it.
-func changed(store units.Store, before, g *units.Generation) string {
+func changed(disk store.Store, before, g *store.Generation) string {
 	if g.CopyOf > 0 {
 		return fmt.Sprintf("rolled back to %d", g.CopyOf)
 	}
 	if before == nil {
 		return "-"
 	}
-	envBefore, err := store.Env(before.Number)
+	envBefore, err := disk.Env(before.Number)
 	if err != nil {
 		return "?"
 	}
-	env, err := store.Env(g.Number)
+	env, err := disk.Env(g.Number)
 	if err != nil {
 		return "?"
 	}

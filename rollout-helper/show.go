@@ -13,6 +13,7 @@ import (
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 func showCommand() *cli.Command {
@@ -51,7 +52,7 @@ func show(ctx context.Context, s *screen, e status.Eyes, app string) error {
 	if err != nil {
 		return explain(err)
 	}
-	for _, line := range foretell(e.Layout.Store(app), app, f) {
+	for _, line := range foretell(store.Of(e.Layout, app), app, f) {
 		s.println(s.paint(dim, "# "+line))
 	}
 	if f.Spec != nil {
@@ -66,7 +67,7 @@ func printUnit(s *screen, spec *units.Spec, number int) {
 }
 
 // foretell says what a run would do, and why.
-func foretell(store units.Store, app string, f *rollout.Foresight) []string {
+func foretell(disk store.Store, app string, f *rollout.Foresight) []string {
 	var lines []string
 	if f.Spec == nil {
 		if len(f.Stop) == 0 {
@@ -89,7 +90,7 @@ func foretell(store units.Store, app string, f *rollout.Foresight) []string {
 			did += fmt.Sprintf(", shift all connections to them when they are ready, drain %s for at most %d s, and stop them", rollout.List(f.Stop), drain(f))
 		}
 	}
-	lines = append(lines, did, "Why: "+reason(store, f))
+	lines = append(lines, did, "Why: "+reason(disk, f))
 	if f.Held {
 		lines = append(lines, fmt.Sprintf("A run for all apps would leave it alone: it is held on generation %d, which was rolled back to", f.Current.Number))
 	}
@@ -104,19 +105,19 @@ func drain(f *rollout.Foresight) int {
 	return f.Spec.Plan.DrainSec
 }
 
-func reason(store units.Store, f *rollout.Foresight) string {
+func reason(disk store.Store, f *rollout.Foresight) string {
 	if f.Current == nil {
 		return "no generation has been ready yet"
 	}
-	rejected, err := store.Rejected()
+	rejected, err := disk.Rejected()
 	if err == nil && rejected != nil && rejected.Digest == f.Spec.Digest() {
 		return fmt.Sprintf("the .env asks for what failed as generation %d; naming the app tries it again", rejected.Number)
 	}
-	env, err := store.Env(f.Current.Number)
+	env, err := disk.Env(f.Current.Number)
 	if err != nil {
 		return "what runs cannot be compared: " + err.Error()
 	}
-	changes := f.Spec.Since(f.Current, env)
+	changes := f.Current.Pending(f.Spec, env)
 	if changes.None() {
 		return "nothing in the .env has changed, but each run deploys: the code may have"
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"app-rollout/rollout-helper/status"
+	"app-rollout/units/store"
 )
 
 // view shows runs to a person: on a terminal one live line an app, and what
@@ -49,7 +50,7 @@ func newView(out, err *screen, e status.Eyes, apps []string) *view {
 	v := &view{out: out, err: err, eyes: e, began: time.Now()}
 	for _, name := range slices.Sorted(slices.Values(apps)) {
 		p := &progress{name: name}
-		if current, err := e.Layout.Store(name).Current(); err == nil && current != nil {
+		if current, err := store.Of(e.Layout, name).Current(); err == nil && current != nil {
 			p.before = current.Number
 		}
 		v.apps = append(v.apps, p)
@@ -245,7 +246,7 @@ func (v *view) teach(p *progress) {
 
 // success is the line for an app that did not fail.
 func (v *view) success(p *progress) string {
-	current, err := v.eyes.Layout.Store(p.name).Current()
+	current, err := store.Of(v.eyes.Layout, p.name).Current()
 	if err != nil || current == nil || current.Rollout == nil || p.began.IsZero() {
 		return ""
 	}

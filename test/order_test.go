@@ -12,16 +12,16 @@ import (
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // receipt is the record of one of an app's generations: its number, or "current".
-func receipt(m *machine.Machine, app, generation string) *units.Generation {
+func receipt(m *machine.Machine, app, generation string) *store.Generation {
 	path := "/var/lib/app-rollout/" + app + "/"
 	if generation != "current" {
 		path += "generations/"
 	}
-	g := new(units.Generation)
+	g := new(store.Generation)
 	if err := json.Unmarshal([]byte(m.Read(path+generation+"/generation.json")), g); err != nil {
 		panic(err)
 	}

@@ -15,7 +15,7 @@ import (
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // server is one real web server as an app. In env and files {g} stands for the
@@ -247,7 +247,7 @@ type effort struct {
 type measured struct {
 	report  *load.Report
 	took    []span
-	records []*units.Record
+	records []*store.Receipt
 	idle    float64 // share of the CPUs' time, between the rollouts
 	kept    string  // what clients lost that keep their connections
 }

@@ -15,7 +15,7 @@ import (
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // busy is a client that leaves the machine some room.
@@ -524,7 +524,7 @@ func told(t *testing.T, m *machine.Machine, generation int, sum, steps string) {
 		Apps []struct {
 			Last struct {
 				Generation int
-				units.Record
+				store.Receipt
 			} `json:"last_rollout"`
 		}
 	}
@@ -532,7 +532,7 @@ func told(t *testing.T, m *machine.Machine, generation int, sum, steps string) {
 	if err := json.Unmarshal([]byte(text), &report); err != nil {
 		t.Fatal(err)
 	}
-	if last := report.Apps[0].Last; last.Generation != generation || !reflect.DeepEqual(&last.Record, record) {
+	if last := report.Apps[0].Last; last.Generation != generation || !reflect.DeepEqual(&last.Receipt, record) {
 		t.Errorf("status says %s\nwhere the record is %+v", text, record)
 	}
 	for _, field := range []string{`"migrated"`, `"migrate_failed"`, `"listen_drops"`, `"listen_overflows"`, `"steps"`} {

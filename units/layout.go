@@ -1,10 +1,11 @@
 // Package units says what an app is and which systemd units run it: where its
-// files lie, how its .env is read and checked, what is rendered from it, and
-// how what was rendered is kept as generations. It talks to no daemon, so that
+// files lie, how its .env is read and checked, and what is rendered from
+// it. It talks to no daemon, so that
 // the generator can use it before anything runs.
 package units
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 
@@ -57,9 +58,29 @@ func (l Layout) Run(app string) string { return l.Path(RunDir + "/" + app) }
 // UnitFile is where a rollout writes a unit file of its own.
 func (l Layout) UnitFile(unit string) string { return l.Path(UnitDir + "/" + unit) }
 
+// Rolled says that a unit runs which a rollout has started: it has a file of its
+// own, and needs nobody to want it.
+func (l Layout) Rolled(unit string) bool {
+	_, file := os.Lstat(l.UnitFile(unit))
+	if file != nil {
+		return false
+	}
+	// PID 1 keeps a link for each unit that runs, for journald. Where it does not,
+	// as while the unit waits for its restart, a daemon-reload more is all that it
+	// costs.
+	_, running := os.Lstat(l.Path("/run/systemd/units/invocation:" + unit))
+	return running == nil
+}
+
+// The files of a generation's directory that its unit names.
+const (
+	EnvFile         = "env"         // the .env's text, as it was: SourcePath=
+	EnvironmentFile = "environment" // EnvironmentFile=
+)
+
 // SourcePath is the SourcePath= of a unit of a generation, which tells whose
 // it is.
-func SourcePath(app string, number int) string { return GenerationDir(app, number) + "/" + envFile }
+func SourcePath(app string, number int) string { return GenerationDir(app, number) + "/" + EnvFile }
 
 // GenerationDir is the directory of one generation, as units name it.
 func GenerationDir(app string, number int) string {

@@ -63,14 +63,14 @@ func hangs(fs string) bool {
 	return strings.HasPrefix(fs, "fuse") || slices.Contains(hanging, fs)
 }
 
-// awaited says whether a directory is to lie on a file system that is not
+// Awaited says whether a directory is to lie on a file system that is not
 // mounted: one that /etc/fstab or a mount unit names. At boot the generators run
 // before most are mounted (systemd.generator(7)), and what lies below a mount
 // point until then is empty, or is what was there before it became one. Once a
 // rollout service has run in this boot, and made our directory in /run, nothing
 // is: they need what is to be mounted there, and what is running now must not
 // lose its units for a line that is meant for the next boot.
-func (l Layout) awaited(dir string) bool {
+func (l Layout) Awaited(dir string) bool {
 	if exists(l.Path(RunDir)) {
 		return false
 	}

@@ -43,7 +43,7 @@ func TestAwaited(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := l.awaited(StateDir); got != c.want {
+		if got := l.Awaited(StateDir); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -58,7 +58,7 @@ func TestAwaited(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if running.awaited(StateDir) {
+	if running.Awaited(StateDir) {
 		t.Error("it is waited for a mount when apps run already")
 	}
 
@@ -70,7 +70,7 @@ func TestAwaited(t *testing.T) {
 	if err := os.Symlink("/dev/null", l.Path(store)); err != nil {
 		t.Fatal(err)
 	}
-	if l.awaited(StateDir) {
+	if l.Awaited(StateDir) {
 		t.Error("a masked unit mounts nothing")
 	}
 }

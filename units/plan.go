@@ -38,3 +38,12 @@ func (p Plan) Instances(app string, numbers []int) []string {
 	}
 	return names
 }
+
+// Booted are the instance numbers that the boot starts for a generation: 1..N.
+func (p Plan) Booted() []int {
+	numbers := make([]int, p.Nodes)
+	for i := range numbers {
+		numbers[i] = i + 1
+	}
+	return numbers
+}

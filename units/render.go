@@ -71,7 +71,7 @@ func (s *Spec) Unit(dir string) string {
 	}
 	line("Description", name)
 	line("Documentation", "man:app-rollout.env(5) man:app-rollout(7)")
-	line("SourcePath", dir+"/env")
+	line("SourcePath", dir+"/"+EnvFile)
 	line("After", "network-online.target app-rollout-ports.service")
 	line("Wants", "network-online.target app-rollout-ports.service")
 	from("After", "Requires")
@@ -91,7 +91,7 @@ func (s *Spec) Unit(dir string) string {
 	from("Group", "SupplementaryGroups")
 	line("WorkingDirectory", specifiers(s.Plan.WorkingDirectory))
 	line("Environment", "SYSTEMD_INSTANCE="+instance)
-	line("EnvironmentFile", dir+"/environment")
+	line("EnvironmentFile", dir+"/"+EnvironmentFile)
 	line("ExecStart", s.commandLine())
 	from("Restart", "RestartSec", "TimeoutStopSec")
 	line("KillMode", "mixed")

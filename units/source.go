@@ -50,6 +50,21 @@ func (l Layout) ReadSource(app string) (*Source, error) {
 	return l.readSource(app, w)
 }
 
+// ReadFile reads an .env that lies elsewhere than in /etc/app-rollout as if a
+// link there led to it.
+func (l Layout) ReadFile(app, path string) (*Source, error) {
+	w, err := l.walk(path)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	src, err := l.readSource(app, w)
+	if err == nil {
+		src.Linked = true
+	}
+	return src, err
+}
+
 // dangling says of a link that leads nowhere which link that is.
 func dangling(name string, err error) error {
 	var p *Problem

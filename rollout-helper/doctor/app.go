@@ -13,6 +13,7 @@ import (
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // Doctor looks at apps of one machine.
@@ -83,7 +84,7 @@ func (d *Doctor) history(r *Report, app string, f *rollout.Foresight) {
 	if f.Held {
 		r.warn(app, "", 0, fmt.Sprintf("is held on generation %d, which was rolled back to; app-rollout run %s ends that", f.Current.Number, app))
 	}
-	rejected, err := d.Layout.Store(app).Rejected()
+	rejected, err := store.Of(d.Layout, app).Rejected()
 	if err == nil && rejected != nil && rejected.Digest == f.Spec.Digest() && rejected.Rollout != nil {
 		r.warn(app, f.Spec.Source.Path, 0, fmt.Sprintf("asks for what failed as generation %d: %s", rejected.Number, rejected.Rollout.Reason))
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // Result is how the run of one app ended.
@@ -27,7 +28,7 @@ func (m *Machine) Apps() (apps []string, problems []*units.Problem, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	stored, err := m.Layout.Stored()
+	stored, err := store.Apps(m.Layout)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}

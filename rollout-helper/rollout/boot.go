@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // generatorDir is where systemd lets generators write.
@@ -60,11 +61,11 @@ func (m *Machine) Boot(ctx context.Context, app string) error {
 // service of the boot too, on a machine where the package has just been
 // installed, and is no deploy.
 func (m *Machine) taken(ctx context.Context, app string) (bool, error) {
-	current, err := m.Layout.Store(app).Current()
+	current, err := store.Of(m.Layout, app).Current()
 	if err != nil || current == nil {
 		return false, err
 	}
-	i, err := m.Layout.Instances(app)
+	i, err := store.Of(m.Layout, app).Instances()
 	if err != nil || len(i.Generations[current.Number]) == 0 {
 		return false, err
 	}
@@ -73,11 +74,11 @@ func (m *Machine) taken(ctx context.Context, app string) (bool, error) {
 }
 
 // stay says why an app is left on its current generation, "" if it is not.
-func (m *Machine) stay(app string, current *units.Generation, spec *units.Spec) string {
+func (m *Machine) stay(app string, current *store.Generation, spec *units.Spec) string {
 	if current.Digest == spec.Digest() {
 		return fmt.Sprintf("generation %d is up", current.Number)
 	}
-	if rejected, err := m.Layout.Store(app).Rejected(); err == nil && rejected != nil && rejected.Digest == spec.Digest() {
+	if rejected, err := store.Of(m.Layout, app).Rejected(); err == nil && rejected != nil && rejected.Digest == spec.Digest() {
 		return fmt.Sprintf("generation %d is up; what the .env asks for failed before (generation %d) and is not tried again by itself: app-rollout run %s tries it",
 			current.Number, rejected.Number, app)
 	}
@@ -92,10 +93,10 @@ const reloading = 30 * time.Second
 // never ready; nil if it froze nothing. Where instances run, it did: that it is
 // not there, or not whole, is a daemon-reload of somebody else's, or of another
 // app's rollout.
-func (m *Machine) frozen(ctx context.Context, store units.Store, app string, running bool) (*units.Generation, error) {
+func (m *Machine) frozen(ctx context.Context, disk store.Store, app string, running bool) (*store.Generation, error) {
 	inside := generatorDir + "/" + app + ".generation"
 	for deadline := time.Now().Add(reloading); ; wait(ctx, tick) {
-		g, err := store.Adopt(m.Layout.Path(inside), inside)
+		g, err := disk.Adopt(m.Layout.Path(inside), inside)
 		if err == nil {
 			return g, nil
 		}
@@ -113,9 +114,9 @@ func (m *Machine) frozen(ctx context.Context, store units.Store, app string, run
 // adopt waits until the instances that the boot has started are ready, and
 // records them if that was not done before. Without a recorded generation, and
 // with nothing booted, there is nothing to adopt.
-func (m *Machine) adopt(ctx context.Context, app string) (current *units.Generation, ready error, err error) {
-	store := m.Layout.Store(app)
-	if current, err = store.Current(); err != nil {
+func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generation, ready error, err error) {
+	disk := store.Of(m.Layout, app)
+	if current, err = disk.Current(); err != nil {
 		return nil, nil, err
 	}
 	all, err := m.ours(ctx, app)
@@ -124,13 +125,13 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *units.Generat
 	}
 	g := current
 	if g == nil {
-		if g, err = m.frozen(ctx, store, app, len(live(all)) > 0); g == nil || err != nil {
+		if g, err = m.frozen(ctx, disk, app, len(live(all)) > 0); g == nil || err != nil {
 			return nil, nil, err
 		}
 	}
 	names := live(all)
 	if len(names) == 0 {
-		i, err := m.Layout.Instances(app)
+		i, err := disk.Instances()
 		if err != nil {
 			return nil, nil, err
 		}
@@ -141,8 +142,8 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *units.Generat
 		names = g.Instances(app, numbers)
 	}
 	r := &rollout{
-		Machine: m, app: app, store: store, new: g, fresh: names, began: time.Now(), patient: true,
-		record: &units.Record{Started: time.Now(), Rung: Steered},
+		Machine: m, app: app, store: disk, new: g, fresh: names, began: time.Now(), patient: true,
+		record: &store.Receipt{Started: time.Now(), Rung: Steered},
 	}
 	if len(live(all)) == 0 {
 		// The generator found nothing, for /var was not there yet.
@@ -168,7 +169,7 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *units.Generat
 	}
 	r.record.Result = "ready"
 	g.Rollout = r.record
-	if err := store.Commit(g); err != nil {
+	if err := disk.Commit(g); err != nil {
 		return nil, nil, err
 	}
 	m.Report(Event{App: app, Generation: g.Number, Step: "boot", Text: fmt.Sprintf("generation %d is what the boot has started", g.Number)})

@@ -8,11 +8,11 @@ import (
 	"os"
 	"slices"
 
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // heldText is what a run for all says of an app that a person rolled back.
-func heldText(app string, current *units.Generation) string {
+func heldText(app string, current *store.Generation) string {
 	return fmt.Sprintf("is held on generation %d, which was rolled back to; app-rollout run %s ends the hold", current.Number, app)
 }
 
@@ -24,7 +24,7 @@ func (m *Machine) Deploy(ctx context.Context, app string) error {
 		return err
 	}
 	defer release()
-	current, err := m.Layout.Store(app).Current()
+	current, err := store.Of(m.Layout, app).Current()
 	if err != nil {
 		return err
 	}
@@ -47,11 +47,11 @@ func (m *Machine) Changed() ([]string, error) {
 		if err != nil {
 			return true
 		}
-		current, err := m.Layout.Store(app).Current()
+		current, err := store.Of(m.Layout, app).Current()
 		if err != nil {
 			return true
 		}
-		rejected, err := m.Layout.Store(app).Rejected()
+		rejected, err := store.Of(m.Layout, app).Rejected()
 		if err != nil || rejected != nil && rejected.Digest == spec.Digest() {
 			return true
 		}

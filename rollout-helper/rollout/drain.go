@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/systemd"
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // hurry is how long what is in hand may still take when the run is to end at
@@ -19,7 +19,7 @@ func (r *rollout) drain(ctx context.Context) error {
 	return r.drained(ctx, r.surplus(), r.candidate(), r.limit(r.old))
 }
 
-func (r *rollout) limit(g *units.Generation) time.Duration {
+func (r *rollout) limit(g *store.Generation) time.Duration {
 	if g == nil {
 		g = r.new
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // restart is the rollout of mode 0: one service under one name, so the old one
@@ -16,7 +17,7 @@ import (
 // ready, and the old one comes back if it is not.
 func (r *rollout) restart(ctx context.Context) error {
 	r.began = time.Now()
-	r.record = &units.Record{Started: r.began, Rung: Plain, RungWhy: "one service is restarted in place"}
+	r.record = &store.Receipt{Started: r.began, Rung: Plain, RungWhy: "one service is restarted in place"}
 	r.new.Rollout = r.record
 	r.counters = r.Traffic.Counters()
 	r.say(Info, "freeze", "generation %d is frozen", r.new.Number)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"app-rollout/units/store"
 )
 
 // puts right: the service's OnFailure=, then one more run of a good .env, and
@@ -39,8 +41,8 @@ func (w *world) once(t *testing.T, s scenario) {
 		t.Errorf("one more run: %v", err)
 	}
 	w.settled(t, s)
-	if g, err := w.layout.Store("shop").Current(); s.asks != nil && err == nil && g != nil {
-		if text, err := w.layout.Store("shop").Env(g.Number); err != nil || !strings.Contains(string(text), "MORE=1") {
+	if g, err := store.Of(w.layout, "shop").Current(); s.asks != nil && err == nil && g != nil {
+		if text, err := store.Of(w.layout, "shop").Env(g.Number); err != nil || !strings.Contains(string(text), "MORE=1") {
 			t.Errorf("one more run did not bring what was asked for: generation %d", g.Number)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // A scenario is one kind of rollout, to be tried with every fault at every
@@ -207,8 +208,8 @@ func (w *world) holds(t *testing.T, need int) {
 
 // same says whether two generations differ in nothing but their size.
 func (w *world) same(a, b int) bool {
-	x, err := w.layout.Store("shop").Generation(a)
-	y, e := w.layout.Store("shop").Generation(b)
+	x, err := store.Of(w.layout, "shop").Generation(a)
+	y, e := store.Of(w.layout, "shop").Generation(b)
 	return err == nil && e == nil && x.Unsized == y.Unsized
 }
 
@@ -229,7 +230,7 @@ func (w *world) invocations() map[string]string {
 // settled checks that exactly one generation is there, whole, and nothing else.
 func (w *world) settled(t *testing.T, s scenario) {
 	t.Helper()
-	g, err := w.layout.Store("shop").Current()
+	g, err := store.Of(w.layout, "shop").Current()
 	if err != nil {
 		t.Errorf("the store cannot be read: %v", err)
 		return
@@ -264,7 +265,7 @@ func (w *world) settled(t *testing.T, s scenario) {
 		if u.generation == 0 {
 			continue // adopted, and not reloaded since: it is the same
 		}
-		own, err := w.layout.Store("shop").Generation(u.generation)
+		own, err := store.Of(w.layout, "shop").Generation(u.generation)
 		if err != nil {
 			t.Errorf("%s runs on generation %d, which cannot be read: %v", name, u.generation, err)
 			continue
@@ -289,12 +290,12 @@ func (w *world) settled(t *testing.T, s scenario) {
 		t.Errorf("%d units run, the current generation %d has %d", live, g.Number, g.Nodes)
 	}
 	// Every generation that is kept is whole.
-	numbers, err := w.layout.Store("shop").Generations()
+	numbers, err := store.Of(w.layout, "shop").Generations()
 	if err != nil {
 		t.Error(err)
 	}
 	for _, n := range numbers {
-		g, err := w.layout.Store("shop").Generation(n)
+		g, err := store.Of(w.layout, "shop").Generation(n)
 		if err != nil {
 			t.Errorf("generation %d cannot be read: %v", n, err)
 		} else if g.Ready && g.Rollout != nil && g.Rollout.Result == "failed" {

@@ -6,13 +6,14 @@ import (
 	"io/fs"
 
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // Foresight is what a run of one app would do now. Nothing is done, written or
 // reserved by finding it out.
 type Foresight struct {
 	Spec    *units.Spec       // what the .env asks for; nil if it is gone
-	Current *units.Generation // nil if none was ever ready
+	Current *store.Generation // nil if none was ever ready
 	Held    bool              // a run for all apps leaves it alone
 	InPlace bool              // mode 0: the one service stops before it starts again
 	Number  int               // of the generation that would be made
@@ -24,8 +25,8 @@ type Foresight struct {
 // Foresee says what naming the app in a run would do. The error is the one that
 // the run would end with before it touched anything.
 func (m *Machine) Foresee(ctx context.Context, app string) (*Foresight, error) {
-	store := m.Layout.Store(app)
-	current, err := store.Current()
+	disk := store.Of(m.Layout, app)
+	current, err := disk.Current()
 	if err != nil {
 		return nil, err
 	}
@@ -43,19 +44,19 @@ func (m *Machine) Foresee(ctx context.Context, app string) (*Foresight, error) {
 	if err != nil {
 		return f, err
 	}
-	r := &rollout{Machine: m, app: app, store: store, old: current, was: running}
+	r := &rollout{Machine: m, app: app, store: disk, old: current, was: running}
 	if err := r.agree(f.Spec.Plan, f.Spec.Source.Path); err != nil {
 		return f, err
 	}
-	if f.Number, err = store.Next(); err != nil {
+	if f.Number, err = disk.Next(); err != nil {
 		return f, err
 	}
-	r.new = &units.Generation{App: app, Plan: f.Spec.Plan, Digest: f.Spec.Digest(), Unsized: f.Spec.Unsized()}
+	r.new = &store.Generation{App: app, Plan: f.Spec.Plan, Digest: f.Spec.Digest(), Unsized: f.Spec.Unsized()}
 	if f.InPlace = r.inPlace(); f.InPlace {
 		f.Stop, f.Start = running, running
 		return f, nil
 	}
-	i, err := m.Layout.Instances(app)
+	i, err := disk.Instances()
 	if err != nil {
 		return f, err
 	}

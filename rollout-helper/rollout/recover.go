@@ -10,6 +10,7 @@ import (
 
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // Recover puts right what a run has left that was killed: at once, by the unit
@@ -34,12 +35,12 @@ func (m *Machine) Recover(ctx context.Context, app string) error {
 // two rollouts: new connections are led to it, whatever else runs is drained
 // and stopped, and what is no longer needed is removed.
 func (m *Machine) recover(ctx context.Context, app string) error {
-	store := m.Layout.Store(app)
-	current, err := store.Current()
+	disk := store.Of(m.Layout, app)
+	current, err := disk.Current()
 	if err != nil {
 		return err
 	}
-	i, err := m.Layout.Instances(app)
+	i, err := disk.Instances()
 	if err != nil {
 		return err
 	}
@@ -67,9 +68,9 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	}
 	m.Report(Event{App: app, Step: "recover", Text: "putting right what an unfinished run has left", Level: Warning})
 	r := &rollout{
-		Machine: m, app: app, store: store, old: current,
-		new:    &units.Generation{App: app, Plan: longest(store)},
-		record: &units.Record{Rung: Steered}, began: time.Now(),
+		Machine: m, app: app, store: disk, old: current,
+		new:    &store.Generation{App: app, Plan: longest(disk)},
+		record: &store.Receipt{Rung: Steered}, began: time.Now(),
 	}
 	serving, err := m.Systemd.Units(ctx, append(mine, units.Instance(app, 0))...)
 	if err != nil {
@@ -101,7 +102,7 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 
 // serving are the units that serve between two rollouts: those of the current
 // generation, or, where none is recorded any more, those that were left serving.
-func (m *Machine) serving(app string, current *units.Generation, i units.Instances, running, files []string) []string {
+func (m *Machine) serving(app string, current *store.Generation, i store.Instances, running, files []string) []string {
 	numbers := i.Serving
 	if current != nil {
 		if numbers = i.Generations[current.Number]; len(numbers) == 0 {
@@ -125,7 +126,7 @@ func (m *Machine) serving(app string, current *units.Generation, i units.Instanc
 
 // odd are the unit files, of those given, that are not those of the units that
 // serve, or not of their generation.
-func (m *Machine) odd(app string, current *units.Generation, files, mine []string) ([]string, error) {
+func (m *Machine) odd(app string, current *store.Generation, files, mine []string) ([]string, error) {
 	odd := without(files, mine)
 	if current == nil {
 		return odd, nil
@@ -144,10 +145,10 @@ func (m *Machine) odd(app string, current *units.Generation, files, mine []strin
 
 // longest has the longest times of all generations that are kept: whose the
 // units are that a killed run has left, nobody wrote down.
-func longest(store units.Store) (p units.Plan) {
-	numbers, _ := store.Generations()
+func longest(disk store.Store) (p units.Plan) {
+	numbers, _ := disk.Generations()
 	for _, n := range numbers {
-		if g, err := store.Generation(n); err == nil {
+		if g, err := disk.Generation(n); err == nil {
 			p.ReadySec = max(p.ReadySec, g.ReadySec)
 			p.DrainSec = max(p.DrainSec, g.DrainSec)
 			p.TimeoutStopSec = max(p.TimeoutStopSec, g.TimeoutStopSec)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // Rollback rolls out an earlier generation again, with all that was frozen, and
@@ -19,15 +19,15 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 	if err := m.recover(ctx, app); err != nil {
 		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
 	}
-	store := m.Layout.Store(app)
-	current, err := store.Current()
+	disk := store.Of(m.Layout, app)
+	current, err := disk.Current()
 	if err != nil {
 		return err
 	}
 	if current == nil {
 		return fmt.Errorf("%s has never been ready: there is nothing to roll back to", app)
 	}
-	earlier, err := before(store, current)
+	earlier, err := before(disk, current)
 	if err != nil {
 		return err
 	}
@@ -39,11 +39,11 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 	if err != nil {
 		return err
 	}
-	r := &rollout{Machine: m, app: app, store: store, old: current, was: live(all), rollback: true}
+	r := &rollout{Machine: m, app: app, store: disk, old: current, was: live(all), rollback: true}
 	if err := r.agree(earlier.Plan, fmt.Sprintf("generation %d", earlier.Number)); err != nil {
 		return err
 	}
-	if r.new, err = store.Copy(earlier); err != nil {
+	if r.new, err = disk.Copy(earlier); err != nil {
 		return err
 	}
 	return r.begin(ctx, all)
@@ -52,8 +52,8 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 // before is the newest generation that was ready before the current one and
 // differs from it; nil if none is kept. If the current one was rolled back to,
 // it is one before that: rolling back twice goes back two, not to and fro.
-func before(store units.Store, current *units.Generation) (*units.Generation, error) {
-	numbers, err := store.Generations()
+func before(disk store.Store, current *store.Generation) (*store.Generation, error) {
+	numbers, err := disk.Generations()
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func before(store units.Store, current *units.Generation) (*units.Generation, er
 		if n >= limit {
 			continue
 		}
-		g, err := store.Generation(n)
+		g, err := disk.Generation(n)
 		if err != nil || !g.Ready || g.Digest == current.Digest {
 			continue
 		}

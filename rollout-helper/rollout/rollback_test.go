@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 func TestRollback(t *testing.T) {
@@ -26,8 +26,8 @@ func TestRollback(t *testing.T) {
 		if got, want := w.running(), "shop@5/3 shop@6/3"; got != want {
 			t.Fatalf("%s run, want %s", got, want)
 		}
-		store := w.layout.Store("shop")
-		if text, err := store.Env(3); err != nil || strings.Contains(string(text), "NEW") {
+		disk := store.Of(w.layout, "shop")
+		if text, err := disk.Env(3); err != nil || strings.Contains(string(text), "NEW") {
 			t.Errorf("generation 3 is not what generation 1 was: %v", err)
 		}
 		// A run for all leaves it alone, naming it ends the hold.
@@ -61,7 +61,7 @@ func TestRollbackTwice(t *testing.T) {
 			if err := m.Rollback(t.Context(), "shop"); err != nil {
 				t.Fatal(err)
 			}
-			text, err := w.layout.Store("shop").Env(current(t, w))
+			text, err := store.Of(w.layout, "shop").Env(current(t, w))
 			if err != nil || !strings.Contains(string(text), "V="+want+"\n") {
 				t.Fatalf("rolled back to %q, want V=%s (%v)", text, want, err)
 			}
@@ -160,29 +160,29 @@ func TestHoldOutlivesFailedRollback(t *testing.T) {
 func TestClockSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := up(t, "V=1")
-		m, store := w.machine(), w.layout.Store("shop")
-		for v := 2; v <= units.Kept+3; v++ {
+		m, disk := w.machine(), store.Of(w.layout, "shop")
+		for v := 2; v <= store.Kept+3; v++ {
 			w.env(fmt.Sprint("V=", v))
 			if err := m.Swap(t.Context(), "shop"); err != nil {
 				t.Fatal(err)
 			}
-			g, err := store.Current()
+			g, err := disk.Current()
 			if err != nil {
 				t.Fatal(err)
 			}
 			g.Created = g.Created.Add(-time.Duration(v) * time.Hour)
 			g.Rollout.Started = g.Created
-			if err := store.Save(g); err != nil {
+			if err := disk.Save(g); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if kept, err := store.Generations(); err != nil || fmt.Sprint(kept) != "[3 4 5 6 7]" {
+		if kept, err := disk.Generations(); err != nil || fmt.Sprint(kept) != "[3 4 5 6 7]" {
 			t.Errorf("%v are kept: %v", kept, err)
 		}
 		if err := m.Rollback(t.Context(), "shop"); err != nil {
 			t.Fatal(err)
 		}
-		if text, err := store.Env(current(t, w)); err != nil || !strings.Contains(string(text), "V=6") {
+		if text, err := disk.Env(current(t, w)); err != nil || !strings.Contains(string(text), "V=6") {
 			t.Errorf("what is up after a rollback is not the one before: %v", err)
 		}
 	})

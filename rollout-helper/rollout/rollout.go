@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // The rungs of traffic, best first.
@@ -22,17 +22,17 @@ const (
 type rollout struct {
 	*Machine
 	app   string
-	store units.Store
+	store store.Store
 
-	old   *units.Generation // nil: nothing is recorded
-	new   *units.Generation
+	old   *store.Generation // nil: nothing is recorded
+	new   *store.Generation
 	was   []string // the units that serve when it begins
 	kept  []string // those of them that the candidate keeps (scaling)
 	fresh []string // the units that are started for the candidate
 
 	groups    []sockets.Group   // those that all units of was listen in
 	runs      map[string]string // fresh unit → its invocation when it was ready
-	record    *units.Record
+	record    *store.Receipt
 	counters  sockets.Counters
 	began     time.Time
 	exchanged bool // the one service of mode 0 may run on the candidate's unit
@@ -45,7 +45,7 @@ type rollout struct {
 // run is the rollout, step by step, from frozen to forgotten.
 func (r *rollout) run(ctx context.Context) error {
 	r.began = time.Now()
-	r.record = &units.Record{Started: r.began, Rung: Steered}
+	r.record = &store.Receipt{Started: r.began, Rung: Steered}
 	r.new.Rollout = r.record
 	r.counters = r.Traffic.Counters()
 
@@ -113,7 +113,7 @@ func (r *rollout) forward(ctx context.Context, steps ...step) error {
 func (r *rollout) step(ctx context.Context, s step) error {
 	began := time.Now()
 	err := s.do(ctx)
-	r.record.Steps = append(r.record.Steps, units.Step{
+	r.record.Steps = append(r.record.Steps, store.Step{
 		Name:         s.name,
 		Milliseconds: float64(time.Since(began).Microseconds()) / 1000,
 	})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"app-rollout/units/dotenv"
+	"app-rollout/units/store"
 )
 
 func TestMain(m *testing.M) {
@@ -34,7 +35,7 @@ func up(t *testing.T, lines ...string) *world {
 
 func current(t *testing.T, w *world) int {
 	t.Helper()
-	g, err := w.layout.Store("shop").Current()
+	g, err := store.Of(w.layout, "shop").Current()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func (w *world) tidy(t *testing.T, generation int) {
 			t.Errorf("left behind: %s (%v)", path, err)
 		}
 	}
-	if g, err := w.layout.Store("shop").Generation(generation); err == nil {
+	if g, err := store.Of(w.layout, "shop").Generation(generation); err == nil {
 		made, _ := filepath.Glob(w.layout.Path(generatorDir + "/shop*.service"))
 		for _, path := range made {
 			if filepath.Base(path) != g.Unit("shop") {
@@ -156,7 +157,7 @@ func TestFailures(t *testing.T) {
 					t.Fatalf("%s run, want %s", got, want)
 				}
 				w.clean(t)
-				rejected, err := w.layout.Store("shop").Rejected()
+				rejected, err := store.Of(w.layout, "shop").Rejected()
 				if err != nil || rejected == nil || rejected.Number != 2 {
 					t.Errorf("rejected is %v, %v", rejected, err)
 				}
@@ -377,7 +378,7 @@ func TestUnsteered(t *testing.T) {
 		if err := w.machine().Swap(t.Context(), "shop"); err != nil {
 			t.Fatal(err)
 		}
-		g, err := w.layout.Store("shop").Current()
+		g, err := store.Of(w.layout, "shop").Current()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -430,7 +431,7 @@ func TestCancelled(t *testing.T) {
 			t.Fatalf("%s run, want %s", got, want)
 		}
 		w.clean(t)
-		if rejected, _ := w.layout.Store("shop").Rejected(); rejected != nil {
+		if rejected, _ := store.Of(w.layout, "shop").Rejected(); rejected != nil {
 			t.Error("an interrupted rollout is remembered as a failed one")
 		}
 	})

@@ -29,10 +29,10 @@ func (r *rollout) mark() error {
 	if len(r.was) == 0 {
 		return nil
 	}
-	i, err := r.Layout.Instances(r.app)
+	i, err := r.store.Instances()
 	if err != nil {
 		return err
 	}
 	i.Shifted = r.new.Number
-	return r.Layout.SaveInstances(r.app, i)
+	return r.store.SaveInstances(i)
 }

@@ -10,6 +10,7 @@ import (
 
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // Swap rolls an app out as its .env asks, whether or not anything in it has
@@ -76,8 +77,8 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	store := m.Layout.Store(app)
-	old, err := store.Current()
+	disk := store.Of(m.Layout, app)
+	old, err := disk.Current()
 	if err != nil {
 		return err
 	}
@@ -85,11 +86,11 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	if err != nil {
 		return err
 	}
-	r := &rollout{Machine: m, app: app, store: store, old: old, was: live(all)}
+	r := &rollout{Machine: m, app: app, store: disk, old: old, was: live(all)}
 	if err := r.agree(spec.Plan, spec.Source.Path); err != nil {
 		return err
 	}
-	if r.new, err = store.Freeze(spec, time.Now()); err != nil {
+	if r.new, err = disk.Freeze(spec, time.Now()); err != nil {
 		return err
 	}
 	return r.begin(ctx, all)
@@ -144,7 +145,7 @@ func (r *rollout) inPlace() bool {
 // number gives the new generation its instances, and these their unit files.
 // Only if the number of nodes is all that changed, instances are kept.
 func (r *rollout) number(ctx context.Context, all []systemd.Unit) error {
-	i, err := r.Layout.Instances(r.app)
+	i, err := r.store.Instances()
 	if err != nil {
 		return err
 	}
@@ -173,7 +174,7 @@ func (r *rollout) number(ctx context.Context, all []systemd.Unit) error {
 		r.fresh = r.new.Instances(r.app, numbers[len(r.kept):])
 	}
 	i.Shifted = 0
-	if err := r.Layout.SaveInstances(r.app, i); err != nil {
+	if err := r.store.SaveInstances(i); err != nil {
 		return err
 	}
 	if err := r.pin(r.new.Number, r.fresh); err != nil {
@@ -201,8 +202,8 @@ func (r *rollout) keep(all []systemd.Unit) []string {
 
 // remove stops an app whose .env is gone, with the care that it had.
 func (m *Machine) remove(ctx context.Context, app string) error {
-	store := m.Layout.Store(app)
-	old, err := store.Current()
+	disk := store.Of(m.Layout, app)
+	old, err := disk.Current()
 	if err != nil {
 		return err
 	}
@@ -211,7 +212,7 @@ func (m *Machine) remove(ctx context.Context, app string) error {
 		return err
 	}
 	// Units of that name which were never rolled out by us are not ours.
-	i, err := m.Layout.Instances(app)
+	i, err := disk.Instances()
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // forget removes all that only the rollout needed.
@@ -22,7 +23,7 @@ func (r *rollout) forget(ctx context.Context) error {
 // As long as a unit is left that could not be stopped, it keeps its file, for
 // without one it would become new; it gets no connections, so steering stays;
 // and what it was started from stays too. The next run takes all that up.
-func (m *Machine) tidy(ctx context.Context, app string, g *units.Generation, names []string) error {
+func (m *Machine) tidy(ctx context.Context, app string, g *store.Generation, names []string) error {
 	ctx = context.WithoutCancel(ctx)
 	all, err := m.ours(ctx, app)
 	if err != nil {
@@ -52,12 +53,12 @@ func (m *Machine) tidy(ctx context.Context, app string, g *units.Generation, nam
 		wrong = append(wrong, m.Systemd.Reload(ctx))
 	}
 	if len(strays) == 0 {
-		wrong = append(wrong, m.Layout.Store(app).Prune())
+		wrong = append(wrong, store.Of(m.Layout, app).Prune())
 	}
 	return errors.Join(wrong...)
 }
 
-func (r *rollout) tidy(ctx context.Context, g *units.Generation, names []string) error {
+func (r *rollout) tidy(ctx context.Context, g *store.Generation, names []string) error {
 	return r.Machine.tidy(ctx, r.app, g, names)
 }
 
@@ -67,7 +68,7 @@ func (r *rollout) tidy(ctx context.Context, g *units.Generation, names []string)
 // it, or the generator's unit of an app that is gone, or of its other mode, is
 // still there. What rollouts have started is wanted by nobody, so that a
 // daemon-reload, which holds up PID 1 and grows with the machine's units, is rare.
-func (m *Machine) outdated(app string, g *units.Generation, all []systemd.Unit, names []string) bool {
+func (m *Machine) outdated(app string, g *store.Generation, all []systemd.Unit, names []string) bool {
 	for _, unit := range []string{units.Instance(app, 0), units.Template(app)} {
 		if g != nil && unit == g.Unit(app) || g == nil && len(names) > 0 {
 			continue // it may be needed
@@ -89,8 +90,8 @@ func (m *Machine) outdated(app string, g *units.Generation, all []systemd.Unit, 
 
 // remember writes down which instances serve, and that they make up the only
 // generation there is; nil if nobody knows which.
-func (m *Machine) remember(app string, g *units.Generation, names []string) error {
-	i, err := m.Layout.Instances(app)
+func (m *Machine) remember(app string, g *store.Generation, names []string) error {
+	i, err := store.Of(m.Layout, app).Instances()
 	if err != nil {
 		return err
 	}
@@ -105,5 +106,5 @@ func (m *Machine) remember(app string, g *units.Generation, names []string) erro
 	if g != nil {
 		i.Generations[g.Number] = i.Serving
 	}
-	return m.Layout.SaveInstances(app, i)
+	return store.Of(m.Layout, app).SaveInstances(i)
 }

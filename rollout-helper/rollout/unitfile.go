@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // pin gives units a file of their own with a generation's frozen unit, above
@@ -17,7 +18,7 @@ func (m *Machine) pin(app string, generation int, names []string) (changed bool,
 	if len(names) == 0 {
 		return false, nil
 	}
-	text, err := m.Layout.Store(app).Unit(generation)
+	text, err := store.Of(m.Layout, app).Unit(generation)
 	if err != nil {
 		return false, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 var sourceOf = regexp.MustCompile(`(?m)^SourcePath=(.*)$`)
@@ -61,16 +62,16 @@ func (w *world) soft() {
 
 // wanted are the instances that the generator makes the target of the boot want.
 func (w *world) wanted() []string {
-	current, err := w.layout.Store("shop").Current()
+	current, err := store.Of(w.layout, "shop").Current()
 	if err != nil {
 		return nil
 	}
-	i, err := w.layout.Instances("shop")
+	i, err := store.Of(w.layout, "shop").Instances()
 	if err != nil {
 		return nil
 	}
 	if current == nil {
-		if current, err = units.ReadGeneration(w.layout.Path(generatorDir + "/shop.generation")); err != nil {
+		if current, err = store.ReadGeneration(w.layout.Path(generatorDir + "/shop.generation")); err != nil {
 			return nil
 		}
 	}
@@ -117,23 +118,23 @@ func (w *world) made(name string) string {
 	if name != "shop.service" {
 		name = "shop@.service"
 	}
-	store := w.layout.Store("shop")
-	current, err := store.Current()
+	disk := store.Of(w.layout, "shop")
+	current, err := disk.Current()
 	if err != nil {
 		return ""
 	}
 	if current == nil {
 		dir := w.layout.Path(generatorDir + "/shop.generation")
-		if current, err = units.ReadGeneration(dir); err != nil || current.Unit("shop") != name {
+		if current, err = store.ReadGeneration(dir); err != nil || current.Unit("shop") != name {
 			return ""
 		}
 		text, _ := os.ReadFile(dir + "/unit")
 		return string(text)
 	}
-	if i, err := w.layout.Instances("shop"); err != nil || len(i.Generations[current.Number]) == 0 && !w.asked() || current.Unit("shop") != name {
+	if i, err := store.Of(w.layout, "shop").Instances(); err != nil || len(i.Generations[current.Number]) == 0 && !w.asked() || current.Unit("shop") != name {
 		return ""
 	}
-	text, _ := store.Unit(current.Number)
+	text, _ := disk.Unit(current.Number)
 	return string(text)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // world is a machine that a rollout can be tried on: a scripted systemd and a
@@ -99,7 +100,7 @@ func (w *world) reboot() {
 		}
 	}
 	w.units, w.led, w.calls = map[string]*fakeUnit{}, nil, nil
-	current, err := w.layout.Store("shop").Current()
+	current, err := store.Of(w.layout, "shop").Current()
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func (w *world) reboot() {
 			return
 		}
 		inside := generatorDir + "/shop.generation"
-		if current, err = units.Freeze(w.layout.Path(inside), inside, spec, 1, time.Time{}); err != nil {
+		if current, err = store.Freeze(w.layout.Path(inside), inside, spec, 1, time.Time{}); err != nil {
 			w.t.Fatal(err)
 		}
 	} else if _, err := os.Stat(w.layout.Env("shop")); err != nil {
@@ -270,7 +271,7 @@ func (w *world) begin(name string) (string, error) {
 		return "failed", nil
 	}
 	u.generation, _ = strconv.Atoi(m[1])
-	dir := w.layout.Store("shop").Dir(u.generation)
+	dir := store.Of(w.layout, "shop").Dir(u.generation)
 	if u.generation == 0 {
 		dir = w.layout.Path(generatorDir + "/shop.generation")
 	}
@@ -391,7 +392,7 @@ func (w *world) up() string {
 // whole says whether all instances of a generation that has been ready, or is
 // current, are up: invariant 1.
 func (w *world) whole() bool {
-	store := w.layout.Store("shop")
+	disk := store.Of(w.layout, "shop")
 	up := map[int]int{}
 	for _, u := range w.units {
 		if u.Active == "active" {
@@ -399,7 +400,7 @@ func (w *world) whole() bool {
 		}
 	}
 	for g, n := range up {
-		if record, err := store.Generation(g); err == nil && record.Ready && n >= record.Nodes {
+		if record, err := disk.Generation(g); err == nil && record.Ready && n >= record.Nodes {
 			return true
 		}
 	}

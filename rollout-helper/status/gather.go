@@ -14,6 +14,7 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/units"
 	"app-rollout/units/problem"
+	"app-rollout/units/store"
 )
 
 // Eyes see the machine.
@@ -91,12 +92,12 @@ func (e Eyes) underWay(ctx context.Context) (map[string]*UnderWay, error) {
 func (e Eyes) Look(ctx context.Context, name string) (App, error) {
 	a := App{Name: name}
 	hide := func(string, error) {}
-	store := e.Layout.Store(name)
-	current, err := store.Current()
+	disk := store.Of(e.Layout, name)
+	current, err := disk.Current()
 	if err != nil {
 		return a, err
 	}
-	e.stored(&a, store, current, hide)
+	e.stored(&a, disk, current, hide)
 	us, err := e.Units(ctx, name)
 	if err != nil {
 		return a, err
@@ -118,12 +119,12 @@ func (e Eyes) app(ctx context.Context, name string, listeners []sockets.Listener
 		}
 	}
 	hide := func(what string, err error) { a.Hidden = append(a.Hidden, what+": "+why(err)) }
-	store := e.Layout.Store(name)
-	current, err := store.Current()
+	disk := store.Of(e.Layout, name)
+	current, err := disk.Current()
 	if err != nil {
 		hide(hiddenStore, err)
 	} else {
-		e.stored(&a, store, current, hide)
+		e.stored(&a, disk, current, hide)
 	}
 	a.Asked = e.asked(name, current, err == nil)
 	if a.Asked.State == Hidden {
@@ -149,14 +150,14 @@ func why(err error) string {
 }
 
 // stored fills in what the store of generations knows.
-func (e Eyes) stored(a *App, store units.Store, current *units.Generation, hide func(string, error)) {
+func (e Eyes) stored(a *App, disk store.Store, current *store.Generation, hide func(string, error)) {
 	a.Held = current.Held()
 	last := current
 	if current != nil {
 		a.Mode, a.Port, a.Nodes = current.Mode, current.Port, current.Nodes
 		a.Generation = &Generation{Number: current.Number, Ready: current.ReadySince(), User: current.User, WorkingDirectory: current.WorkingDirectory}
 	}
-	rejected, err := store.Rejected()
+	rejected, err := disk.Rejected()
 	if err != nil {
 		hide("rejected generation", err)
 	}
@@ -170,7 +171,7 @@ func (e Eyes) stored(a *App, store units.Store, current *units.Generation, hide 
 
 // asked compares the .env with what runs; without rights to the store that
 // cannot be told.
-func (e Eyes) asked(name string, current *units.Generation, known bool) Asked {
+func (e Eyes) asked(name string, current *store.Generation, known bool) Asked {
 	spec, err := e.Layout.Read(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -191,8 +192,8 @@ func (e Eyes) asked(name string, current *units.Generation, known bool) Asked {
 		return Asked{State: Same}
 	}
 	a := Asked{State: Pending}
-	if env, err := e.Layout.Store(name).Env(current.Number); err == nil {
-		changes := spec.Since(current, env)
+	if env, err := store.Of(e.Layout, name).Env(current.Number); err == nil {
+		changes := current.Pending(spec, env)
 		a.Changed, a.Otherwise = changes.Variables, changes.Others
 	}
 	return e.rejected(name, spec, a)
@@ -209,7 +210,7 @@ func (e Eyes) readable(name string) bool {
 
 // rejected marks what failed before.
 func (e Eyes) rejected(name string, spec *units.Spec, a Asked) Asked {
-	g, err := e.Layout.Store(name).Rejected()
+	g, err := store.Of(e.Layout, name).Rejected()
 	if err != nil || g == nil || g.Digest != spec.Digest() {
 		return a
 	}

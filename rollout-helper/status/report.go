@@ -6,7 +6,7 @@ package status
 import (
 	"time"
 
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // Version is that of the schema below. It grows when a field changes its
@@ -77,7 +77,7 @@ type Asked struct {
 // Rollout is the newest that ended.
 type Rollout struct {
 	Generation int `json:"generation"`
-	units.Record
+	store.Receipt
 }
 
 // UnderWay is a run that has not ended.

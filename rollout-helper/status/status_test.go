@@ -19,6 +19,7 @@ import (
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 	"app-rollout/units/dotenv"
+	"app-rollout/units/store"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -78,18 +79,18 @@ func machine(t *testing.T) Eyes {
 			t.Fatal(err)
 		}
 	}
-	freeze := func(text string) *units.Generation {
+	freeze := func(text string) *store.Generation {
 		t.Helper()
 		write(units.EtcDir+"/shop.env", text, 0o600)
 		spec, err := l.Read("shop")
 		if err != nil {
 			t.Fatal(err)
 		}
-		g, err := l.Store("shop").Freeze(spec, at)
+		g, err := store.Of(l, "shop").Freeze(spec, at)
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.Rollout = &units.Record{Started: at, Seconds: 2, Rung: rollout.Steered, Steps: []units.Step{{Name: "start", Milliseconds: 500}, {Name: "commit", Milliseconds: 500}, {Name: "drain", Milliseconds: 1000}}}
+		g.Rollout = &store.Receipt{Started: at, Seconds: 2, Rung: rollout.Steered, Steps: []store.Step{{Name: "start", Milliseconds: 500}, {Name: "commit", Milliseconds: 500}, {Name: "drain", Milliseconds: 1000}}}
 		return g
 	}
 	if err := os.MkdirAll(l.Path(units.StateDir), 0o700); err != nil {
@@ -101,12 +102,12 @@ func machine(t *testing.T) Eyes {
 	text := "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=8080\nPASSWORD="
 	g := freeze(text + "1")
 	g.Rollout.Result, g.Rollout.Drained = "ready", 7
-	if err := l.Store("shop").Commit(g); err != nil {
+	if err := store.Of(l, "shop").Commit(g); err != nil {
 		t.Fatal(err)
 	}
 	g = freeze(text + secret)
 	g.Rollout.Result, g.Rollout.Reason = "failed", "shop@3.service exited with status 3"
-	if err := l.Store("shop").Reject(g); err != nil {
+	if err := store.Of(l, "shop").Reject(g); err != nil {
 		t.Fatal(err)
 	}
 	source := func(n string) string { return units.StateDir + "/shop/generations/" + n + "/env" }

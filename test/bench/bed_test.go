@@ -17,7 +17,7 @@ import (
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // address is where users ask, whoever serves.
@@ -133,9 +133,9 @@ func (b *bed) resident(pattern string) (mib float64, processes int) {
 }
 
 // generation is what we have recorded of the current generation.
-func (b *bed) generation(app string) units.Generation {
+func (b *bed) generation(app string) store.Generation {
 	b.t.Helper()
-	var g units.Generation
+	var g store.Generation
 	if err := json.Unmarshal([]byte(b.Read("/var/lib/app-rollout/"+app+"/current/generation.json")), &g); err != nil {
 		b.t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"app-rollout/test/load"
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // span is a stretch of time.
@@ -56,8 +56,8 @@ type deploySeries struct {
 	fresh, kept *load.Report
 	slow        *load.Report // of the clients whose answers take their time
 	deploys     []span
-	records     []*units.Record // ours
-	failed      int             // deploys whose command failed
+	records     []*store.Receipt // ours
+	failed      int              // deploys whose command failed
 }
 
 // seen is all that was seen of one peer.

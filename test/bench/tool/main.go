@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 func main() {
@@ -110,12 +111,12 @@ func apps(n int, recorded bool) error {
 		if err != nil {
 			return err
 		}
-		store := l.Store(app)
-		g, err := store.Freeze(spec, time.Now())
+		disk := store.Of(l, app)
+		g, err := disk.Freeze(spec, time.Now())
 		if err != nil {
 			return err
 		}
-		if err := store.Commit(g); err != nil {
+		if err := disk.Commit(g); err != nil {
 			return err
 		}
 	}

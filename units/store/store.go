@@ -1,4 +1,6 @@
-package units
+// Package store keeps on disk what was rolled out: each app's generations, for
+// ever, and until reboot the numbers of its instances.
+package store
 
 import (
 	"bytes"
@@ -11,6 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"app-rollout/units"
+	"app-rollout/units/problem"
 )
 
 // Store keeps the generations of one app:
@@ -25,6 +30,7 @@ import (
 type Store struct {
 	app string
 	dir string
+	run string // see Instances
 }
 
 // unnamed is the name of a generation that is being written.
@@ -33,22 +39,24 @@ const unnamed = "new"
 // Kept is how many generations beside the current one are kept for going back.
 const Kept = 4
 
-// Store is app's; it need not exist.
-func (l Layout) Store(app string) Store { return Store{app: app, dir: l.State(app)} }
+// Of is the store of app; it need not exist.
+func Of(l units.Layout, app string) Store {
+	return Store{app: app, dir: l.State(app), run: l.Run(app)}
+}
 
-// Stored names the apps that have a store, sorted. What lies there before the
+// Apps names those that have a store, sorted. What lies there before the
 // file system is mounted on which it is to lie is no store.
-func (l Layout) Stored() ([]string, error) {
-	if l.awaited(StateDir) {
-		return nil, &fs.PathError{Op: "read", Path: StateDir, Err: fs.ErrNotExist}
+func Apps(l units.Layout) ([]string, error) {
+	if l.Awaited(units.StateDir) {
+		return nil, &fs.PathError{Op: "read", Path: units.StateDir, Err: fs.ErrNotExist}
 	}
-	entries, err := os.ReadDir(l.Path(StateDir))
+	entries, err := os.ReadDir(l.Path(units.StateDir))
 	if err != nil {
 		return nil, err
 	}
 	var apps []string
 	for _, e := range entries {
-		if e.IsDir() && ValidName(e.Name()) {
+		if e.IsDir() && units.ValidName(e.Name()) {
 			apps = append(apps, e.Name())
 		}
 	}
@@ -73,11 +81,11 @@ func (s Store) Current() (*Generation, error) {
 	}
 	number, err := strconv.Atoi(strings.TrimPrefix(target, "generations/"))
 	if err != nil {
-		return nil, &Problem{Path: link, Text: "does not lead to a generation" + s.mend()}
+		return nil, &problem.Problem{Path: link, Text: "does not lead to a generation" + s.mend()}
 	}
 	g, err := s.Generation(number)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Problem{Path: link, Text: "leads to a generation that is gone" + s.mend()}
+		return nil, &problem.Problem{Path: link, Text: "leads to a generation that is gone" + s.mend()}
 	}
 	return g, err
 }
@@ -92,7 +100,7 @@ func (s Store) mend() string {
 func (s Store) Generation(number int) (*Generation, error) {
 	g, err := ReadGeneration(s.Dir(number))
 	if err == nil && (g.App != s.app || g.Number != number) {
-		return nil, &Problem{Path: filepath.Join(s.Dir(number), recordFile), Text: "belongs to another generation; move its directory away"}
+		return nil, &problem.Problem{Path: filepath.Join(s.Dir(number), generationFile), Text: "belongs to another generation; move its directory away"}
 	}
 	return g, err
 }
@@ -120,13 +128,13 @@ func (s Store) Unit(number int) ([]byte, error) {
 
 // Env is the frozen text of a generation's .env.
 func (s Store) Env(number int) ([]byte, error) {
-	return os.ReadFile(filepath.Join(s.Dir(number), envFile))
+	return os.ReadFile(filepath.Join(s.Dir(number), units.EnvFile))
 }
 
 // Freeze makes the next generation from what an .env asks for.
-func (s Store) Freeze(spec *Spec, now time.Time) (*Generation, error) {
+func (s Store) Freeze(spec *units.Spec, now time.Time) (*Generation, error) {
 	return s.add(func(dir string, number int) error {
-		_, err := freeze(dir, GenerationDir(s.app, number), spec, number, now, writeNew)
+		_, err := freeze(dir, units.GenerationDir(s.app, number), spec, number, now, writeNew)
 		return errors.Join(err, syncDir(dir))
 	})
 }
@@ -145,7 +153,7 @@ func (s Store) Copy(g *Generation) (*Generation, error) {
 	if g.Held() {
 		of = g.CopyOf
 	}
-	return s.copy(s.Dir(g.Number), GenerationDir(s.app, g.Number), of)
+	return s.copy(s.Dir(g.Number), units.GenerationDir(s.app, g.Number), of)
 }
 
 func (s Store) copy(from, inside string, of int) (*Generation, error) {
@@ -157,13 +165,13 @@ func (s Store) copy(from, inside string, of int) (*Generation, error) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
-		for _, name := range []string{envFile, unitFile, environmentFile} {
+		for _, name := range []string{units.EnvFile, unitFile, units.EnvironmentFile} {
 			data, err := os.ReadFile(filepath.Join(from, name))
 			if err != nil {
 				return err
 			}
 			if name == unitFile {
-				data = bytes.ReplaceAll(data, []byte("="+inside+"/"), []byte("="+GenerationDir(s.app, number)+"/"))
+				data = bytes.ReplaceAll(data, []byte("="+inside+"/"), []byte("="+units.GenerationDir(s.app, number)+"/"))
 			}
 			if err := writeNew(filepath.Join(dir, name), data); err != nil {
 				return err
@@ -175,7 +183,7 @@ func (s Store) copy(from, inside string, of int) (*Generation, error) {
 		if err != nil {
 			return err
 		}
-		if err := writeNew(filepath.Join(dir, recordFile), record); err != nil {
+		if err := writeNew(filepath.Join(dir, generationFile), record); err != nil {
 			return err
 		}
 		return syncDir(dir)
@@ -197,7 +205,7 @@ func (s Store) add(fill func(dir string, number int) error) (*Generation, error)
 			return nil, err
 		}
 	}
-	number, err := s.next()
+	number, err := s.Next()
 	if err != nil {
 		return nil, err
 	}
@@ -218,8 +226,9 @@ func (s Store) add(fill func(dir string, number int) error) (*Generation, error)
 	return s.Generation(number)
 }
 
-// next is above every number ever given out, even if the file was lost.
-func (s Store) next() (int, error) {
+// Next is the number that the next generation gets: above every one ever given
+// out, even if the file was lost. Nothing is reserved by asking.
+func (s Store) Next() (int, error) {
 	next := 1
 	if data, err := os.ReadFile(filepath.Join(s.dir, "next")); err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && n > next {
@@ -244,7 +253,7 @@ func (s Store) Save(g *Generation) error {
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(s.Dir(g.Number), recordFile), data)
+	return replace(filepath.Join(s.Dir(g.Number), generationFile), data)
 }
 
 // Commit makes a generation the current one. The rename of the link is the
@@ -296,7 +305,7 @@ func (s Store) number(name string) (int, error) {
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil {
-		return 0, &Problem{Path: filepath.Join(s.dir, name), Text: "does not hold a generation's number; remove it"}
+		return 0, &problem.Problem{Path: filepath.Join(s.dir, name), Text: "does not hold a generation's number; remove it"}
 	}
 	return n, nil
 }
@@ -341,7 +350,7 @@ func (s Store) Prune() error {
 // Remove forgets a generation that is not the current one. Its record goes
 // first: a directory without one is half removed, for they come whole.
 func (s Store) Remove(number int) error {
-	if err := os.Remove(filepath.Join(s.Dir(number), recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(s.Dir(number), generationFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return os.RemoveAll(s.Dir(number))

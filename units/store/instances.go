@@ -1,4 +1,4 @@
-package units
+package store
 
 import (
 	"encoding/json"
@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"app-rollout/units/problem"
 )
 
 // Instances remembers, until reboot, which instance numbers were given out.
@@ -26,9 +28,9 @@ type Instances struct {
 
 const instancesFile = "instances.json"
 
-// Instances reads what is remembered of app; nothing yet is no error.
-func (l Layout) Instances(app string) (Instances, error) {
-	path := filepath.Join(l.Run(app), instancesFile)
+// Instances reads what is remembered; nothing yet is no error.
+func (s Store) Instances() (Instances, error) {
+	path := filepath.Join(s.run, instancesFile)
 	i := Instances{Next: 1, Generations: map[int][]int{}}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,7 +40,7 @@ func (l Layout) Instances(app string) (Instances, error) {
 		return i, err
 	}
 	if err := json.Unmarshal(data, &i); err != nil || i.Next < 1 {
-		return i, &Problem{Path: path, Text: "is damaged; remove it"}
+		return i, &problem.Problem{Path: path, Text: "is damaged; remove it"}
 	}
 	if i.Generations == nil {
 		i.Generations = map[int][]int{}
@@ -47,26 +49,12 @@ func (l Layout) Instances(app string) (Instances, error) {
 }
 
 // SaveInstances remembers them. The directory must exist.
-func (l Layout) SaveInstances(app string, i Instances) error {
+func (s Store) SaveInstances(i Instances) error {
 	data, err := json.Marshal(i)
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(l.Run(app), instancesFile), append(data, '\n'))
-}
-
-// Rolled says that a unit runs which a rollout has started: it has a file of its
-// own, and needs nobody to want it.
-func (l Layout) Rolled(unit string) bool {
-	_, file := os.Lstat(l.UnitFile(unit))
-	if file != nil {
-		return false
-	}
-	// PID 1 keeps a link for each unit that runs, for journald. Where it does not,
-	// as while the unit waits for its restart, a daemon-reload more is all that it
-	// costs.
-	_, running := os.Lstat(l.Path("/run/systemd/units/invocation:" + unit))
-	return running == nil
+	return replace(filepath.Join(s.run, instancesFile), append(data, '\n'))
 }
 
 // Take gives out n new numbers to a generation.
@@ -76,13 +64,4 @@ func (i *Instances) Take(generation, n int) []int {
 		i.Next++
 	}
 	return i.Generations[generation]
-}
-
-// Booted are the instance numbers that the boot starts for a generation: 1..N.
-func (p Plan) Booted() []int {
-	numbers := make([]int, p.Nodes)
-	for i := range numbers {
-		numbers[i] = i + 1
-	}
-	return numbers
 }

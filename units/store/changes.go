@@ -1,11 +1,11 @@
-package units
+package store
 
 import (
 	"bytes"
 	"maps"
 	"slices"
-	"time"
 
+	"app-rollout/units"
 	"app-rollout/units/dotenv"
 )
 
@@ -27,12 +27,12 @@ type frozen struct {
 	digest string
 	env    []byte
 	source string
-	plan   Plan
+	plan   units.Plan
 }
 
-// Since says what the spec asks for otherwise than a generation, whose frozen
-// .env is env.
-func (s *Spec) Since(g *Generation, env []byte) Changes {
+// Pending says what the spec asks for otherwise than the generation, whose
+// frozen .env is env.
+func (g *Generation) Pending(s *units.Spec, env []byte) Changes {
 	return compare(frozen{g.Digest, env, g.Source, g.Plan}, frozen{s.Digest(), s.Source.Text, s.Source.Path, s.Plan})
 }
 
@@ -80,37 +80,4 @@ func compare(before, after frozen) (c Changes) {
 		}
 	}
 	return c
-}
-
-// Next is the number that the next generation gets; nothing is reserved by asking.
-func (s Store) Next() (int, error) { return s.next() }
-
-// ReadFile reads an .env that lies elsewhere than in /etc/app-rollout as if a
-// link there led to it.
-func (l Layout) ReadFile(app, path string) (*Source, error) {
-	w, err := l.walk(path)
-	if err != nil {
-		return nil, err
-	}
-	defer w.close()
-	src, err := l.readSource(app, w)
-	if err == nil {
-		src.Linked = true
-	}
-	return src, err
-}
-
-// ReadySince is when the generation became ready: its rollout's commit.
-func (g *Generation) ReadySince() time.Time {
-	if g.Rollout == nil {
-		return g.Created
-	}
-	at := g.Rollout.Started
-	for _, s := range g.Rollout.Steps {
-		at = at.Add(time.Duration(s.Milliseconds * float64(time.Millisecond)))
-		if s.Name == "commit" {
-			break
-		}
-	}
-	return at
 }

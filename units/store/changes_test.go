@@ -1,13 +1,15 @@
-package units
+package store
 
 import (
 	"slices"
 	"testing"
+
+	"app-rollout/units"
 )
 
 // What changed is told by names, and no value of either side is among them.
 func TestChanges(t *testing.T) {
-	before := frozen{"a", []byte("A=secret1\nB=2\nC=3\n"), "/srv/shop/.env", Plan{Mode: 1, Nodes: 2, WorkingDirectory: "/srv/1", User: "u"}}
+	before := frozen{"a", []byte("A=secret1\nB=2\nC=3\n"), "/srv/shop/.env", units.Plan{Mode: 1, Nodes: 2, WorkingDirectory: "/srv/1", User: "u"}}
 	for _, test := range []struct {
 		name   string
 		digest string

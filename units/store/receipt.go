@@ -1,4 +1,4 @@
-package units
+package store
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Record says how a rollout went: its receipt.
-type Record struct {
+// Receipt says how a rollout went.
+type Receipt struct {
 	Started time.Time `json:"started"`
 	Seconds float64   `json:"seconds"`
 	Result  string    `json:"result"` // "ready" or "failed"
@@ -32,7 +32,7 @@ type Step struct {
 
 // Connections says what became of the connections; of the kernel's counters,
 // which are not the app's alone, only what grew.
-func (r *Record) Connections() string {
+func (r *Receipt) Connections() string {
 	text, whose := fmt.Sprintf("%d connections drained, %d cut", r.Drained, r.Cut), ""
 	for _, c := range []struct {
 		n    uint64
@@ -47,7 +47,7 @@ func (r *Record) Connections() string {
 }
 
 // Took says how long each step took: "hold 2, start 41, ready 180 ms".
-func (r *Record) Took() string {
+func (r *Receipt) Took() string {
 	if len(r.Steps) == 0 {
 		return ""
 	}

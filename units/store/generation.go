@@ -1,4 +1,4 @@
-package units
+package store
 
 import (
 	"encoding/json"
@@ -9,15 +9,16 @@ import (
 	"path/filepath"
 	"time"
 
+	"app-rollout/units"
+	"app-rollout/units/problem"
+
 	"golang.org/x/sys/unix"
 )
 
-// The files of a generation's directory.
+// The files of a generation's directory beside units.EnvFile and units.EnvironmentFile.
 const (
-	envFile         = "env"             // the .env's text, as it was
-	unitFile        = "unit"            // the unit that runs it
-	environmentFile = "environment"     // what its EnvironmentFile= names
-	recordFile      = "generation.json" // this Generation
+	unitFile       = "unit"            // the unit that runs it
+	generationFile = "generation.json" // this Generation
 )
 
 // Generation is what a set of instances was started from, and how that went.
@@ -29,7 +30,7 @@ type Generation struct {
 	Unsized string    `json:"unsized"` // the same, of all but the number of nodes
 	Created time.Time `json:"created"`
 	Source  string    `json:"source"` // the real .env
-	Plan
+	units.Plan
 
 	// CopyOf is the generation that a person rolled back to by this one, 0 if
 	// it is none of those. The app is held on it as long as it is the current
@@ -39,20 +40,20 @@ type Generation struct {
 
 	// Ready: it has been ready once, and so may be booted.
 	Ready bool `json:"ready"`
-	// Rollout is the record of the rollout that brought it, or failed to.
-	Rollout *Record `json:"rollout,omitempty"`
+	// Rollout is the receipt of the rollout that brought it, or failed to.
+	Rollout *Receipt `json:"rollout,omitempty"`
 }
 
 // Freeze writes the four files of a generation into dir, which must not exist;
 // inside is dir as the units will name it. The directory is 0700 and every file
 // 0600 from the moment it exists, for they hold secrets. Nothing is synced: for
 // the generator, whose output lives in memory.
-func Freeze(dir, inside string, s *Spec, number int, now time.Time) (*Generation, error) {
+func Freeze(dir, inside string, s *units.Spec, number int, now time.Time) (*Generation, error) {
 	return freeze(dir, inside, s, number, now, func(path string, data []byte) error { return WriteFile(path, data, 0o600) })
 }
 
 // freeze is Freeze with a way to write a file.
-func freeze(dir, inside string, s *Spec, number int, now time.Time, writeNew func(path string, data []byte) error) (*Generation, error) {
+func freeze(dir, inside string, s *units.Spec, number int, now time.Time, writeNew func(path string, data []byte) error) (*Generation, error) {
 	g := &Generation{
 		App:     s.App,
 		Number:  number,
@@ -73,10 +74,10 @@ func freeze(dir, inside string, s *Spec, number int, now time.Time, writeNew fun
 		name string
 		data []byte
 	}{
-		{envFile, s.Source.Text},
+		{units.EnvFile, s.Source.Text},
 		{unitFile, []byte(s.Unit(inside))},
-		{environmentFile, s.Environment()},
-		{recordFile, record},
+		{units.EnvironmentFile, s.Environment()},
+		{generationFile, record},
 	} {
 		if err := writeNew(filepath.Join(dir, f.name), f.data); err != nil {
 			return nil, err
@@ -88,18 +89,18 @@ func freeze(dir, inside string, s *Spec, number int, now time.Time, writeNew fun
 // ReadGeneration reads the record in a generation's directory and checks that
 // the generation is complete.
 func ReadGeneration(dir string) (*Generation, error) {
-	path := filepath.Join(dir, recordFile)
+	path := filepath.Join(dir, generationFile)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	g := new(Generation)
 	if err := json.Unmarshal(data, g); err != nil || !g.valid() {
-		return nil, &Problem{Path: path, Text: "is damaged; move its directory away to let the app be rolled out anew"}
+		return nil, &problem.Problem{Path: path, Text: "is damaged; move its directory away to let the app be rolled out anew"}
 	}
-	for _, name := range []string{envFile, unitFile, environmentFile} {
+	for _, name := range []string{units.EnvFile, unitFile, units.EnvironmentFile} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return nil, &Problem{Path: filepath.Join(dir, name), Text: "is missing; move its directory away to let the app be rolled out anew"}
+			return nil, &problem.Problem{Path: filepath.Join(dir, name), Text: "is missing; move its directory away to let the app be rolled out anew"}
 		}
 	}
 	return g, nil
@@ -107,7 +108,22 @@ func ReadGeneration(dir string) (*Generation, error) {
 
 // valid keeps a damaged record from being acted on.
 func (g *Generation) valid() bool {
-	return ValidName(g.App) && g.Number > 0 && g.Nodes > 0 && (g.Mode == 0 || g.Mode == 1) && g.Digest != ""
+	return units.ValidName(g.App) && g.Number > 0 && g.Nodes > 0 && (g.Mode == 0 || g.Mode == 1) && g.Digest != ""
+}
+
+// ReadySince is when the generation became ready: its rollout's commit.
+func (g *Generation) ReadySince() time.Time {
+	if g.Rollout == nil {
+		return g.Created
+	}
+	at := g.Rollout.Started
+	for _, s := range g.Rollout.Steps {
+		at = at.Add(time.Duration(s.Milliseconds * float64(time.Millisecond)))
+		if s.Name == "commit" {
+			break
+		}
+	}
+	return at
 }
 
 // Held says whether a person rolled back to this generation, which may be nil.
