@@ -22,29 +22,29 @@ import (
 	"app-rollout/units/store"
 )
 
-// wants is the directory whose links start units at boot.
+// wants is the directory of the links by which the boot starts units.
 const wants = units.Target + ".wants"
 
-// generation is one run: from the apps' files to units in out.
+// generator turns the apps' files into units in out, once.
 //
-// Invariants: whatever is wrong with one app changes nothing of another's
-// output; a unit is there whole or not at all; two runs over the same files
-// leave the same bytes.
-type generation struct {
+// Invariants: an error in one app changes nothing in the output of another; a
+// unit is written completely or not at all; two runs over the same files write
+// the same bytes.
+type generator struct {
 	layout units.Layout
 	out    string // absolute
 	say    func(level, error)
 
 	mu     sync.Mutex
 	failed bool
-	under  map[string]bool    // the apps under way
-	wrong  map[string][]error // what is wrong with an app, until it is said
+	under  map[string]bool    // the apps that are being worked on
+	wrong  map[string][]error // the errors of each app that tell has not said yet
 }
 
-// run generates everything and reports whether all went well. It calls copied
-// when the apps that were recorded are done.
-func (g *generation) run(copied func()) bool {
-	// The modes below are the modes of the files, whatever PID 1's umask is.
+// run generates all units and reports whether all went well. It calls copied
+// when it has copied the units of all apps that have a current generation.
+func (g *generator) run(copied func()) bool {
+	// Files get the modes below, whatever umask PID 1 has.
 	defer unix.Umask(unix.Umask(0))
 
 	names, problems, err := units.AppNames(g.layout)
@@ -67,10 +67,10 @@ func (g *generation) run(copied func()) bool {
 		return false
 	}
 
-	// Recorded apps come first: they only have to be copied. Then those that
-	// are cheap to read, and last those that may take long, the smallest first:
-	// a hostile one is large.
-	unlisted := err != nil // then every app that is stored counts as asked for
+	// First the apps with a current generation: their units are only copied. Then
+	// the apps that are cheap to read. Last those that may take long, the smallest
+	// first, because a hostile .env is large.
+	unlisted := err != nil // then every app with a store counts as asked for
 	all := slices.Concat(names, stored)
 	slices.Sort(all)
 	fresh := g.each(slices.Compact(all), func(app string) (later int, err error) {
@@ -108,10 +108,10 @@ func (g *generation) run(copied func()) bool {
 	return !g.failed
 }
 
-// each does something with every app, as many at a time as there are CPUs, and
-// says in order what was wrong. It returns the apps that do puts off, by how
-// much each weighs.
-func (g *generation) each(apps []string, do func(app string) (later int, err error)) []string {
+// each calls do for every app, for as many at a time as there are CPUs, and then
+// says in order what went wrong. It returns the apps for which do returned a
+// later above 0, the smallest later first.
+func (g *generator) each(apps []string, do func(app string) (later int, err error)) []string {
 	weights := make([]int, len(apps))
 	var next atomic.Int64
 	var workers sync.WaitGroup
@@ -148,13 +148,13 @@ func (g *generation) each(apps []string, do func(app string) (later int, err err
 	return put
 }
 
-func (g *generation) begin(app string) {
+func (g *generator) begin(app string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.under[app] = true
 }
 
-func (g *generation) end(app string, err error) {
+func (g *generator) end(app string, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.under, app)
@@ -163,14 +163,14 @@ func (g *generation) end(app string, err error) {
 	}
 }
 
-// tell says what is wrong with each app, in the order of their names.
-func (g *generation) tell() {
+// tell says the errors of each app, in the order of the apps' names.
+func (g *generator) tell() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, app := range slices.Sorted(maps.Keys(g.wrong)) {
 		g.failed = true
 		for _, err := range g.wrong[app] {
-			// Of what a link led to, nobody could tell whose it is.
+			// The path behind a link does not show which app it belongs to.
 			if text := err.Error(); !strings.Contains(text, units.EtcDir+"/"+app+".env") && !strings.Contains(text, units.StateDir+"/"+app+"/") {
 				err = fmt.Errorf("%s: %w", app, err)
 			}
@@ -180,16 +180,16 @@ func (g *generation) tell() {
 	clear(g.wrong)
 }
 
-// fail says at once what is wrong with no app in particular.
-func (g *generation) fail(err error) {
+// fail says an error that belongs to no app.
+func (g *generator) fail(err error) {
 	g.failed = true
 	for _, one := range problem.Each(err) {
 		g.say(failure, one)
 	}
 }
 
-// giveUp says how far it got.
-func (g *generation) giveUp() {
+// giveUp says which apps took too long.
+func (g *generator) giveUp() {
 	g.tell()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -200,8 +200,9 @@ func (g *generation) giveUp() {
 	g.say(failure, fmt.Errorf("%s: gave up%s, since it takes too long; what comes after is not generated; see app-rollout check", units.EtcDir, at))
 }
 
-// source reads an app's .env; nil if it is gone since it was listed.
-func (g *generation) source(app string) (*units.Source, error) {
+// source reads an app's .env. It returns nil if the file was removed after it was
+// listed.
+func (g *generator) source(app string) (*units.Source, error) {
 	src, err := g.layout.ReadSource(app)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -209,12 +210,14 @@ func (g *generation) source(app string) (*units.Source, error) {
 	return src, err
 }
 
-// recorded emits the current generation of an app as it was frozen; its .env
-// is not even looked at. An app whose .env is gone is emitted while it runs,
-// until the next rollout stops it, but is not booted again. What a rollout has
-// started is not wanted as long as it runs, so that a later one can stop it
-// without a daemon-reload; after a soft-reboot it is.
-func (g *generation) recorded(app string, current *store.Generation, asked bool) error {
+// recorded emits the current generation of an app as it was frozen. It does not
+// look at the app's .env. If the .env is gone, it emits the app as long as the
+// app runs, until the next rollout stops it, but does not boot it again.
+//
+// It links no instance that a rollout has started and that still runs, so that a
+// later rollout can stop that instance without a daemon-reload. After a
+// soft-reboot it links it.
+func (g *generator) recorded(app string, current *store.Generation, asked bool) error {
 	instances, wrong := store.Of(g.layout, app).Instances()
 	numbers := instances.Generations[current.Number]
 	if len(numbers) == 0 {
@@ -238,10 +241,10 @@ func (g *generation) recorded(app string, current *store.Generation, asked bool)
 	return errors.Join(wrong, g.emit(app, current.Plan, text, wanted))
 }
 
-// first emits an app that was never rolled out, from its .env. What it is
-// started from is frozen in the output directory, for the boot service to
-// adopt; systemd takes no notice of a directory of that name.
-func (g *generation) first(src *units.Source) error {
+// first emits an app that was never rolled out, from its .env. It freezes what the
+// app is started from in the output directory, and the boot service adopts that.
+// systemd ignores a directory of that name.
+func (g *generator) first(src *units.Source) error {
 	spec, err := g.layout.Check(src)
 	if err != nil {
 		return err
@@ -251,7 +254,7 @@ func (g *generation) first(src *units.Source) error {
 	}
 	dir := filepath.Join(g.out, src.App+".generation")
 	tmp := g.temporary(src.App + ".generation")
-	// No time stands in it, so that two runs write the same.
+	// It records no time, so that two runs write the same bytes.
 	_, err = store.Freeze(tmp, dir, spec, 1, time.Time{})
 	if err == nil {
 		err = place(tmp, dir)
@@ -263,8 +266,8 @@ func (g *generation) first(src *units.Source) error {
 	return g.emit(src.App, spec.Plan, []byte(spec.Unit(dir)), spec.Plan.Instances(src.App, spec.Plan.Booted()))
 }
 
-// place gives a complete directory its name. If it is there from an earlier
-// run, or one at the same time, the two change places in one step.
+// place gives a complete directory its name. If an earlier run, or one at the same
+// time, has made that directory, place exchanges the two in one step.
 func place(tmp, dir string) error {
 	err := rename(tmp, dir, 0)
 	if !errors.Is(err, fs.ErrExist) {
@@ -276,7 +279,7 @@ func place(tmp, dir string) error {
 	return os.RemoveAll(tmp)
 }
 
-// rename is os.Rename without its look at the new name beforehand.
+// rename is os.Rename, but does not look at the new name beforehand.
 func rename(from, to string, flags uint) error {
 	if err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
@@ -285,7 +288,7 @@ func rename(from, to string, flags uint) error {
 }
 
 // emit writes the unit, and then the links that start it.
-func (g *generation) emit(app string, plan units.Plan, text []byte, wanted []string) error {
+func (g *generator) emit(app string, plan units.Plan, text []byte, wanted []string) error {
 	unit := plan.Unit(app)
 	if err := g.write(unit, text); err != nil {
 		return err
@@ -302,8 +305,8 @@ func (g *generation) emit(app string, plan units.Plan, text []byte, wanted []str
 	return nil
 }
 
-// write makes a file of mode 0644 that is never seen in part.
-func (g *generation) write(name string, text []byte) error {
+// write makes a file of mode 0644. Nobody ever sees a part of it.
+func (g *generator) write(name string, text []byte) error {
 	tmp := g.temporary(name)
 	err := store.WriteFile(tmp, text, 0o644)
 	if err == nil {
@@ -316,6 +319,6 @@ func (g *generation) write(name string, text []byte) error {
 }
 
 // temporary is a name that systemd ignores and no other run uses.
-func (g *generation) temporary(name string) string {
+func (g *generator) temporary(name string) string {
 	return fmt.Sprintf("%s/.%s.%d", g.out, name, os.Getpid())
 }

@@ -36,7 +36,7 @@ func TestGolden(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r := generator(t, root)
+			r := runGenerator(t, root)
 			got := fmt.Sprintf("exit status %d\n%s%s", r.status, r.stderr, r.snapshot(t))
 			golden := dir + ".golden"
 			if *update {
@@ -107,7 +107,7 @@ func TestArguments(t *testing.T) {
 func TestNoConfig(t *testing.T) {
 	empty := fresh(t)
 	for _, root := range []string{t.TempDir(), empty} {
-		r := generator(t, root)
+		r := runGenerator(t, root)
 		if r.status != 0 || r.stderr != "" || r.snapshot(t) != "" {
 			t.Errorf("%+v\n%s", r, r.snapshot(t))
 		}
@@ -148,10 +148,10 @@ func hostile(t *testing.T, root string) {
 // whole ends in time.
 func TestHostileNeighbours(t *testing.T) {
 	root := fresh(t, "shop", "zoo")
-	want := generator(t, root).snapshot(t)
+	want := runGenerator(t, root).snapshot(t)
 	hostile(t, root)
 	began := time.Now()
-	r := generator(t, root)
+	r := runGenerator(t, root)
 	took := time.Since(began)
 	// On a machine with other things to do it may have to give up: then the
 	// good apps are there all the same, and it ends at the limit. What it costs
@@ -183,7 +183,7 @@ func TestHostileNeighbours(t *testing.T) {
 
 // No secret can be read by others, in what is written or said.
 func TestCanary(t *testing.T) {
-	r := generator(t, fresh(t, "shop"))
+	r := runGenerator(t, fresh(t, "shop"))
 	found := 0
 	filepath.WalkDir(r.out, func(path string, d fs.DirEntry, err error) error {
 		text, _ := os.ReadFile(path)
@@ -206,11 +206,11 @@ func TestCanary(t *testing.T) {
 // other, leave the same.
 func TestUmaskAndTwoRuns(t *testing.T) {
 	root := fresh(t, "shop", "zoo")
-	first := generator(t, root)
+	first := runGenerator(t, root)
 	want := first.snapshot(t)
 	for _, umask := range []int{0, 0o077, 0o777} {
 		old := syscall.Umask(umask)
-		r := generatorIn(t, root, first.out)
+		r := runGeneratorIn(t, root, first.out)
 		syscall.Umask(old)
 		if got := r.snapshot(t); got != want || r.status != 0 {
 			t.Errorf("umask %04o: status %d, %s", umask, r.status, difference(got, want))
@@ -298,7 +298,7 @@ func TestRecorded(t *testing.T) {
 			root := fresh(t, "shop")
 			record(t, units.Layout{Root: root}, "shop")
 			c.do(t, root)
-			r := generator(t, root)
+			r := runGenerator(t, root)
 			links, _ := filepath.Glob(r.out + "/" + wants + "/*")
 			for i := range links {
 				links[i] = filepath.Base(links[i])
@@ -346,7 +346,7 @@ func benchmark(b *testing.B, root string) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
-		r := generatorIn(b, root, out)
+		r := runGeneratorIn(b, root, out)
 		b.StopTimer()
 		if err := os.RemoveAll(out); err != nil || r.status != 0 {
 			b.Fatal(err, r.stderr)

@@ -16,18 +16,18 @@ const (
 	notice  level = 3<<3 | 5
 )
 
-// maxRecord keeps a line well below the size at which the kernel cuts one.
+// maxRecord is in bytes, well below the size at which the kernel cuts a line.
 const maxRecord = 900
 
-// log writes one line each to stderr, for a person, and when PID 1 runs us to
-// the kernel's log, since the journal does not run yet.
+// log writes each message as one line to stderr, for a person, and, when PID 1
+// runs the generator, to the kernel's log, because the journal does not run yet.
 type log struct{ kmsg *os.File }
 
 func newLog(kernel bool) *log {
 	if !kernel {
 		return &log{}
 	}
-	// A log that cannot be written is no reason to generate nothing.
+	// Without the kernel's log the units are generated all the same.
 	f, _ := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
 	return &log{kmsg: f}
 }

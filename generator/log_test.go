@@ -39,7 +39,7 @@ func TestLog(t *testing.T) {
 
 func TestGiveUp(t *testing.T) {
 	var said []string
-	g := &generation{
+	g := &generator{
 		say:   func(_ level, err error) { said = append(said, err.Error()) },
 		under: map[string]bool{"slow": true}, wrong: map[string][]error{"bad": {errors.New("/etc/app-rollout/bad.env: is bad")}, "linked": {errors.New("/srv/x/.env: is bad")}},
 	}

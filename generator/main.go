@@ -1,7 +1,7 @@
 // Command app-rollout-generator turns the apps of /etc/app-rollout into units
 // (systemd.generator(7)). PID 1 runs it early at boot and at every
-// daemon-reload, and waits for it: so it talks to nobody, waits for nothing,
-// and always ends by itself and soon.
+// daemon-reload, and waits for it. So it talks to no other process, waits for
+// nothing, and always ends by itself and soon.
 package main
 
 import (
@@ -15,12 +15,12 @@ import (
 	"app-rollout/units/dotenv"
 )
 
-// limits are the times after which it gives up. What it has written by then is
-// whole, and counts. systemd's own time-out is far too long: from 253 on it
-// stops the boot for good.
+// limits are the times after which the generator gives up. What it has written by
+// then is complete and valid. systemd's own time-out is far too long: from 253 on
+// it stops the boot for good.
 type limits struct {
-	// recorded is for apps that have run before: only files of root's own are
-	// copied, and on a slow disk that must not leave one out.
+	// recorded is for the apps that have a current generation. Only root's files are
+	// copied for them; the limit is long, so that a slow disk leaves out no app.
 	recorded time.Duration
 	// fresh is for .env files that are read for the first time.
 	fresh time.Duration
@@ -39,7 +39,7 @@ func generate(layout units.Layout, limits limits, dirs []string) int {
 		fmt.Fprintln(os.Stderr, "usage: app-rollout-generator NORMAL-DIR [EARLY-DIR LATE-DIR]")
 		return 2
 	}
-	// Set since systemd 251; the environment says where we are.
+	// systemd sets this since version 251 (systemd.generator(7)).
 	scope := os.Getenv("SYSTEMD_SCOPE")
 	if scope == "user" || os.Getenv("SYSTEMD_IN_INITRD") == "1" {
 		return 0
@@ -50,11 +50,11 @@ func generate(layout units.Layout, limits limits, dirs []string) int {
 		log.say(failure, err)
 		return 1
 	}
-	// It is over before there is much to collect.
+	// The program ends before there is much garbage to collect.
 	debug.SetGCPercent(400)
 	layout, release := layout.Hold()
 	defer release()
-	g := &generation{layout: layout, out: out, say: log.say, under: map[string]bool{}, wrong: map[string][]error{}}
+	g := &generator{layout: layout, out: out, say: log.say, under: map[string]bool{}, wrong: map[string][]error{}}
 	timer := time.AfterFunc(limits.recorded, func() {
 		g.giveUp()
 		os.Exit(1)

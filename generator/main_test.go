@@ -56,13 +56,13 @@ type result struct {
 	cpu    time.Duration // used, its children's too
 }
 
-// generator runs the generator below root; env is added to its environment.
-func generator(t testing.TB, root string, env ...string) result {
+// runGenerator runs the generator below root; env is added to its environment.
+func runGenerator(t testing.TB, root string, env ...string) result {
 	t.Helper()
-	return generatorIn(t, root, t.TempDir(), env...)
+	return runGeneratorIn(t, root, t.TempDir(), env...)
 }
 
-func generatorIn(t testing.TB, root, out string, env ...string) result {
+func runGeneratorIn(t testing.TB, root, out string, env ...string) result {
 	t.Helper()
 	c := command(root, out)
 	c.Env = append(c.Env, env...)

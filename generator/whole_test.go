@@ -39,7 +39,7 @@ func TestLimits(t *testing.T) {
 		}
 		return r.snapshot(t)
 	}
-	full := generator(t, root, freshEnv+"=10m")
+	full := runGenerator(t, root, freshEnv+"=10m")
 	whole(t, root, full.out)
 	if all, _ := filepath.Glob(full.out + "/*.service"); full.status != 0 || full.stderr != "" || len(all) != 503 {
 		t.Fatalf("without a limit: status %d, %d units, %s", full.status, len(all), full.stderr)
@@ -54,7 +54,7 @@ func TestLimits(t *testing.T) {
 		{"fresh, somewhat later", freshEnv + "=5ms", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := generator(t, root, c.limit)
+			r := runGenerator(t, root, c.limit)
 			if r.status != 1 || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, units.EtcDir+": gave up") {
 				t.Errorf("status %d, said %q", r.status, r.stderr)
 			}
@@ -107,7 +107,7 @@ func TestKilled(t *testing.T) {
 // run puts everything right.
 func TestKilledAndAtOnce(t *testing.T) {
 	root := fresh(t, "a", "b", "c", "d", "e")
-	want := generator(t, root).snapshot(t)
+	want := runGenerator(t, root).snapshot(t)
 	out := t.TempDir()
 	for i := range 20 {
 		one, two := command(root, out), command(root, out)
@@ -131,7 +131,7 @@ func TestKilledAndAtOnce(t *testing.T) {
 	for _, path := range left {
 		os.RemoveAll(path)
 	}
-	r := generatorIn(t, root, out)
+	r := runGeneratorIn(t, root, out)
 	if got := r.snapshot(t); got != want || r.status != 0 {
 		t.Errorf("status %d, %s", r.status, difference(got, want))
 	}
