@@ -23,11 +23,12 @@ DEB_TOOLS := dpkg-dev debhelper fakeroot
 MACHINE_TOOLS := mmdebstrap systemd-container iproute2 util-linux
 VM_TOOLS := mmdebstrap e2fsprogs qemu-system-x86
 
-.PHONY: help build deb lintian unit test stories soak demo vm bench lint fuzz clean deb-tools machine-tools vm-tools npm
+.PHONY: help build deb lintian unit generate test stories soak demo vm bench lint fuzz clean deb-tools machine-tools vm-tools npm
 
 help:
 	@echo 'make build       generator and helper, in build/bin/'
 	@echo 'make deb         the Debian package, in build/ (ARCH=arm64: for another architecture)'
+	@echo 'make generate    the BPF objects anew from their C, with the clang of Debian 12'
 	@echo 'make unit        tests that need nothing'
 	@echo 'sudo make test   all tests: unit tests, then stories on throw-away Debians with their own systemd'
 	@echo 'sudo make demo   three rollouts under load on a throw-away Debian, step by step'
@@ -63,6 +64,10 @@ deb: build/go.mod deb-tools
 	  >"$$stage/log" 2>&1 || { tail -50 "$$stage/log"; exit 1; }; \
 	rm -f build/app-rollout_*_$(ARCH).deb; \
 	mv "$$stage"/app-rollout_$(VERSION)_$(ARCH).* build/
+
+# The objects are committed: building the package takes no clang.
+generate: machine-tools
+	go run ./test/generate
 
 lintian: deb
 	@$(call need,lintian)

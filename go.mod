@@ -21,3 +21,5 @@ require (
 	golang.org/x/net v0.46.0 // indirect
 	golang.org/x/sync v0.17.0 // indirect
 )
+
+tool github.com/cilium/ebpf/cmd/bpf2go

@@ -1,6 +1,6 @@
 // Package ports lets all instances of an app bind one port, whether or not the
-// app asks for it: three small BPF programs on the control group of the slice
-// that all instances run in (Slice= of the generated units).
+// app asks for it: three small BPF programs (share.c) on the control group of the
+// slice that all instances run in (Slice= of the generated units).
 //
 // They are attached to the slice by links that are pinned in a bpffs, not to
 // each instance by systemd's BPFProgram=. What systemd attaches it takes off

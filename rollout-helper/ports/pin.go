@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -28,24 +26,27 @@ func Pin(dir, path string) error {
 	if err := inBPFFS(dir); err != nil {
 		return err
 	}
-	specs := programs()
-	for _, name := range slices.Sorted(maps.Keys(specs)) {
-		if err := pin(specs[name], path, filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+	spec, err := programs()
+	if err != nil {
+		return err
+	}
+	loaded, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return fmt.Errorf("loading the BPF programs: %w", err)
+	}
+	defer loaded.Close()
+	for _, p := range pins {
+		if err := pin(loaded.Programs[p.program], spec.Programs[p.program].AttachType, path, filepath.Join(dir, p.name)); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(dir, p.name), err)
 		}
 	}
 	return nil
 }
 
-func pin(spec *ebpf.ProgramSpec, cgroup, path string) error {
-	program, err := ebpf.NewProgram(spec)
-	if err != nil {
-		return fmt.Errorf("loading the BPF program: %w", err)
-	}
-	defer program.Close()
+func pin(program *ebpf.Program, hook ebpf.AttachType, cgroup, path string) error {
 	attached, err := link.AttachCgroup(link.CgroupOptions{
 		Path:    filepath.Join(sockets.Root(), cgroup),
-		Attach:  spec.AttachType,
+		Attach:  hook,
 		Program: program,
 	})
 	if err != nil {
@@ -72,8 +73,8 @@ func Pinned(dir, path string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(programs())) {
-		pin := filepath.Join(dir, name)
+	for _, p := range pins {
+		pin := filepath.Join(dir, p.name)
 		attached, err := link.LoadPinnedLink(pin, nil)
 		if err != nil {
 			return fmt.Errorf("%s: %w", pin, err)
