@@ -52,7 +52,8 @@ func FuzzUnit(f *testing.F) {
 	}
 	for _, d := range strings.Fields(`Unit.Documentation Unit.SourcePath Unit.Wants Unit.RequiresMountsFor Unit.StartLimitIntervalSec
 		Service.NotifyAccess Service.TimeoutStartSec Service.DynamicUser Service.Environment Service.EnvironmentFile Service.KillMode
-		Service.AmbientCapabilities Service.CapabilityBoundingSet Service.Slice`) {
+		Service.AmbientCapabilities Service.CapabilityBoundingSet Service.Slice
+		Service.SyslogIdentifier Service.LogExtraFields`) {
 		allowed[d] = true
 	}
 	for _, h := range hardening {
@@ -98,6 +99,14 @@ func FuzzUnit(f *testing.F) {
 				case "User":
 					if uid != 0 && o.Value != "alice" {
 						t.Fatalf("User=%s of alice's .env", o.Value)
+					}
+				case "SyslogIdentifier":
+					if o.Value != "shop" {
+						t.Fatalf("the lines of shop are called %s", o.Value)
+					}
+				case "LogExtraFields":
+					if o.Value != "APP_ROLLOUT_APP=shop" {
+						t.Fatalf("the lines of shop are marked %s", o.Value)
 					}
 				case "ExecStart":
 					if words := systemdWords(t, o.Value); !slices.Equal(words, s.exec) {
