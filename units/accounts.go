@@ -26,10 +26,10 @@ type group struct {
 	members []string
 }
 
-// accounts are read when they are first needed.
+// accounts returns them unread: load reads them when they are first needed.
 func (l Layout) accounts() *accounts { return &accounts{layout: l} }
 
-// load reads both files; what is missing or malformed is not there.
+// load reads both files. It skips a missing file and a malformed line.
 func (a *accounts) load() {
 	if a.read {
 		return
@@ -60,7 +60,7 @@ func (a *accounts) load() {
 	})
 }
 
-// name is the first name of a user id, "" if it has none.
+// name is the first name in /etc/passwd of a user id, "" if it has none.
 func (a *accounts) name(uid uint32) string {
 	if uid == 0 {
 		return "root"
@@ -74,8 +74,8 @@ func (a *accounts) name(uid uint32) string {
 	return ""
 }
 
-// UserID is the id of a user in /etc/passwd; false if it has no entry there: it
-// is a dynamic user, or comes from elsewhere.
+// UserID is the id of a user in /etc/passwd. It is false if the user has no entry
+// there: a dynamic user, or one of another source of names.
 func (l Layout) UserID(name string) (uint32, bool) {
 	a := l.accounts()
 	a.load()

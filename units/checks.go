@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The checks of the settings table. Each enters a good value in the spec and
-// says of a bad one what it must be; none repeats the value.
+// These are the checks of the settings table. A check enters a good value in the
+// spec. For a bad value it says what the value must be, and never repeats it.
 
 // cpus is the number of CPUs that "auto" means.
 var cpus = runtime.NumCPU
@@ -91,7 +91,7 @@ func serviceType(s *Spec, d, v string) string {
 	return oneOf("exec", "simple", "notify")(s, d, v)
 }
 
-// oneOf takes a few words.
+// oneOf accepts one of the words.
 func oneOf(words ...string) func(*Spec, string, string) string {
 	return func(s *Spec, d, v string) string {
 		for _, w := range words {
@@ -123,8 +123,8 @@ func timeoutStopSec(s *Spec, d, v string) string {
 	return ""
 }
 
-// span reads the usual ones of systemd's time spans: a number of seconds, or
-// numbers with a unit, as "1min 30s" (systemd.time(7)).
+// span reads the usual forms of systemd's time spans: a number of seconds, or
+// numbers with a unit, like "1min 30s" (systemd.time(7)).
 func span(v string) (time.Duration, bool) {
 	if n, ok := number(v, 0, 1<<20); ok {
 		return time.Duration(n) * time.Second, true
@@ -176,7 +176,7 @@ func groupNames(s *Spec, d, v string) string {
 // number (valid_user_group_name, user-util.c).
 func accountName(v string) bool {
 	if n, err := strconv.ParseUint(v, 10, 32); err == nil {
-		// The last two are "nobody has set it", in 16 and in 32 bits (uid_is_valid).
+		// The last two numbers mean "not set", in 16 and in 32 bits (uid_is_valid).
 		return (v == "0" || v[0] != '0') && n != 1<<16-1 && n != 1<<32-1
 	}
 	if v == "" || len(v) > 31 {
@@ -204,8 +204,9 @@ func unitNames(s *Spec, d, v string) string {
 	return ""
 }
 
-// orderable says whether an instance may be ordered after a unit. Targets and
-// the rollout's own services are not: the rollout waits for the instance.
+// orderable says whether an instance may be ordered after a unit. It may not be
+// ordered after a target or a service of this package: the rollout waits for the
+// instance, and so both would wait for each other.
 func orderable(unit string) bool {
 	base, ok := "", false
 	for _, suffix := range []string{".service", ".socket", ".mount"} {
@@ -291,8 +292,8 @@ func addressFamilies(s *Spec, d, v string) string {
 	return ""
 }
 
-// number reads a plain decimal number within bounds: no sign, no space, no
-// zero in front.
+// number reads a plain decimal number within bounds, without a sign, spaces or
+// leading zeros.
 func number(v string, least, most int) (int, bool) {
 	n, err := strconv.Atoi(v)
 	return n, err == nil && n >= least && n <= most && strconv.Itoa(n) == v

@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// Environment is the text of the EnvironmentFile= from which systemd gives the
-// instances exactly the values of the .env: each in double quotes, with a
-// backslash before the four characters that systemd reads there as more than
-// themselves (env-file.c), every other byte as it is.
+// Environment is the text of the EnvironmentFile=, from which systemd gives the
+// instances exactly the values of the .env. Each value is in double quotes, with a
+// backslash before the four characters that have a meaning there (env-file.c).
+// Every other byte stands as it is.
 func (s *Spec) Environment() []byte {
 	var out bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {

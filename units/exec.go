@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// splitWords cuts a command into words as a shell would, without expanding
-// anything: '…' is taken as it is; in "…" a backslash quotes \ " $ and the
-// backtick; outside it quotes any character. why says what is wrong with it.
+// splitWords cuts a command into words as a shell would, but expands nothing. '…'
+// is taken as it is; in "…" a backslash quotes \ " $ and the backtick; outside of
+// quotes it quotes any character. why says what is wrong, "" if nothing is.
 func splitWords(s string) (words []string, why string) {
 	var word []byte
 	in, inWord := byte(0), false
@@ -51,9 +51,9 @@ func splitWords(s string) (words []string, why string) {
 	return words, ""
 }
 
-// execWord writes a word so that systemd hands it on as it is: past its own
-// quoting and C escapes, specifiers and variables (systemd.service(5),
-// "Command lines").
+// execWord writes a word so that systemd passes it to the program unchanged,
+// whatever quotes, C escapes, specifiers or variables it seems to contain
+// (systemd.service(5), "Command lines").
 func execWord(word string) string {
 	if word != "" && strings.Trim(word, plainWord) == "" {
 		return word
@@ -61,9 +61,9 @@ func execWord(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(word) + `"`
 }
 
-// command checks SYSTEMD_EXEC_START and freezes it: links in the directory
-// part of its first word are resolved, its last component never is, since a
-// venv's python is a link that must be called by its own name.
+// command checks SYSTEMD_EXEC_START and freezes it. It resolves links in the
+// directory of the program, but never the program's own name: a venv's python is a
+// link that must be called by that name.
 func (s *Spec) command(l Layout, value string) (why string) {
 	words, why := splitWords(value)
 	switch {
@@ -80,7 +80,7 @@ func (s *Spec) command(l Layout, value string) (why string) {
 		return "must not have a $ in the path of its program"
 	case strings.HasPrefix(first, "./"):
 		if s.Plan.WorkingDirectory == "" {
-			return "" // that it is wrong has been said
+			return "" // an error of SYSTEMD_WORKING_DIRECTORY has been reported
 		}
 		first = s.Plan.WorkingDirectory + "/" + first[2:]
 	case first[0] != '/':
@@ -113,7 +113,7 @@ func (s *Spec) command(l Layout, value string) (why string) {
 	}
 	words[0] = strings.TrimSuffix(dir.path, "/") + "/" + base
 	s.exec, s.execDir = words, dir.path
-	// Each look costs some system calls, so not at every word there may be.
+	// Each look costs some system calls, so only the first words are looked at.
 	for _, w := range words[1:min(len(words), 64)] {
 		if strings.HasPrefix(w, "/") && len(w) < unix.PathMax && !s.linkedWord {
 			s.linkedWord = l.leadsThroughLink(filepath.Dir(w))
@@ -122,7 +122,7 @@ func (s *Spec) command(l Layout, value string) (why string) {
 	return ""
 }
 
-// leadsThroughLink says whether a directory has another name than path.
+// leadsThroughLink says whether a link is on the way to path.
 func (l Layout) leadsThroughLink(path string) bool {
 	w, err := l.walk(path)
 	if err != nil {

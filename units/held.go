@@ -9,11 +9,13 @@ import (
 // maxHeld is far below the number of descriptors that a process may have.
 const maxHeld = 256
 
-// held are directories that walks came through, kept open for other walks: a
-// run over many apps comes through the same ones each time. Only where they are
-// is kept; whose they are and who may write to them is asked at each walk. One
-// is held only below one that is, so that no way is put together from two
-// moments; and while it is, its mount's number is not another's.
+// held are directories that a walk has opened and that stay open for other walks:
+// a run over many apps comes through the same directories each time.
+//
+// Only the place of a directory is cached. Each walk asks anew who owns it and who
+// may write to it. A directory is cached only if its parent is, so that a cached
+// path never mixes two moments. While the directory is open, the kernel gives the
+// id of its mount to no other mount.
 type held struct {
 	mu   sync.Mutex
 	dirs map[string]int // O_PATH descriptors by the real paths
@@ -21,9 +23,9 @@ type held struct {
 	unitDirs func() []string
 }
 
-// Hold is the layout for one short run over many apps: a directory that is
-// renamed while it lasts is found under its old name, and one that comes may not
-// be. Release ends it.
+// Hold is the layout for one short run over many apps. During the run a directory
+// that is renamed is still found under its old name, and a new one may not be
+// found. release ends the run.
 func (l Layout) Hold() (holding Layout, release func()) {
 	h := &held{dirs: map[string]int{}, unitDirs: sync.OnceValue(l.unitDirs)}
 	l.held = h
@@ -34,7 +36,7 @@ func (l Layout) Hold() (holding Layout, release func()) {
 	}
 }
 
-// reach gives an element its descriptor: the one that is held, or a new one.
+// reach gives an element its descriptor: the cached one, or a new one.
 func (w *walked) reach(h *held, in element, e *element, name string, flags int) (err error) {
 	if h != nil && in.held {
 		h.mu.Lock()
@@ -50,7 +52,7 @@ func (w *walked) reach(h *held, in element, e *element, name string, flags int) 
 	return err
 }
 
-// hold keeps a directory open that reach has just opened.
+// hold caches a directory that reach has just opened.
 func (w *walked) hold(h *held, in element, e *element) {
 	if h == nil || !in.held || e.held {
 		return

@@ -1,7 +1,6 @@
 // Package units says what an app is and which systemd units run it: where its
-// files lie, how its .env is read and checked, and what is rendered from
-// it. It talks to no daemon, so that
-// the generator can use it before anything runs.
+// files lie, how its .env is read and checked, and what is rendered from it. It
+// talks to no daemon, so that the generator can use it before anything runs.
 package units
 
 import (
@@ -24,20 +23,19 @@ const (
 	UnitDir  = "/run/systemd/system"  // unit files of what a rollout has started
 )
 
-// Target is the unit that wants what the boot is to start.
+// Target is the unit that wants the instances that the boot starts.
 const Target = "multi-user.target"
 
-// Slice is the unit that all instances run in which share a port without their
-// own doing, and SliceGroup its control group: port sharing is a matter of the
-// whole slice.
+// Slice is the unit of the instances for which SO_REUSEPORT is set, and SliceGroup
+// its control group: the programs that set it are attached to the whole slice.
 const (
 	Slice      = `system-app\x2drollout\x2dports.slice`
 	SliceGroup = "/system.slice/" + Slice
 )
 
-// Layout finds the same places below another root, for tests. The zero value
-// is the running system. Its methods return paths to open; what is written
-// into a unit never carries the root.
+// Layout finds these places below a root, for tests. The zero value is the running
+// system. Its methods return paths to open. A path that is written into a unit
+// never contains the root.
 type Layout struct {
 	Root string
 	held *held // see Hold
@@ -58,16 +56,15 @@ func (l Layout) Run(app string) string { return l.Path(RunDir + "/" + app) }
 // UnitFile is where a rollout writes a unit file of its own.
 func (l Layout) UnitFile(unit string) string { return l.Path(UnitDir + "/" + unit) }
 
-// Rolled says that a unit runs which a rollout has started: it has a file of its
-// own, and needs nobody to want it.
+// Rolled says whether a unit runs and was started by a rollout. Such a unit has a
+// file of its own, and needs no link from the target.
 func (l Layout) Rolled(unit string) bool {
 	_, file := os.Lstat(l.UnitFile(unit))
 	if file != nil {
 		return false
 	}
-	// PID 1 keeps a link for each unit that runs, for journald. Where it does not,
-	// as while the unit waits for its restart, a daemon-reload more is all that it
-	// costs.
+	// PID 1 keeps a link for each unit that runs, for journald. It keeps none while
+	// the unit waits for its restart; that costs only one more daemon-reload.
 	_, running := os.Lstat(l.Path("/run/systemd/units/invocation:" + unit))
 	return running == nil
 }
@@ -78,8 +75,8 @@ const (
 	EnvironmentFile = "environment" // EnvironmentFile=
 )
 
-// SourcePath is the SourcePath= of a unit of a generation, which tells whose
-// it is.
+// SourcePath is the SourcePath= of a unit of a generation. It shows which
+// generation the unit belongs to.
 func SourcePath(app string, number int) string { return GenerationDir(app, number) + "/" + EnvFile }
 
 // GenerationDir is the directory of one generation, as units name it.

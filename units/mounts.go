@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hanging are the file systems on which a mere look may wait for somebody
-// else, or whose files are not what they seem; fuse, fuse.* and fuseblk are so
-// as well. Root cannot tell a healthy one from a hostile one, so neither is
-// entered.
+// hanging are the types of file systems on which a mere look may wait for another
+// process, or whose files are not what they seem. fuse, fuse.* and fuseblk belong
+// to them too. Root cannot tell a healthy one from a hostile one, so a walk enters
+// none of them.
 var hanging = []string{"autofs", "proc", "sysfs", "debugfs", "tracefs", "devtmpfs", "devpts"}
 
-// look says what an O_PATH descriptor is of, and on which mount it lies, from
-// what the kernel knows already: no file system is asked anything, so that none
-// can keep us waiting (statx(2), AT_STATX_DONT_SYNC; STATX_MNT_ID is Linux 5.8).
+// look is the stat of an O_PATH descriptor and the id of the mount that it lies on.
+// It takes what the kernel knows already and asks no file system, so that none can
+// keep us waiting (statx(2), AT_STATX_DONT_SYNC; STATX_MNT_ID needs Linux 5.8).
 func look(fd int) (stat unix.Stat_t, mount uint64, err error) {
 	var x unix.Statx_t
 	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &x)
@@ -63,26 +63,28 @@ func hangs(fs string) bool {
 	return strings.HasPrefix(fs, "fuse") || slices.Contains(hanging, fs)
 }
 
-// Awaited says whether a directory is to lie on a file system that is not
-// mounted: one that /etc/fstab or a mount unit names. At boot the generators run
-// before most are mounted (systemd.generator(7)), and what lies below a mount
-// point until then is empty, or is what was there before it became one. Once a
-// rollout service has run in this boot, and made our directory in /run, nothing
-// is: they need what is to be mounted there, and what is running now must not
-// lose its units for a line that is meant for the next boot.
+// Awaited says whether a directory belongs on a file system that is not mounted
+// yet, because /etc/fstab or a mount unit names a mount point on its way. At boot
+// the generators run before most file systems are mounted (systemd.generator(7)).
+// Until then a mount point is empty, or shows what was there before.
+//
+// It is false once a rollout service has run in this boot and has made our
+// directory in /run. These services start only when the file system is mounted;
+// and a new line in /etc/fstab, which is meant for the next boot, must not take
+// the units away from what runs.
 func (l Layout) Awaited(dir string) bool {
 	if exists(l.Path(RunDir)) {
 		return false
 	}
-	// The mount point is the fifth field of the one table and the second of the
-	// other: proc_pid_mountinfo(5), fstab(5).
+	// The mount point is the fifth field of mountinfo and the second of fstab:
+	// proc_pid_mountinfo(5), fstab(5).
 	mounted, asked := l.column("/proc/self/mountinfo", 4), l.column("/etc/fstab", 1)
 	for ; dir != "/"; dir = filepath.Dir(dir) {
 		if slices.Contains(mounted, dir) {
 			return false
 		}
 		if slices.Contains(asked, dir) || slices.ContainsFunc(unitDirs, func(in string) bool {
-			// A link may mask it: systemd.unit(5).
+			// A link to /dev/null masks the unit: systemd.unit(5).
 			info, err := os.Stat(l.Path(in + "/" + mountUnit(dir)))
 			return err == nil && info.Mode().IsRegular()
 		}) {
@@ -107,8 +109,9 @@ func (l Layout) column(table string, n int) []string {
 	return all
 }
 
-// mountUnit is the name of the unit that mounts something at a path without odd
-// characters (systemd.unit(5), "string escaping for inclusion in unit names").
+// mountUnit is the name of the unit for the mount point path, which has no special
+// characters but "-" (systemd.unit(5), "string escaping for inclusion in unit
+// names").
 func mountUnit(path string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(strings.TrimPrefix(path, "/"), "-", `\x2d`), "/", "-") + ".mount"
 }

@@ -15,10 +15,10 @@ import (
 const (
 	// maxUnitName is systemd's UNIT_NAME_MAX less the final NUL (unit-name.h).
 	maxUnitName = 255
-	// maxInstanceDigits leaves room for every instance number there can be.
+	// maxInstanceDigits leaves room for every possible instance number.
 	maxInstanceDigits = 10
-	// maxApps bounds what one run looks at, so that a flooded directory
-	// delays the boot by a bounded time.
+	// maxApps bounds the apps of one run, so that a flooded directory delays the
+	// boot by a bounded time.
 	maxApps = 4096
 )
 
@@ -40,7 +40,7 @@ func ValidName(app string) bool {
 	return true
 }
 
-// Template is the unit that an app's instances are made of.
+// Template is the template unit of an app's instances.
 func Template(app string) string { return app + "@.service" }
 
 // Instance is the unit of one instance; number 0 is the one service of mode 0.
@@ -51,9 +51,9 @@ func Instance(app string, number int) string {
 	return app + "@" + strconv.Itoa(number) + ".service"
 }
 
-// AppNames lists the apps of /etc/app-rollout, sorted. A file whose name makes
-// it no app, though somebody may think so, is a problem; leftovers of editors
-// and of dpkg, hidden files and *.off are passed over. No directory: no apps.
+// AppNames lists the apps of /etc/app-rollout, sorted. A file that looks like an
+// app but has no valid name is a problem. Leftovers of editors and of dpkg, hidden
+// files and *.off are skipped. Without the directory there are no apps.
 func AppNames(l Layout) (names []string, problems []*Problem, err error) {
 	at, err := l.walk(EtcDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -96,7 +96,7 @@ func AppNames(l Layout) (names []string, problems []*Problem, err error) {
 	return names, problems, nil
 }
 
-// invalidName says why app is no app's name, and what would be one.
+// invalidName says why app cannot be an app's name, and what a name must be.
 func invalidName(app string) string {
 	if strings.HasPrefix(app, "app-rollout") {
 		return "is no app: names that begin with app-rollout are this package's own; rename it"
@@ -105,7 +105,7 @@ func invalidName(app string) string {
 		strconv.Itoa(maxUnitName-len("@.service")-maxInstanceDigits) + " characters; rename it"
 }
 
-// leftover says whether a file is one that nobody meant as an app.
+// leftover says whether nobody meant a file of this name as an app.
 func leftover(name string) bool {
 	if strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") || strings.HasPrefix(name, "#") {
 		return true
@@ -117,8 +117,8 @@ func leftover(name string) bool {
 	return strings.Contains(name, ".dpkg-") || strings.Contains(name, ".ucf-")
 }
 
-// unitDirs are the places where somebody else's unit may lie, in systemd's
-// order; the generator's own output is not among them (systemd.unit(5)).
+// unitDirs are the directories in which another package's or a person's unit may
+// lie, in systemd's order, without the generators' output (systemd.unit(5)).
 var unitDirs = []string{
 	"/etc/systemd/system",
 	"/run/systemd/system",
@@ -127,7 +127,7 @@ var unitDirs = []string{
 	"/lib/systemd/system",
 }
 
-// unitDirs are those that are there, each once: /lib is mostly a link to /usr/lib.
+// unitDirs are the ones that exist, each once: /lib is mostly a link to /usr/lib.
 func (l Layout) unitDirs() (dirs []string) {
 	if l.held != nil {
 		return l.held.unitDirs()
@@ -142,8 +142,8 @@ func (l Layout) unitDirs() (dirs []string) {
 	return dirs
 }
 
-// Shadows refuses an app whose units would hide, or be hidden by, a unit that
-// somebody else installed. Files of our own making are nobody else's.
+// Shadows refuses an app whose units would hide, or be hidden by, a unit that we
+// have not generated.
 func (l Layout) Shadows(app string) error {
 	dirs := l.unitDirs()
 	for _, unit := range []string{Instance(app, 0), Template(app)} {
@@ -162,7 +162,7 @@ func (l Layout) Shadows(app string) error {
 	return nil
 }
 
-// foreign says whether something lies at path that we did not generate.
+// foreign says whether there is a file at path that we have not generated.
 func (l Layout) foreign(path string) bool {
 	host := l.Path(path)
 	if !exists(host) {
@@ -178,7 +178,7 @@ func (l Layout) foreign(path string) bool {
 	return err != nil || string(head[:n]) != Header
 }
 
-// exists says whether there is anything of that name, a dangling link included.
+// exists says whether path exists, be it a dangling link.
 func exists(path string) bool {
 	var st unix.Stat_t
 	return unix.Lstat(path, &st) == nil

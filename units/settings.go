@@ -1,7 +1,7 @@
 package units
 
-// Setting is one SYSTEMD_… variable (or PORT): the one place that says what it
-// is called, what it becomes, who may set it and what may stand in it.
+// Setting is one SYSTEMD_… variable, or PORT. The table of settings says what each
+// is called, what it becomes, who may set it, and which values it takes.
 type Setting struct {
 	Name      string
 	Section   string // of the unit; "" if it steers the rollout and stands in no unit
@@ -11,8 +11,8 @@ type Setting struct {
 	Root      bool   // only in an .env that root owns
 	Help      string // one line for the pages
 
-	// apply checks a value and enters it in the spec. It returns what the value
-	// must be, "" if it is that. Settings without it are handled by name.
+	// apply checks a value and enters it in the spec. For a bad value it returns
+	// what the value must be, else "". Check handles settings without it by name.
 	apply func(s *Spec, d, value string) (must string)
 }
 
@@ -28,35 +28,35 @@ var settings = []Setting{
 	{Name: "SYSTEMD_CLUSTER_MODE", Default: "0", apply: mode,
 		Help: "0: one service APP.service; 1: instances APP@1.service, APP@2.service … of a template"},
 	{Name: "SYSTEMD_CLUSTER_NODES", Default: "2", apply: nodes,
-		Help: "instances in mode 1: 1 to 256, or auto for one per CPU"},
+		Help: "the number of instances in mode 1: 1 to 256, or auto for one per CPU"},
 	{Name: "SYSTEMD_EXEC_START", Section: sectionService, Directive: "ExecStart", Otherwise: "required",
-		Help: "the command: an absolute path, or ./x in the working directory, and its arguments; no shell, and none of systemd's special prefixes"},
+		Help: "the command: an absolute path, or ./x in the working directory, and its arguments; no shell runs it, and systemd's special prefixes are refused"},
 	{Name: "SYSTEMD_USER", Section: sectionService, Directive: "User", Otherwise: "the owner of the .env; a dynamic user ar-APP if that is root",
 		Help: "the user that the app runs as; an owner other than root can only name itself"},
 	{Name: "SYSTEMD_WORKING_DIRECTORY", Section: sectionService, Directive: "WorkingDirectory", Otherwise: "the directory of the real .env if the one in /etc/app-rollout is a link, else /",
-		Help: "where the app runs; links are resolved when it is rolled out; for an owner other than root, inside the real .env's directory"},
+		Help: "the directory that the app runs in; links are resolved when it is rolled out; for an owner other than root, it must lie inside the real .env's directory"},
 	{Name: "SYSTEMD_READ_WRITE_PATHS", Section: sectionService, Directive: "ReadWritePaths", Otherwise: "the working directory, unless it is /",
-		Help: "directories that the app may write to, separated by spaces; for an owner other than root, inside the real .env's directory"},
+		Help: "directories that the app may write to, separated by spaces; for an owner other than root, they must lie inside the real .env's directory"},
 	{Name: "PORT", apply: port, Otherwise: "none",
-		Help: "the port that every instance must listen on to be ready; below 1024 only in root's .env files"},
+		Help: "the port that every instance must listen on to be ready; only root's .env files may have one below 1024"},
 	{Name: "SYSTEMD_CLUSTER_REUSE_PORT", Default: "1", apply: reusePort,
-		Help: "1: SO_REUSEPORT is set for the app when it binds its port; 0: the app sets it itself"},
+		Help: "1: app-rollout sets SO_REUSEPORT for the app when it binds its port; 0: the app sets it itself"},
 	{Name: "SYSTEMD_CLUSTER_HEALTH_PATH", apply: healthPath, Otherwise: "none",
 		Help: "an HTTP path on PORT; each new instance must answer it with 2xx or 3xx"},
 	{Name: "SYSTEMD_CLUSTER_READY_SEC", Default: "60", apply: readySec,
 		Help: "seconds that new instances have to become ready, 1 to 600"},
 	{Name: "SYSTEMD_CLUSTER_WATCH_SEC", Default: "3", apply: watchSec,
-		Help: "seconds that new instances must hold under real traffic before the old ones go, 0 to 600"},
+		Help: "seconds that new instances must run under real traffic without failing before the old ones are stopped, 0 to 600"},
 	{Name: "SYSTEMD_CLUSTER_DRAIN_SEC", Default: "30", apply: drainSec,
-		Help: "seconds that old instances have to finish what they are doing, 0 to 3600"},
+		Help: "seconds that old instances have to finish what they have in hand, 0 to 3600"},
 	{Name: "SYSTEMD_DESCRIPTION", Section: sectionUnit, Directive: "Description", Otherwise: "APP", apply: description,
 		Help: "what systemctl calls the app"},
 	{Name: "SYSTEMD_TYPE", Section: sectionService, Directive: "Type", Default: "exec", apply: serviceType,
 		Help: "exec, simple, or notify for an app that says READY=1 itself"},
 	{Name: "SYSTEMD_RESTART", Section: sectionService, Directive: "Restart", Default: "always", apply: oneOf("always", "on-failure", "on-abnormal"),
-		Help: "when an instance that ended is started again: always, on-failure or on-abnormal"},
+		Help: "when systemd restarts an instance that has ended: always, on-failure or on-abnormal"},
 	{Name: "SYSTEMD_RESTART_SEC", Section: sectionService, Directive: "RestartSec", Default: "5s", apply: restartSec,
-		Help: "how long to wait before that, 100ms to 10min"},
+		Help: "how long systemd waits before it restarts an instance, 100ms to 10min"},
 	{Name: "SYSTEMD_TIMEOUT_STOP_SEC", Section: sectionService, Directive: "TimeoutStopSec", Default: "30s", apply: timeoutStopSec,
 		Help: "how long an instance has to stop before it is killed, 1s to 1h"},
 	{Name: "SYSTEMD_KILL_SIGNAL", Section: sectionService, Directive: "KillSignal", Default: "SIGTERM", apply: oneOf("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"),
@@ -65,37 +65,37 @@ var settings = []Setting{
 	{Name: "SYSTEMD_GROUP", Section: sectionService, Directive: "Group", Root: true, Otherwise: "the user's own", apply: groupName,
 		Help: "the group that the app runs as"},
 	{Name: "SYSTEMD_SUPPLEMENTARY_GROUPS", Section: sectionService, Directive: "SupplementaryGroups", Root: true, Otherwise: "the user's own", apply: groupNames,
-		Help: "further groups, separated by spaces"},
+		Help: "the app's additional groups, separated by spaces"},
 	{Name: "SYSTEMD_AFTER", Section: sectionUnit, Directive: "After", Root: true, Otherwise: "none", apply: unitNames,
-		Help: "services, sockets and mounts to start after, separated by spaces"},
+		Help: "services, sockets and mounts that the app starts after, separated by spaces"},
 	{Name: "SYSTEMD_REQUIRES", Section: sectionUnit, Directive: "Requires", Root: true, Otherwise: "none", apply: unitNames,
 		Help: "services, sockets and mounts without which the app does not run"},
 	{Name: "SYSTEMD_LIMIT_NOFILE", Section: sectionService, Directive: "LimitNOFILE", Root: true, Otherwise: "systemd's", apply: limitNoFile,
-		Help: "open files: a number, or SOFT:HARD"},
+		Help: "the number of files that an instance may have open, or SOFT:HARD"},
 	{Name: "SYSTEMD_MEMORY_MAX", Section: sectionService, Directive: "MemoryMax", Root: true, Otherwise: "no limit", apply: memoryMax,
-		Help: "memory of one instance: bytes, or with K, M, G or T, or a percentage, or infinity"},
+		Help: "the memory of one instance: bytes, with K, M, G or T if you like, or a percentage, or infinity"},
 	{Name: "SYSTEMD_CPU_QUOTA", Section: sectionService, Directive: "CPUQuota", Root: true, Otherwise: "no limit", apply: cpuQuota,
-		Help: "CPU time of one instance in percent of one CPU, as 150%"},
+		Help: "the CPU time of one instance in percent of one CPU, like 150%"},
 	{Name: "SYSTEMD_CPU_WEIGHT", Section: sectionService, Directive: "CPUWeight", Root: true, Otherwise: "systemd's", apply: cpuWeight,
-		Help: "share of the CPU when it is short, 1 to 10000"},
+		Help: "the share of CPU time that an instance gets when CPU time is short, 1 to 10000"},
 	{Name: "SYSTEMD_TASKS_MAX", Section: sectionService, Directive: "TasksMax", Root: true, Otherwise: "systemd's", apply: tasksMax,
-		Help: "threads and processes of one instance: a number, a percentage, or infinity"},
+		Help: "the threads and processes of one instance: a number, a percentage, or infinity"},
 	{Name: "SYSTEMD_UMASK", Section: sectionService, Directive: "UMask", Default: "0027", Root: true, apply: umask,
-		Help: "the file mode creation mask, octal"},
+		Help: "the file mode creation mask, in octal"},
 	{Name: "SYSTEMD_PRIVATE_TMP", Section: sectionService, Directive: "PrivateTmp", Default: "yes", Root: true, apply: oneOf("yes", "no"),
-		Help: "a /tmp of the app's own"},
+		Help: "give the app a /tmp of its own"},
 	{Name: "SYSTEMD_PRIVATE_DEVICES", Section: sectionService, Directive: "PrivateDevices", Default: "yes", Root: true, apply: oneOf("yes", "no"),
-		Help: "no devices but /dev/null and the like"},
+		Help: "give the app no devices except /dev/null and the like"},
 	{Name: "SYSTEMD_PROTECT_HOME", Section: sectionService, Directive: "ProtectHome", Root: true, Otherwise: "yes; read-only if the app lies in a home directory", apply: oneOf("yes", "no", "read-only", "tmpfs"),
 		Help: "hide /home, /root and /run/user, or make them read-only"},
 	{Name: "SYSTEMD_PROTECT_PROC", Section: sectionService, Directive: "ProtectProc", Default: "invisible", Root: true, apply: oneOf("invisible", "noaccess", "ptraceable", "default"),
 		Help: "what the app sees of other users' processes"},
 	{Name: "SYSTEMD_MEMORY_DENY_WRITE_EXECUTE", Section: sectionService, Directive: "MemoryDenyWriteExecute", Default: "no", Root: true, apply: oneOf("yes", "no"),
-		Help: "forbid memory that is writable and executable; breaks every JIT compiler (Node, Java, PHP …)"},
+		Help: "forbid memory that is writable and executable; this breaks every JIT compiler (Node, Java, PHP …)"},
 	{Name: "SYSTEMD_RESTRICT_ADDRESS_FAMILIES", Section: sectionService, Directive: "RestrictAddressFamilies", Default: "AF_INET AF_INET6 AF_UNIX AF_NETLINK", Root: true, apply: addressFamilies,
 		Help: "the kinds of sockets the app may open, separated by spaces"},
 	{Name: "SYSTEMD_RESTRICT_NAMESPACES", Section: sectionService, Directive: "RestrictNamespaces", Default: "yes", Root: true, apply: oneOf("yes", "no"),
-		Help: "forbid namespaces; a headless browser's sandbox needs no"},
+		Help: "forbid namespaces; the sandbox of a headless browser needs the value no"},
 }
 
 // setting finds a setting by name.

@@ -13,23 +13,22 @@ import (
 	"app-rollout/units/dotenv"
 )
 
-// Source is an app's .env, reached under the rule "who may say what": every
-// directory and link on the way, and the file, can be changed by root and by
-// the file's owner alone.
+// Source is an app's .env. Only root and the file's owner can change the file and
+// every directory and link on the way to it.
 type Source struct {
 	App      string
 	Path     string // the real file, links resolved, as a running system sees it
 	Linked   bool   // a link led there
-	UID, GID uint32 // the owner, who has the say
+	UID, GID uint32 // the owner, whose rights decide what the file may ask for
 	User     string // the owner's name in /etc/passwd, "" if there is none
 	Text     []byte
 
-	released bool // a directory on the way is a link, as deployments of releases have it
+	released bool // a directory on the way is a link, as in a deployment by releases
 }
 
-// ReadSource reads app's .env. The error is fs.ErrNotExist only if there is
-// nothing at all of that name in /etc/app-rollout; everything else, a dangling
-// link too, is a *Problem that says how to mend it.
+// ReadSource reads app's .env. The error is fs.ErrNotExist only if
+// /etc/app-rollout has no entry of that name. Every other error, of a dangling link
+// too, is a *Problem that says how to mend it.
 func (l Layout) ReadSource(app string) (*Source, error) {
 	name := EtcDir + "/" + app + ".env"
 	if !ValidName(app) {
@@ -50,8 +49,8 @@ func (l Layout) ReadSource(app string) (*Source, error) {
 	return l.readSource(app, w)
 }
 
-// ReadFile reads an .env that lies elsewhere than in /etc/app-rollout as if a
-// link there led to it.
+// ReadFile reads an .env outside of /etc/app-rollout as if a link in there led to
+// it.
 func (l Layout) ReadFile(app, path string) (*Source, error) {
 	w, err := l.walk(path)
 	if err != nil {
@@ -65,7 +64,7 @@ func (l Layout) ReadFile(app, path string) (*Source, error) {
 	return src, err
 }
 
-// dangling says of a link that leads nowhere which link that is.
+// dangling adds to an error of a link's target which link that is.
 func dangling(name string, err error) error {
 	var p *Problem
 	if errors.As(err, &p) && p.Path != name {
@@ -79,7 +78,7 @@ func (l Layout) readSource(app string, w *walked) (*Source, error) {
 	if kind := w.stat.Mode & unix.S_IFMT; kind != unix.S_IFREG {
 		return nil, refuse("is " + kindName(kind) + "; an .env must be a regular file")
 	}
-	// What is checked is the file that is read: the descriptor is the same.
+	// The checks below are of the file that is read: they use its descriptor.
 	fd, err := unix.Open(w.reopenPath(), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, refuse("cannot be read: " + trouble(err))
@@ -132,9 +131,9 @@ func readAtMost(fd int, size int64) ([]byte, error) {
 	}
 }
 
-// guard holds the rule for everything that a path led through and its end:
-// only root and owner can change what is there, or make the path lead
-// elsewhere. The error names the element and the command that mends it.
+// guard checks that only root and owner can change the element that a path leads
+// to, or make the path lead elsewhere. The error names the element that fails and
+// the command that mends it.
 func (w *walked) guard(a *accounts, owner uint32) error {
 	for _, e := range append(w.passed[:len(w.passed):len(w.passed)], w.element) {
 		if uid := e.stat.Uid; uid != 0 && uid != owner {
@@ -158,8 +157,8 @@ func (w *walked) guard(a *accounts, owner uint32) error {
 		if !a.private(e.stat.Gid, owner) && !a.private(e.stat.Gid, 0) {
 			return &Problem{Path: e.path, Text: "can be written by a group that others are or may be in; chmod g-w " + shell(e.path)}
 		}
-		// With an access control list the group's bits are its mask: whoever it
-		// names may write (acl(5)).
+		// With an access control list the group's bits are its mask, and everybody
+		// whom it names may write (acl(5)).
 		if hasACL(e.fd) {
 			return &Problem{Path: e.path, Text: "has an access control list by which others may write; setfacl -b " + shell(e.path)}
 		}
@@ -167,8 +166,8 @@ func (w *walked) guard(a *accounts, owner uint32) error {
 	return nil
 }
 
-// hasACL says whether an O_PATH descriptor is of something with an access
-// control list; what cannot be found out counts as one.
+// hasACL says whether the file of an O_PATH descriptor has an access control list.
+// An error counts as a list.
 func hasACL(fd int) bool {
 	_, err := unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), "system.posix_acl_access", nil)
 	return !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP)
@@ -190,8 +189,8 @@ func shell(path string) string {
 	return path
 }
 
-// plainWord are the characters that neither a shell nor systemd takes for
-// anything but themselves.
+// plainWord are the characters that have no meaning of their own to a shell or to
+// systemd.
 const plainWord = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@,+-"
 
 func kindName(kind uint32) string {
@@ -208,7 +207,7 @@ func kindName(kind uint32) string {
 	return "no file"
 }
 
-// Costly says whether to parse the text may take noticeably long.
+// Costly says whether parsing the text may take noticeably long.
 func (s *Source) Costly() bool { return dotenv.Costly(s.Text) }
 
 // dir is where the real .env lies.

@@ -14,8 +14,8 @@ import (
 	"app-rollout/units/problem"
 )
 
-// Spec is what an .env asks for, checked: everything that a generation is made
-// of but its number.
+// Spec is what an .env asks for, after all checks: everything that a generation is
+// made of, except its number.
 type Spec struct {
 	App      string
 	Plan     Plan
@@ -29,7 +29,7 @@ type Spec struct {
 	writable   []string          // ReadWritePaths=
 	dynamic    bool              // DynamicUser=
 	linkedWord bool              // a word of the command leads through a link
-	released   bool              // the working directory is one that a link was moved to
+	released   bool              // a link led to the working directory, as in a deployment by releases
 }
 
 func (s *Spec) set(directive, value string) { s.directives[directive] = value }
@@ -93,7 +93,7 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 		if why != "" {
 			refuse(set.Name, why)
 		}
-		// The command may lie in the working directory, so that comes first.
+		// The command may lie in the working directory, so it is checked after that.
 		if set.Name == "SYSTEMD_READ_WRITE_PATHS" {
 			if value, given := f.Values["SYSTEMD_EXEC_START"]; given && unfit(execStart, src, value, f.Written(execStart.Name)) == "" {
 				if why := s.command(l, value); why != "" {
@@ -122,7 +122,7 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 
 var execStart, _ = setting("SYSTEMD_EXEC_START")
 
-// unfit says why a value cannot stand for a setting, whatever it should be.
+// unfit says why a value is refused before the check of its setting sees it.
 func unfit(set Setting, src *Source, value string, written dotenv.Assignment) string {
 	switch {
 	case set.Root && src.UID != 0:
@@ -137,13 +137,13 @@ func unfit(set Setting, src *Source, value string, written dotenv.Assignment) st
 	return ""
 }
 
-// maxRestarts is how many starts a second all instances of an app may cost
-// PID 1, which can do some hundreds, when each ends at once.
+// maxRestarts is how many starts a second all instances of an app together may
+// cost PID 1 if each ends at once. PID 1 can do some hundreds.
 const maxRestarts = 64
 
 type contradiction struct{ name, text string }
 
-// contradictions are settings that are good each by itself but not together.
+// contradictions are settings that are valid by themselves but not together.
 func (s *Spec) contradictions() (all []contradiction) {
 	if s.Plan.HealthPath != "" && s.Plan.Port == 0 {
 		all = append(all, contradiction{"SYSTEMD_CLUSTER_HEALTH_PATH", "needs PORT, to know where to ask"})
@@ -157,15 +157,15 @@ func (s *Spec) contradictions() (all []contradiction) {
 	return all
 }
 
-// Digest tells generations apart: two specs have the same one exactly if
-// nothing that would be frozen differs. How this version of the package
-// renders a unit does not count, so an upgrade makes no app a changed one.
+// Digest tells generations apart: two specs have the same digest exactly if nothing
+// that would be frozen differs. How this version of the package renders a unit does
+// not count, so that no app counts as changed after an upgrade.
 func (s *Spec) Digest() string {
 	return digest(string(s.Source.Text), s.Source.Path, s.Source.UID, s.Plan, s.exec, s.writable, s.dynamic, s.directives)
 }
 
-// Unsized is the digest without the number of instances: specs that agree in it
-// can be turned into each other by starting or stopping instances.
+// Unsized is the digest without the number of instances. If two specs have the same
+// one, starting or stopping instances turns one into the other.
 func (s *Spec) Unsized() string {
 	plan, env := s.Plan, make(map[string]string, len(s.Env))
 	plan.Nodes = 0

@@ -14,10 +14,10 @@ import (
 	"app-rollout/units/dotenv"
 )
 
-// asUser settles User=: the owner of the .env, or what root says, or, for
-// root's own files, a dynamic user. DynamicUser= would name its user after the
-// unit, and instances of different users cannot share a port, so it gets a
-// name of the app's.
+// asUser decides User=: the owner of the .env, or the user that root names, or a
+// dynamic user if root owns the file and names none. systemd would name a dynamic
+// user after the unit. Instances of different users cannot share a port, so the
+// dynamic user gets a name of the app's.
 func (s *Spec) asUser(value string, given bool) (why string) {
 	src := s.Source
 	if src.UID != 0 {
@@ -25,7 +25,7 @@ func (s *Spec) asUser(value string, given bool) (why string) {
 		if !accountName(number) {
 			return "has no user: the .env belongs to one that stands for none; chown it"
 		}
-		// systemd takes a name of digits alone for a number, and so for another user.
+		// systemd reads a name of only digits as a number, and so as another user.
 		if s.Plan.User = src.User; !accountName(src.User) || strings.Trim(src.User, "0123456789") == "" {
 			s.Plan.User = number
 		}
@@ -45,8 +45,8 @@ func (s *Spec) asUser(value string, given bool) (why string) {
 	return ""
 }
 
-// dynamicUser is ar-<app>, which no distribution uses. A user's name has at
-// most 31 bytes (UT_NAMESIZE), so a long one is cut and told apart by a hash.
+// dynamicUser is ar-<app>; no distribution has users of such names. A user's name
+// has at most 31 bytes (UT_NAMESIZE), so a long one is cut and gets a hash.
 func dynamicUser(app string) string {
 	name := "ar-" + app
 	if len(name) > 31 {
@@ -56,7 +56,7 @@ func dynamicUser(app string) string {
 	return name
 }
 
-// workingDirectory settles WorkingDirectory=, links resolved.
+// workingDirectory decides WorkingDirectory=, and resolves its links.
 func (s *Spec) workingDirectory(l Layout, value string, given bool) (why string) {
 	s.released = s.Source.released
 	if !given {
@@ -83,7 +83,7 @@ func (s *Spec) workingDirectory(l Layout, value string, given bool) (why string)
 	return ""
 }
 
-// readWritePaths settles ReadWritePaths=, links resolved.
+// readWritePaths decides ReadWritePaths=, and resolves their links.
 func (s *Spec) readWritePaths(l Layout, value string, given bool) (why string) {
 	if !given {
 		if wd := s.Plan.WorkingDirectory; wd != "/" && wd != "" {
@@ -118,14 +118,14 @@ func (s *Spec) readWritePaths(l Layout, value string, given bool) (why string) {
 	return ""
 }
 
-// maxPaths bounds what one app makes PID 1 and the kernel do: each path is a
-// mount in each instance.
+// maxPaths bounds the work that one app makes for PID 1 and the kernel: each path
+// is a mount in each instance.
 const maxPaths = 64
 
-// outermost leaves out the paths that lie in another one. They would add
-// nothing, but an app that can write to the directory around such a path could
-// put a link in its place, which systemd would follow at the next start, out of
-// the sandbox.
+// outermost leaves out the paths that lie below another one. They would add
+// nothing, and they would be a risk: an app that can write to the directory around
+// such a path could put a link in its place, and systemd would follow the link out
+// of the sandbox at the next start.
 func outermost(paths []string) []string {
 	var outer []string
 	for i, p := range paths {
@@ -136,9 +136,9 @@ func outermost(paths []string) []string {
 	return outer
 }
 
-// place resolves a path from a setting, and says whether links led there. An
-// owner other than root stays inside the real .env's directory, on a way that
-// nobody else can change.
+// place resolves a path from a setting, and says whether links led there. If root
+// does not own the .env, the path must lie inside the real .env's directory, on a
+// way that only the owner and root can change.
 func (s *Spec) place(l Layout, path string) (resolved string, isDir, linked bool, why string) {
 	w, err := l.walk(path)
 	if err != nil {
@@ -163,7 +163,7 @@ func (s *Spec) place(l Layout, path string) (resolved string, isDir, linked bool
 	return w.path, kind == unix.S_IFDIR, w.links > 0, ""
 }
 
-// about words the problem of one path as part of a sentence on a setting.
+// about puts the problem of a path into a sentence about a setting.
 func about(err error) string {
 	var p *Problem
 	if errors.As(err, &p) {
@@ -177,8 +177,8 @@ func inside(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// unitPath says whether a path can stand in a unit: systemd has no quoting
-// that all its path directives understand.
+// unitPath says whether a path can be written into a unit. It refuses some
+// characters, because no quoting works in all of systemd's path directives.
 func unitPath(path string) bool {
 	return !strings.ContainsAny(path, `"'\`) && !strings.HasSuffix(path, " ") && !dotenv.HasNoncharacter(path) &&
 		!strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })

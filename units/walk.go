@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	maxLinks = 40 // as the kernel, MAXSYMLINKS
+	maxLinks = 40 // like the kernel's MAXSYMLINKS
 	maxDepth = 128
-	maxSteps = 1024 // components in all, those of links included
+	maxSteps = 1024 // components in all, with those of links
 )
 
 // element is one directory, link or file that a path led through.
 type element struct {
 	path string // as a running system sees it
 	fd   int    // O_PATH
-	held bool   // for other walks too
+	held bool   // it stays open for other walks
 	stat unix.Stat_t
 }
 
-// walked is where a path led: the last element, and all that decide who can
-// make the path lead elsewhere.
+// walked is where a path leads: the last element, and all elements by which
+// somebody could make the path lead elsewhere.
 type walked struct {
 	element           // the end, never a link
 	passed  []element // directories and links on the way
@@ -40,16 +40,16 @@ func (w *walked) close() {
 	}
 }
 
-// reopenPath leads to the very element that was looked at.
+// reopenPath opens the very element that was looked at, whatever its name is now.
 func (w *walked) reopenPath() string { return fmt.Sprintf("/proc/self/fd/%d", w.fd) }
 
 func (w *walked) isDir() bool { return w.stat.Mode&unix.S_IFMT == unix.S_IFDIR }
 
-// walk follows an absolute path, component by component and link by link,
-// below the layout's root, as if it were the system's. Nothing is opened for
-// reading, so no device is armed and no FIFO waited for, and no file system is
-// entered that may hang. The error is a *Problem that names the element; it is
-// fs.ErrNotExist as well if an element is missing and no link was followed.
+// walk follows an absolute path below the layout's root, component by component and
+// link by link. It opens nothing for reading, so it arms no device and waits for no
+// FIFO, and it enters no file system that may hang. The error is a *Problem that
+// names the element. It is fs.ErrNotExist as well if an element is missing and walk
+// has followed no link.
 func (l Layout) walk(path string) (*walked, error) {
 	w := new(walked)
 	if err := l.follow(w, path); err != nil {
@@ -76,7 +76,7 @@ func (l Layout) follow(w *walked, path string) error {
 	}
 	w.hold(l.held, above, &top)
 	own := mount
-	mounts := map[uint64]string{mount: ""} // id → why not; the root's own is taken as it is
+	mounts := map[uint64]string{mount: ""} // id → why it must not be entered; the root's own may be
 
 	stack := []element{top} // the directories from the root to here
 	w.passed = append(w.passed, top)
@@ -115,7 +115,7 @@ func (l Layout) follow(w *walked, path string) error {
 			return &Problem{Path: e.path, Text: "cannot be looked at: " + trouble(err)}
 		}
 		if e.held {
-			mounts[mount] = "" // else it would not be held
+			mounts[mount] = "" // a walk has entered it before
 		}
 		why, known := mounts[mount]
 		if !known {
@@ -125,7 +125,7 @@ func (l Layout) follow(w *walked, path string) error {
 		if why != "" {
 			return &Problem{Path: e.path, Text: why + "; move the files to a local one"}
 		}
-		if mount != own { // what the kernel knew of another may be old
+		if mount != own { // look may have returned old data of another file system
 			if err := unix.Fstat(e.fd, &e.stat); err != nil {
 				return &Problem{Path: e.path, Text: "cannot be looked at: " + trouble(err)}
 			}
@@ -157,8 +157,8 @@ func (l Layout) follow(w *walked, path string) error {
 	return nil
 }
 
-// missing is the problem that an element is not there. last: it is the last
-// one of the path, its directory being there.
+// missing is the problem that an element does not exist. last says that it is the
+// last one of the path, and that its directory exists.
 type missing struct {
 	*Problem
 	last bool
@@ -167,7 +167,7 @@ type missing struct {
 func (m *missing) Is(target error) bool { return target == fs.ErrNotExist }
 func (m *missing) Unwrap() error        { return m.Problem }
 
-// split cuts a path into its components; "." and empty ones mean nothing.
+// split cuts a path into its components, without "." and empty ones.
 func split(path string) []string {
 	var parts []string
 	for p := range strings.SplitSeq(path, "/") {
@@ -187,7 +187,7 @@ func readlink(fd int) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// unreachable says why a path leads no further, and what to do about it.
+// unreachable says why an element cannot be opened, and what to do about it.
 func unreachable(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -198,8 +198,8 @@ func unreachable(err error) string {
 	return "cannot be reached: " + trouble(err)
 }
 
-// trouble is an error of the system's in words, without the paths that Go adds,
-// and what to do about it. What to do for want of rights, the commands say.
+// trouble is an error of a system call in words, without the paths that Go adds, and
+// with what to do about it. If rights are missing, the commands say what to do.
 func trouble(err error) string {
 	var path *os.PathError
 	if errors.As(err, &path) {

@@ -6,7 +6,7 @@ import (
 	"app-rollout/units/dotenv"
 )
 
-// warn notes what does not keep the app from running but may surprise.
+// warn notes what may surprise, but does not keep the app from running.
 func (s *Spec) warn(f *dotenv.File) {
 	add := func(line int, text string) {
 		s.Warnings = append(s.Warnings, &Problem{Path: s.Source.Path, Line: line, Text: text})

@@ -22,12 +22,11 @@ const (
 	// runtime has mapped at its start, in bytes.
 	parserData = 64 << 20
 	parserCPU  = 1               // seconds of CPU time
-	parserTime = 5 * time.Second // on a machine that has other things to do
+	parserTime = 5 * time.Second // of wall clock, on a busy machine
 )
 
-// parseApart parses text in a child that may use so much memory and time and
-// no more: this very program under another name. Whatever becomes of the
-// child, it costs one app.
+// parseApart parses text in a child process with limited memory and time: this
+// program under another name. If the child fails, only one app is lost.
 func parseApart(text []byte) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), parserTime)
 	defer cancel()
@@ -52,8 +51,8 @@ func parseApart(text []byte) (map[string]string, error) {
 	return values, nil
 }
 
-// ParserMain must be the first thing that every main and TestMain calls: in
-// the child that parses an .env it does that and does not return.
+// ParserMain must be the first call of every main and TestMain. In the child
+// process it parses the .env and does not return; elsewhere it does nothing.
 func ParserMain() {
 	if len(os.Args) != 1 || os.Args[0] != parserName {
 		return
@@ -85,9 +84,9 @@ func ParserMain() {
 	os.Exit(0)
 }
 
-// limit bounds this process. For memory RLIMIT_AS would not do: the Go runtime
-// reserves far more than it uses. What it has mapped already differs between
-// versions, so the limit starts from there (data + stack, in pages:
+// limit bounds this process. RLIMIT_AS does not work for memory, because the Go
+// runtime reserves far more than it uses. What the runtime has mapped at its start
+// differs between versions, so the limit is above that (data + stack, in pages:
 // proc_pid_statm(5)).
 func limit() error {
 	statm, err := os.ReadFile("/proc/self/statm")

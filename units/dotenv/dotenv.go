@@ -1,6 +1,6 @@
 // Package dotenv reads the text of an .env: from bytes to variables, exactly as
-// godotenv v1.5.1 has them, with the line and the way in which each was
-// written. What systemd could not take is refused as a whole.
+// godotenv v1.5.1 reads them, with the line of each and how it was written. A text
+// that systemd could not take is refused as a whole.
 package dotenv
 
 import (
@@ -33,19 +33,20 @@ const (
 // with so few, values cannot grow to more than some 360 times the text.
 const trustedDollars = 16
 
-// File is the text of an .env, read.
+// File is a parsed .env.
 type File struct {
 	Values  map[string]string
-	written map[string]Assignment // the one that counts: the last of its name
+	written map[string]Assignment // the last one of each name, which counts
 }
 
-// Written is where and how a variable was written; the zero value if it was not.
+// Written is where and how a variable was written. It is the zero value for a
+// variable that the file does not have.
 func (f *File) Written(name string) Assignment { return f.written[name] }
 
-// Parse reads an .env's text. Everything that systemd could not take is
-// refused as a whole, never dropped in part. Messages hold no value, and a
-// name only if it is a valid one: what looks like a name may be a piece of a
-// key. The errors are *problem.Problems of path, joined.
+// Parse reads an .env's text. It refuses a text that systemd could not take as a
+// whole, and drops no part of it. Messages hold no value, and a name only if it is
+// valid, because what looks like a name may be a piece of a key. The errors are
+// *problem.Problems of path, joined.
 func Parse(path string, text []byte) (*File, error) {
 	refuse := func(line int, why string) error { return &problem.Problem{Path: path, Line: line, Text: why} }
 	if len(text) > MaxText {
@@ -77,13 +78,13 @@ func Parse(path string, text []byte) (*File, error) {
 	return f, f.check(path)
 }
 
-// Costly says whether to parse a text may take noticeably long: one of the
-// larger ones can be made to take half a second.
+// Costly says whether parsing a text may take noticeably long: an attacker can make
+// a large one take half a second.
 func Costly(text []byte) bool {
 	return len(text) > 8<<10 || bytes.Count(text, []byte("$")) > trustedDollars
 }
 
-// values parses text with godotenv, in a process of its own if it might grow.
+// values parses text with godotenv, in a process of its own if values may grow.
 func values(text []byte) (map[string]string, error) {
 	if bytes.Count(text, []byte("$")) > trustedDollars {
 		return parseApart(text)
@@ -93,7 +94,7 @@ func values(text []byte) (map[string]string, error) {
 
 var errSyntax = errors.New("cannot be parsed; use single quotes around a value with spaces, quotes or several lines")
 
-// parseHere runs godotenv. Its error is never passed on: it quotes the file.
+// parseHere runs godotenv. It never returns godotenv's error, which quotes the file.
 func parseHere(text []byte) (values map[string]string, err error) {
 	defer func() {
 		if recover() != nil {
@@ -107,7 +108,7 @@ func parseHere(text []byte) (values map[string]string, err error) {
 	return values, nil
 }
 
-// check holds the variables to what systemd can take.
+// check refuses variables that systemd cannot take.
 func (f *File) check(path string) error {
 	var all []error
 	refuse := func(line int, why string) { all = append(all, &problem.Problem{Path: path, Line: line, Text: why}) }
@@ -159,9 +160,9 @@ func ValidName(name string) bool {
 	return name != ""
 }
 
-// reserved says whether systemd sets the variable for a service itself
-// (systemd.exec(5), "Environment Variables Set or Propagated"): a variable in
-// the file would win over it.
+// reserved says whether systemd itself sets the variable for a service
+// (systemd.exec(5), "Environment Variables Set or Propagated"). A variable in the
+// file would replace it.
 func reserved(name string) bool {
 	switch name {
 	case "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",

@@ -33,7 +33,7 @@ func (a Assignment) Expands() bool {
 	return false
 }
 
-// Surprises are the places where godotenv reads something else than most
+// Surprises says where godotenv reads the assignment differently from what most
 // people mean.
 func (a Assignment) Surprises() (texts []string) {
 	if a.quote != '\'' && strings.Contains(a.text, "$") {
@@ -51,11 +51,11 @@ func (a Assignment) Surprises() (texts []string) {
 	return texts
 }
 
-// scan cuts an .env into assignments in the very places where godotenv v1.5.1
-// does (parser.go), but in linear time and without expanding anything: for
-// line numbers, for warnings, and to know beforehand how large the values get.
-// bad is the line at which godotenv gives up, 0 if it does not; what it meant
-// is in why. A fuzz target holds this to godotenv.
+// scan cuts an .env into assignments exactly where godotenv v1.5.1 does
+// (parser.go), but in linear time and without expanding anything. It is there for
+// line numbers, for warnings, and to know beforehand how large the values get. bad
+// is the line at which godotenv gives up, 0 if it does not, and why is the reason.
+// A fuzz target compares it with godotenv.
 func scan(text []byte) (all []Assignment, bad int, why string) {
 	src := strings.ReplaceAll(string(text), "\r\n", "\n")
 	pos, line, counted, searched := 0, 1, 0, 0
@@ -118,22 +118,22 @@ func scan(text []byte) (all []Assignment, bad int, why string) {
 	}
 }
 
-// maxSearched bounds, in bytes, how far godotenv looks through the rest of the
-// text for a space, which it does anew at every name that begins with export.
+// maxSearched bounds, in bytes, godotenv's searches for a space: it searches the
+// rest of the text at every name that begins with export.
 const maxSearched = 8 << 20
 
-// isBlank is godotenv's isSpace: what separates on one line.
+// isBlank is godotenv's isSpace: white space without the end of a line.
 func isBlank(r rune) bool {
 	return strings.ContainsRune("\t\v\f\r \u0085\u00a0", r)
 }
 
 const (
-	noName  = -1 // the text ends before any = or :
-	badName = -2 // a character that no name has
+	noName  = -1 // the text ends before a = or :
+	badName = -2 // there is a character that no name has
 )
 
-// nameEnd is where the = or : of an assignment stands. godotenv looks at single
-// bytes as if they were Latin-1.
+// nameEnd is the index of the = or : of an assignment, or noName or badName. Like
+// godotenv it reads single bytes as Latin-1.
 func nameEnd(src string) int {
 	for i := 0; i < len(src); i++ {
 		c := rune(src[i])
@@ -148,8 +148,8 @@ func nameEnd(src string) int {
 	return noName
 }
 
-// closing is where a quoted value ends: at its quote, unless a backslash
-// stands right before it.
+// closing is the index of the quote that ends a quoted value: the first one that no
+// backslash precedes. It is -1 if there is none.
 func closing(src string, quote byte) int {
 	for i := 1; i < len(src); i++ {
 		if src[i] == quote && src[i-1] != '\\' {

@@ -9,20 +9,20 @@ import (
 	"app-rollout/units/dotenv"
 )
 
-// Changes says in what two states of an app differ: variables by their names,
+// Changes says how two states of an app differ: the names of variables, and
 // everything else in words. It never holds a value.
 type Changes struct {
 	Variables []string
 	Others    []string
 }
 
-// None: nothing differs.
+// None says that nothing differs.
 func (c Changes) None() bool { return len(c.Variables) == 0 && len(c.Others) == 0 }
 
-// Names is all of it, for one line.
+// Names is all differences, for one line.
 func (c Changes) Names() []string { return slices.Concat(c.Variables, c.Others) }
 
-// frozen is what can be told apart without knowing any value.
+// frozen is the parts of a state that compare needs.
 type frozen struct {
 	digest string
 	env    []byte
@@ -30,14 +30,13 @@ type frozen struct {
 	plan   units.Plan
 }
 
-// Pending says what the spec asks for otherwise than the generation, whose
-// frozen .env is env.
+// Pending says how the spec differs from the generation, whose frozen .env is env.
 func (g *Generation) Pending(s *units.Spec, env []byte) Changes {
 	return compare(frozen{g.Digest, env, g.Source, g.Plan}, frozen{s.Digest(), s.Source.Text, s.Source.Path, s.Plan})
 }
 
-// Since says in what a generation differs from an earlier one; the texts are
-// their frozen .envs.
+// Since says how a generation differs from an earlier one. The texts are their
+// frozen .envs.
 func (g *Generation) Since(before *Generation, env, envBefore []byte) Changes {
 	return compare(frozen{before.Digest, envBefore, before.Source, before.Plan}, frozen{g.Digest, env, g.Source, g.Plan})
 }

@@ -32,27 +32,27 @@ type Generation struct {
 	Source  string    `json:"source"` // the real .env
 	units.Plan
 
-	// CopyOf is the generation that a person rolled back to by this one, 0 if
-	// it is none of those. The app is held on it as long as it is the current
-	// one. This stands in the record, so that the hold begins and ends with the
-	// commit, whenever the power fails.
+	// CopyOf is the number of the generation that a person rolled back to and of
+	// which this one is a copy, else 0. The app is held as long as such a copy is
+	// the current generation. The record says it, so that the hold begins and ends
+	// with the commit, even if the power fails.
 	CopyOf int `json:"copy_of,omitempty"`
 
-	// Ready: it has been ready once, and so may be booted.
+	// Ready says that the generation has been ready, and so may be booted.
 	Ready bool `json:"ready"`
-	// Rollout is the receipt of the rollout that brought it, or failed to.
+	// Rollout is the receipt of the rollout of this generation, gone well or not.
 	Rollout *Receipt `json:"rollout,omitempty"`
 }
 
-// Freeze writes the four files of a generation into dir, which must not exist;
+// Freeze writes the four files of a generation into dir, which must not exist.
 // inside is dir as the units will name it. The directory is 0700 and every file
-// 0600 from the moment it exists, for they hold secrets. Nothing is synced: for
-// the generator, whose output lives in memory.
+// 0600 from the moment it exists, because they hold secrets. Freeze syncs nothing:
+// it is for the generator, whose output lies on a tmpfs.
 func Freeze(dir, inside string, s *units.Spec, number int, now time.Time) (*Generation, error) {
 	return freeze(dir, inside, s, number, now, func(path string, data []byte) error { return WriteFile(path, data, 0o600) })
 }
 
-// freeze is Freeze with a way to write a file.
+// freeze is Freeze with the function that writes a file.
 func freeze(dir, inside string, s *units.Spec, number int, now time.Time, writeNew func(path string, data []byte) error) (*Generation, error) {
 	g := &Generation{
 		App:     s.App,
@@ -106,7 +106,7 @@ func ReadGeneration(dir string) (*Generation, error) {
 	return g, nil
 }
 
-// valid keeps a damaged record from being acted on.
+// valid says whether a record can be acted on; a damaged one cannot.
 func (g *Generation) valid() bool {
 	return units.ValidName(g.App) && g.Number > 0 && g.Nodes > 0 && (g.Mode == 0 || g.Mode == 1) && g.Digest != ""
 }
@@ -127,7 +127,7 @@ func (g *Generation) ReadySince() time.Time {
 }
 
 // Held says whether a person rolled back to this generation, which may be nil.
-// While it is the current one, nothing brings another but a person.
+// While it is the current one, only a person's run replaces it.
 func (g *Generation) Held() bool { return g != nil && g.CopyOf > 0 }
 
 func (g *Generation) encode() ([]byte, error) {
@@ -145,9 +145,9 @@ func writeNew(path string, data []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// WriteFile writes a new file for the generator, which writes many: os.WriteFile
-// first asks the poller about each, with five system calls. A file that is there
-// already is not written to, for it may be open to others.
+// WriteFile writes a new file. The generator writes many, and os.WriteFile needs
+// five more system calls for each, because it asks the poller. WriteFile fails if
+// the file exists, because others may be able to read that file.
 func WriteFile(path string, data []byte, mode uint32) error {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, mode)
 	if err != nil {
@@ -163,7 +163,7 @@ func WriteFile(path string, data []byte, mode uint32) error {
 	return unix.Close(fd)
 }
 
-// replace writes a file so that it is at any moment the old one or the new.
+// replace writes a file so that at any moment it is the old one or the new one.
 func replace(path string, data []byte) error {
 	tmp := fmt.Sprintf("%s.%d.tmp", path, os.Getpid())
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -176,7 +176,7 @@ func replace(path string, data []byte) error {
 	return rename(tmp, path)
 }
 
-// rename makes a new name last: it syncs the directory afterwards.
+// rename renames a file and syncs the directory, so that the new name is durable.
 func rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		os.Remove(from)

@@ -10,25 +10,25 @@ import (
 	"app-rollout/units/problem"
 )
 
-// Instances remembers, until reboot, which instance numbers were given out.
+// Instances records, until reboot, which instance numbers were given out.
 //
-// Invariant: a number is never given out twice while the machine is up, since
-// systemd may still have the old unit of that name loaded.
+// Invariant: no number is given out twice while the machine is up, because systemd
+// may still have the old unit of that name loaded.
 type Instances struct {
 	Next        int           `json:"next"`
 	Generations map[int][]int `json:"generations"` // generation → its instances
-	// Serving are those that the last rollout, or the boot, has left serving:
-	// also when nobody knows their generation any more.
-	// nil if nothing was ever written down, which is not the same as none.
+	// Serving are the instances that the last rollout, or the boot, has left
+	// serving, even if their generation is no longer known. It is nil if nothing was
+	// ever recorded, and empty if none serves.
 	Serving []int `json:"serving"`
-	// Shifted is the generation that a rollout under way has given all new
-	// connections to, or is about to; 0 between rollouts and before that.
+	// Shifted is the generation to which a rollout sends all new connections, or is
+	// about to. It is 0 before that step and between rollouts.
 	Shifted int `json:"shifted,omitempty"`
 }
 
 const instancesFile = "instances.json"
 
-// Instances reads what is remembered; nothing yet is no error.
+// Instances reads the record. A missing record is no error.
 func (s Store) Instances() (Instances, error) {
 	path := filepath.Join(s.run, instancesFile)
 	i := Instances{Next: 1, Generations: map[int][]int{}}
@@ -48,7 +48,7 @@ func (s Store) Instances() (Instances, error) {
 	return i, nil
 }
 
-// SaveInstances remembers them. The directory must exist.
+// SaveInstances writes the record. Its directory must exist.
 func (s Store) SaveInstances(i Instances) error {
 	data, err := json.Marshal(i)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s Store) SaveInstances(i Instances) error {
 	return replace(filepath.Join(s.run, instancesFile), append(data, '\n'))
 }
 
-// Take gives out n new numbers to a generation.
+// Take gives n new numbers to a generation and returns all of its numbers.
 func (i *Instances) Take(generation, n int) []int {
 	for range n {
 		i.Generations[generation] = append(i.Generations[generation], i.Next)

@@ -16,7 +16,7 @@ type Receipt struct {
 	RungWhy string    `json:"traffic_reason,omitempty"`
 	Drained int       `json:"drained"` // connections that ended within the drain time
 	Cut     int       `json:"cut"`     // connections still busy when it had passed
-	// The kernel's own counters, whole machine, by how much they grew.
+	// How much the kernel's counters, which are of the whole machine, grew.
 	Migrated       uint64 `json:"migrated"`
 	MigrateFailed  uint64 `json:"migrate_failed"`
 	ListenDrops    uint64 `json:"listen_drops"`
@@ -30,8 +30,8 @@ type Step struct {
 	Milliseconds float64 `json:"ms"`
 }
 
-// Connections says what became of the connections; of the kernel's counters,
-// which are not the app's alone, only what grew.
+// Connections says what became of the connections. Of the kernel's counters, which
+// are of the whole machine, it names only those that grew.
 func (r *Receipt) Connections() string {
 	text, whose := fmt.Sprintf("%d connections drained, %d cut", r.Drained, r.Cut), ""
 	for _, c := range []struct {

@@ -1,5 +1,5 @@
-// Package store keeps on disk what was rolled out: each app's generations, for
-// ever, and until reboot the numbers of its instances.
+// Package store keeps each app's generations on disk, and until reboot the numbers
+// of its instances.
 package store
 
 import (
@@ -39,13 +39,14 @@ const unnamed = "new"
 // Kept is how many generations beside the current one are kept for going back.
 const Kept = 4
 
-// Of is the store of app; it need not exist.
+// Of is the store of app, which need not exist on disk.
 func Of(l units.Layout, app string) Store {
 	return Store{app: app, dir: l.State(app), run: l.Run(app)}
 }
 
-// Apps names those that have a store, sorted. What lies there before the
-// file system is mounted on which it is to lie is no store.
+// Apps are the names of the apps that have a store, sorted. The error is
+// fs.ErrNotExist if the directory of the stores is missing, or its file system is
+// not mounted yet.
 func Apps(l units.Layout) ([]string, error) {
 	if l.Awaited(units.StateDir) {
 		return nil, &fs.PathError{Op: "read", Path: units.StateDir, Err: fs.ErrNotExist}
@@ -90,8 +91,8 @@ func (s Store) Current() (*Generation, error) {
 	return g, err
 }
 
-// mend says what a person can do about a link that leads nowhere: which of both
-// is right, only a person knows.
+// mend is the two things that a person can do about a broken link. Only a person
+// knows which one is right.
 func (s Store) mend() string {
 	return "; point it to one of " + filepath.Join(s.dir, "generations") + " that was ready, or remove it and start anew: app-rollout run " + s.app
 }
@@ -105,7 +106,7 @@ func (s Store) Generation(number int) (*Generation, error) {
 	return g, err
 }
 
-// Generations are the numbers of those kept, oldest first.
+// Generations are the numbers of the generations on disk, oldest first.
 func (s Store) Generations() ([]int, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, "generations"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,7 +132,7 @@ func (s Store) Env(number int) ([]byte, error) {
 	return os.ReadFile(filepath.Join(s.Dir(number), units.EnvFile))
 }
 
-// Freeze makes the next generation from what an .env asks for.
+// Freeze makes the next generation from a spec.
 func (s Store) Freeze(spec *units.Spec, now time.Time) (*Generation, error) {
 	return s.add(func(dir string, number int) error {
 		_, err := freeze(dir, units.GenerationDir(s.app, number), spec, number, now, writeNew)
@@ -139,15 +140,15 @@ func (s Store) Freeze(spec *units.Spec, now time.Time) (*Generation, error) {
 	})
 }
 
-// Adopt makes the next generation from a directory that the generator froze in
-// its output, so that what was booted is what is recorded. The unit names that
-// directory; in the store it names the store's.
+// Adopt makes the next generation from dir, which the generator froze in its output,
+// so that what was booted is what is recorded. inside is dir as the unit names it;
+// the copy of the unit names the store's directory instead.
 func (s Store) Adopt(dir, inside string) (*Generation, error) {
 	return s.copy(dir, inside, 0)
 }
 
-// Copy makes the next generation from an earlier one, which a person rolls back
-// to. A copy of a copy is one of the original.
+// Copy makes the next generation from an earlier one, for a rollback. A copy of a
+// copy counts as a copy of the original.
 func (s Store) Copy(g *Generation) (*Generation, error) {
 	of := g.Number
 	if g.Held() {
@@ -190,11 +191,11 @@ func (s Store) copy(from, inside string, of int) (*Generation, error) {
 	})
 }
 
-// add gives out the next number and lets fill write the generation under a
-// temporary name; it gets its own by a rename, so it is there whole or not.
+// add takes the next number, lets fill write the generation under a temporary name,
+// and renames it. So a generation is complete or does not exist.
 func (s Store) add(fill func(dir string, number int) error) (*Generation, error) {
 	all := filepath.Join(s.dir, "generations")
-	// A directory lasts when the one above it is synced.
+	// A new directory is durable when its parent is synced.
 	for _, dir := range []string{s.dir, all} {
 		if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
 			continue
@@ -226,8 +227,8 @@ func (s Store) add(fill func(dir string, number int) error) (*Generation, error)
 	return s.Generation(number)
 }
 
-// Next is the number that the next generation gets: above every one ever given
-// out, even if the file was lost. Nothing is reserved by asking.
+// Next is the number that the next generation gets. It is above every number in the
+// file next and of every generation on disk. Next reserves nothing.
 func (s Store) Next() (int, error) {
 	next := 1
 	if data, err := os.ReadFile(filepath.Join(s.dir, "next")); err == nil {
@@ -247,7 +248,7 @@ func (s Store) Next() (int, error) {
 	return next, nil
 }
 
-// Save writes the record of a generation anew.
+// Save replaces the record of a generation.
 func (s Store) Save(g *Generation) error {
 	data, err := g.encode()
 	if err != nil {
@@ -273,7 +274,7 @@ func (s Store) Commit(g *Generation) error {
 	return rename(tmp, filepath.Join(s.dir, "current"))
 }
 
-// Reject remembers that a generation failed, so that a boot does not try it.
+// Reject records that a generation failed, so that a boot does not try it again.
 func (s Store) Reject(g *Generation) error {
 	if err := s.Save(g); err != nil {
 		return err
@@ -282,7 +283,7 @@ func (s Store) Reject(g *Generation) error {
 }
 
 // Rejected is the newest generation that failed since the current one became
-// ready; nil if none did.
+// ready, nil if none did.
 func (s Store) Rejected() (*Generation, error) {
 	n, err := s.number("rejected")
 	if n == 0 || err != nil {
@@ -310,9 +311,9 @@ func (s Store) number(name string) (int, error) {
 	return n, nil
 }
 
-// Prune removes what nothing needs: it keeps the current generation, the newest
-// Kept others that were ready, and the newest rejected one. Nothing may run
-// that is not the current one's.
+// Prune removes old generations. It keeps the current generation, the newest Kept
+// others that were ready, and the newest rejected one. It must not be called while
+// an instance of another generation than the current one runs.
 func (s Store) Prune() error {
 	current, err := s.Current()
 	if err != nil {
@@ -335,7 +336,7 @@ func (s Store) Prune() error {
 		}
 		g, err := s.Generation(n)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			continue // what is damaged is left to a person
+			continue // a person must look at a damaged one
 		}
 		if err == nil && g.Ready {
 			if ready++; ready <= Kept {
@@ -347,8 +348,9 @@ func (s Store) Prune() error {
 	return errors.Join(wrong...)
 }
 
-// Remove forgets a generation that is not the current one. Its record goes
-// first: a directory without one is half removed, for they come whole.
+// Remove deletes a generation that is not the current one. It deletes the record
+// first: a directory without a record is one that was not wholly removed, because a
+// generation is never written in part.
 func (s Store) Remove(number int) error {
 	if err := os.Remove(filepath.Join(s.Dir(number), generationFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -356,7 +358,7 @@ func (s Store) Remove(number int) error {
 	return os.RemoveAll(s.Dir(number))
 }
 
-// sweep removes the files that a killed run has not finished in a directory.
+// sweep removes the unfinished files that a killed run has left in a directory.
 func sweep(dir string) error {
 	left, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
 	for _, path := range left {
