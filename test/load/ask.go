@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// ask makes one attempt on a connection of its own. One that ends well ends when
-// the last of the answer has come: neither when that is read, nor when the server
-// closes. (The kernel may take the close together with the answer, and its time
-// then.)
+// ask makes one attempt on a connection of its own. A successful attempt ends when
+// the kernel has the last of the answer: not when the answer is read, nor when the
+// server closes. (If the kernel takes the close together with the answer, the
+// attempt ends at the close.)
 func ask(o Options, deadline time.Time) (label string, kind Kind, detail string, came time.Time) {
 	conn, err := dial(o.Addr, deadline)
 	if err != nil {
@@ -36,8 +36,8 @@ func exchange(conn net.Conn, o Options, deadline time.Time) (label string, kind 
 		kind, detail = classify(err)
 		return "", kind, detail
 	}
-	// To the end of the stream, not of the answer: a server that answers and
-	// then resets has not closed well.
+	// Read to the end of the stream, not of the answer, to see whether the server
+	// resets the connection after its answer.
 	raw, err := io.ReadAll(conn)
 	if err != nil {
 		kind, detail = classify(err)
@@ -46,7 +46,7 @@ func exchange(conn net.Conn, o Options, deadline time.Time) (label string, kind 
 	return judge(raw, o.Want)
 }
 
-// judge classifies what came on a connection that was closed without error.
+// judge is the kind of an answer on a connection that closed without an error.
 func judge(raw []byte, want string) (label string, kind Kind, detail string) {
 	if len(raw) == 0 {
 		return "", EOF, "closed without an answer"

@@ -10,14 +10,14 @@ import (
 	"sync"
 )
 
-// Line is one line of the load command's output: the counts so far, or, last
-// of all, the report.
+// Line is one line of the load command's output: the counts so far or, as the last
+// line, the report.
 type Line struct {
 	Kinds  map[Kind]int `json:"kinds,omitempty"`
 	Report *Report      `json:"report,omitempty"`
 }
 
-// Client is a load command that runs.
+// Client is a running load command.
 type Client struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
@@ -29,8 +29,8 @@ type Client struct {
 	err    error
 }
 
-// Start runs cmd, the load command with its arguments (possibly behind
-// another command that takes it elsewhere).
+// Start runs cmd: the load command with its arguments, or another command that runs
+// it, in a machine for example.
 func Start(cmd *exec.Cmd) (*Client, error) {
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -83,7 +83,7 @@ func (c *Client) Kinds() map[Kind]int {
 // Answered is the number of attempts that ended well so far.
 func (c *Client) Answered() int { return c.Kinds()[OK] }
 
-// Stop lets the attempts under way end and returns what was seen.
+// Stop lets the attempts under way end and returns the report.
 func (c *Client) Stop() (*Report, error) {
 	c.stdin.Close() // a second time does no harm
 	<-c.done

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// kept is one worker's connection, if it has one: with Options.Keep it asks
-// again and again on the same.
+// kept is one worker's connection. With Options.Keep the worker asks again and again
+// on the same connection.
 type kept struct {
 	conn *stamped
 	in   *bufio.Reader
@@ -25,8 +25,8 @@ func (k *kept) close() {
 	k.conn = nil
 }
 
-// ask makes one attempt, on the connection of the one before unless the server
-// said that it would close that. Nothing is repeated: a connection that turns
+// ask makes one attempt, on the connection of the attempt before unless the server
+// said that it would close that one. It repeats nothing: a connection that turns
 // out to be closed is a failure, as it is for a client that must not repeat.
 func (k *kept) ask(o Options, deadline time.Time) (label string, kind Kind, detail string, came time.Time) {
 	reused := k.conn != nil

@@ -1,6 +1,5 @@
-// Package load is a client that hides nothing: every attempt is made once, on a
-// fresh TCP connection unless told otherwise, and is counted under the way it
-// ended.
+// Package load is a client that hides nothing. It makes every attempt once, on a
+// fresh TCP connection unless told otherwise, and counts how the attempt ended.
 //
 // (Go's net/http client silently repeats idempotent requests on reused
 // connections, and so hides the losses that the stories look for.)
@@ -14,7 +13,7 @@ import (
 	"time"
 )
 
-// Options say whom to ask, and how.
+// Options say which address to ask, and how.
 type Options struct {
 	Addr     string        `json:"addr"`     // host:port, the host a literal address
 	Workers  int           `json:"workers"`  // attempts under way at once; 0 means 16
@@ -39,7 +38,7 @@ const (
 	Local   Kind = "LOCAL"   // the client's own trouble (no socket, no source port)
 )
 
-// Answer is one attempt that ended well. Times are nanoseconds since 1970, on
+// Answer is one successful attempt. Times are in nanoseconds since 1970, on
 // the host's clock, which is the machine's and its journal's too.
 type Answer struct {
 	Start int64  `json:"s"`
@@ -47,7 +46,7 @@ type Answer struct {
 	Label string `json:"l"` // the body's first line
 }
 
-// Failure is one attempt that did not end well.
+// Failure is one attempt that failed.
 type Failure struct {
 	Start  int64  `json:"s"`
 	End    int64  `json:"e"`
@@ -73,10 +72,10 @@ type Report struct {
 // maxFailures bounds Report.Failures; Report.Kinds counts them all.
 const maxFailures = 1000
 
-// Answered is the number of attempts that ended well.
+// Answered is the number of successful attempts.
 func (r *Report) Answered() int { return r.Kinds[OK] }
 
-// Lost is the number of attempts that did not.
+// Lost is the number of failed attempts.
 func (r *Report) Lost() int {
 	lost := 0
 	for kind, n := range r.Kinds {

@@ -141,7 +141,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// The command says the same as the package, and ends when its input does.
+// The command reports the same as the package, and ends when its input ends.
 func TestCommand(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "load")
 	if out, err := exec.Command("go", "build", "-o", program, "./cmd/load").CombinedOutput(); err != nil {
@@ -168,8 +168,8 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// TestKeep: one connection serves many attempts, until the server closes it;
-// that is no failure if it said so, and one if it did not.
+// TestKeep: one connection serves many attempts, until the server closes it. The
+// close is a failure only if the server did not announce it.
 func TestKeep(t *testing.T) {
 	for _, c := range []struct {
 		name, header string

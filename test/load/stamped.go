@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A stamped connection knows when the kernel took in what was read of it last.
-// A client that shares its CPUs with what it asks would else count, as the
-// server's, its own wait for one to read the answer. (Those until it has sent its
-// request are still counted.)
+// A stamped connection knows when the kernel received the data that was read last.
+// A client shares its CPUs with the server. Without this time its own wait for a
+// CPU, to read the answer, would count as the server's. (Its waits until it has sent
+// the request are still counted.)
 type stamped struct {
 	net.Conn
 	raw syscall.RawConn
@@ -28,8 +28,9 @@ func stamps(fd uintptr) error {
 		unix.SOF_TIMESTAMPING_RX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE)
 }
 
-// holdStamps keeps the noting on: the kernel does it as long as any socket asks,
-// and turning it on and off with each attempt would disturb what is measured.
+// holdStamps keeps the kernel's notes on. The kernel notes times as long as any
+// socket asks for them, and turning that on and off with each attempt would disturb
+// what is measured.
 func holdStamps() (release func(), err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -62,7 +63,7 @@ func dial(addr string, deadline time.Time) (*stamped, error) {
 	return &stamped{Conn: conn, raw: raw}, nil
 }
 
-// Read reads as the connection does, and takes the time of what was read.
+// Read reads from the connection, and keeps the time of what it has read.
 func (s *stamped) Read(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -89,8 +90,8 @@ func (s *stamped) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// stamp takes the time from a control message: struct scm_timestamping of
-// linux/errqueue.h, of which the first of three times is the kernel's.
+// stamp takes the time from a control message, a struct scm_timestamping of
+// linux/errqueue.h. The first of its three times is the kernel's.
 func (s *stamped) stamp(control []byte) {
 	s.at = time.Time{}
 	messages, err := unix.ParseSocketControlMessage(control)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// However late an answer is read, its time is when it came.
+// The time of an answer is when it came, however late it is read.
 func TestStamped(t *testing.T) {
 	release, err := holdStamps()
 	if err != nil {
@@ -20,7 +20,7 @@ func TestStamped(t *testing.T) {
 		io.WriteString(c, head+"Content-Length: 3\r\n\r\nok\n")
 		io.Copy(io.Discard, c) // a close may be taken together with the answer
 	})
-	// The kernel turns its clock for packets on when it has time to.
+	// The kernel turns its clock for packets on only some time after it is asked.
 	deadline := time.Now().Add(10 * time.Second)
 	for !late(t, addr, deadline) {
 		if time.Now().After(deadline) {
@@ -29,7 +29,7 @@ func TestStamped(t *testing.T) {
 	}
 }
 
-// late reads an answer when it has come, and says whether it had a time.
+// late reads an answer after it has come, and says whether the kernel gave it a time.
 func late(t *testing.T, addr string, deadline time.Time) bool {
 	t.Helper()
 	conn, err := dial(addr, deadline)
@@ -75,8 +75,8 @@ func TestCame(t *testing.T) {
 		time.Sleep(20 * time.Millisecond) // a server that closes late
 		closes <- time.Now()
 	})}
-	// If this process gets no CPU for as long as that, the close may be taken
-	// together with the answer: one that is not is enough.
+	// If this process gets no CPU for that long, the kernel may take the close
+	// together with the answer. One attempt in which it does not is enough.
 	var behind time.Duration
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
 		_, kind, detail, came := ask(o, deadline)

@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// Write makes or replaces a file of root's, and the directories to it (0755).
-// It works with the power off too. mode is not subject to any umask.
+// Write creates or replaces a file that root owns, and makes its directories (0755).
+// It works with the power off too. No umask applies to mode.
 func (m *Machine) Write(path, text string, mode fs.FileMode) {
 	m.t.Helper()
 	if m.Up() {
@@ -23,7 +23,7 @@ func (m *Machine) Write(path, text string, mode fs.FileMode) {
 		}
 		return
 	}
-	// os.Root: a link in the machine's tree must not lead out of it.
+	// With os.Root no link in the machine's tree leads out of it.
 	root, err := os.OpenRoot(m.root)
 	if err != nil {
 		m.t.Fatalf("write %s: %v", path, err)
@@ -64,12 +64,12 @@ func (m *Machine) Read(path string) string {
 	return r.Out
 }
 
-// Exists says whether something has that name in the machine; a dangling link counts.
+// Exists says whether the machine has a file of that name, or a dangling link.
 func (m *Machine) Exists(path string) bool {
 	return m.Run(context.Background(), "sh", "-c", `[ -e "$1" ] || [ -L "$1" ]`, "sh", path).Code == 0
 }
 
-// Copy copies a file of the host's into the machine, which must be up.
+// Copy copies a file of the host into the machine, which must be up.
 func (m *Machine) Copy(host, path string, mode fs.FileMode) {
 	m.t.Helper()
 	text, err := os.ReadFile(host)
@@ -95,8 +95,8 @@ func Root() string {
 	}
 }
 
-// lockFile opens (and makes) a file and locks it; without wait it fails if it
-// is locked already. Closing the file gives the lock back.
+// lockFile opens a file, creating it if need be, and locks it. Without wait it fails
+// if the file is locked already. Closing the file releases the lock.
 func lockFile(path string, wait bool) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

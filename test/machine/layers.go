@@ -23,7 +23,7 @@ func Deb(t T) string {
 	return debs[0]
 }
 
-// Install installs a package file of the host's with its maintainer scripts.
+// Install installs a package file of the host, with its maintainer scripts.
 func (m *Machine) Install(deb string) {
 	m.t.Helper()
 	path := "/var/tmp/" + filepath.Base(deb)
@@ -124,16 +124,16 @@ func npmLayer(t T, pkg, program, name string) string {
 	return dir
 }
 
-// layer makes a new directory under build/ and has fill fill it. It goes when
-// the test ends, after the machine (cleanups run last first, so: make the
-// layer before booting).
+// layer makes a new directory under build/ and lets fill fill it. The directory is
+// removed when the test ends, after the machine: cleanups run in reverse order, so
+// make the layer before booting.
 func layer(t T, name string, fill func(dir string) error) string {
 	t.Helper()
 	layers := filepath.Join(Root(), "build", "layers")
 	if err := os.MkdirAll(layers, 0o755); err != nil {
 		t.Fatalf("%v", err)
 	}
-	// Between the making of a directory and of its lock nobody may sweep.
+	// No other process may sweep between the making of the directory and of its lock.
 	all, err := lockFile(filepath.Join(layers, ".lock"), true)
 	if err != nil {
 		t.Fatalf("%v", err)

@@ -11,9 +11,9 @@ import (
 	"app-rollout/test/load"
 )
 
-// Load is a load client that runs in the machine's network, and otherwise
-// outside: a reboot does not take it along, but its network goes, so start a
-// new one then.
+// Load is a load client. It runs in the machine's network, but outside of the machine
+// otherwise. A reboot does not end it, but takes its network away: start a new one
+// after a reboot.
 type Load struct {
 	*load.Client
 	t T
@@ -49,7 +49,7 @@ func (m *Machine) Load(o load.Options) *Load {
 	return &Load{c, m.t}
 }
 
-// Stop lets the attempts under way end and returns what was seen.
+// Stop lets the attempts under way end and returns the report.
 func (l *Load) Stop() *load.Report {
 	l.t.Helper()
 	r, err := l.Client.Stop()
@@ -59,8 +59,8 @@ func (l *Load) Stop() *load.Report {
 	return r
 }
 
-// loadProgram builds the load command, once in a process. (go build replaces
-// the file by renaming: one that another process runs stays whole.)
+// loadProgram builds the load command, once in a process. (go build replaces the
+// file by a rename, so the file that another process runs stays intact.)
 var loadProgram = sync.OnceValues(func() (string, error) {
 	program := filepath.Join(Root(), "build", "load")
 	return program, goBuild(program, "./test/load/cmd/load")

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// T is what a machine needs of a *testing.T; the demo brings its own.
+// T is what a machine needs of a *testing.T. The demo has an implementation of its own.
 // Fatalf and Skipf do not return.
 type T interface {
 	Helper()
@@ -35,13 +35,13 @@ type Options struct {
 	Layers   []string // directories laid over the image's root, see Apps, Node, Bun
 	Install  bool     // install the built .deb before Boot returns
 
-	// Files are laid into the root before the first boot, by absolute path,
-	// as root's, with mode 0644.
+	// Files are written into the root before the first boot: absolute path → text.
+	// Root owns them, and their mode is 0644.
 	Files map[string]string
 }
 
-// Machine is one booted Debian. Its methods are for one goroutine, but for
-// Run, Try, Wait, Load and Read, which any number may use.
+// Machine is one booted Debian. Its methods are for one goroutine, except Run, Try,
+// Wait, Load and Read, which any number may use.
 type Machine struct {
 	Name     string
 	BootTook time.Duration // the last boot, until systemd was up
@@ -60,9 +60,9 @@ type Machine struct {
 // bootDeadline is how long a boot may take; it takes half a second.
 const bootDeadline = 90 * time.Second
 
-// Boot builds the image if need be, boots a machine from it, and returns when
-// its systemd says that it is up. The machine goes when the test ends; if the
-// test failed, the end of its journal is logged first.
+// Boot builds the image if need be, boots a machine from it, and returns when its
+// systemd says that it is up. The machine is removed when the test ends. If the test
+// has failed, Boot's cleanup first logs the end of the machine's journal.
 func Boot(t T, o Options) *Machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -129,8 +129,8 @@ func (m *Machine) waitUp(ctx context.Context) {
 	}
 }
 
-// Reboot has systemd reboot the machine in an orderly way, and returns when it
-// is up again. It says how long the going down took.
+// Reboot lets systemd reboot the machine in an orderly way, and returns when it is up
+// again. It returns how long the shutdown took.
 func (m *Machine) Reboot() (down time.Duration) {
 	m.t.Helper()
 	down = m.shutDown("reboot")
@@ -138,10 +138,10 @@ func (m *Machine) Reboot() (down time.Duration) {
 	return down
 }
 
-// SoftReboot has systemd start all programs anew, but for itself and the kernel,
-// and returns when it is past the end of the old ones. Meanwhile nothing runs in
-// the machine: what does is stopped first of all, and nsenter stops with it and
-// is never continued.
+// SoftReboot lets systemd restart all of user space except itself, and returns when
+// systemd has ended the old processes. Run nothing in the machine meanwhile: systemd
+// first stops (SIGSTOP) what runs there, and nsenter stops with it and is never
+// continued.
 func (m *Machine) SoftReboot() {
 	m.t.Helper()
 	path := fmt.Sprintf("/proc/%d/cmdline", m.get().leader)
@@ -158,15 +158,15 @@ func (m *Machine) SoftReboot() {
 	m.Wait("the soft-reboot", time.Minute, func() bool { return command() != before })
 }
 
-// PowerOff has systemd power the machine off in an orderly way, and returns
-// when it is off. It says how long that took.
+// PowerOff lets systemd power the machine off in an orderly way, and returns when it
+// is off. It returns how long that took.
 func (m *Machine) PowerOff() time.Duration {
 	m.t.Helper()
 	return m.shutDown("poweroff")
 }
 
-// shutDown gives the orderly command and waits until systemd-nspawn has
-// exited; on a reboot it does that too (status 133, because of --keep-unit).
+// shutDown runs the command and waits until systemd-nspawn has exited. It exits on a
+// reboot too (status 133, because of --keep-unit).
 func (m *Machine) shutDown(how string) time.Duration {
 	m.t.Helper()
 	n := m.get()
@@ -174,7 +174,7 @@ func (m *Machine) shutDown(how string) time.Duration {
 		m.t.Fatalf("machine: %s: the power is off", how)
 	}
 	start := time.Now()
-	// systemctl may die with the machine: its exit status says nothing.
+	// systemctl may die with the machine, so its exit status means nothing.
 	ctx, cancel := context.WithTimeout(context.Background(), bootDeadline)
 	defer cancel()
 	m.Run(ctx, "systemctl", "--no-block", how)
@@ -188,8 +188,8 @@ func (m *Machine) shutDown(how string) time.Duration {
 	return time.Since(start)
 }
 
-// Kill cuts the power: every process of the machine is killed at once. What it
-// had written to its disk is there at the next PowerOn.
+// Kill cuts the power: it kills every process of the machine at once. At the next
+// PowerOn the disk holds what the machine had written.
 func (m *Machine) Kill() {
 	m.t.Helper()
 	n := m.get()
@@ -248,7 +248,7 @@ func (m *Machine) create(image string) error {
 	if m.lock, err = lockFile(filepath.Join(m.dir, "lock"), true); err != nil {
 		return err
 	}
-	// The overlay's root is a directory of the upper layer: its mode is "/"'s.
+	// The root of the upper layer decides the mode of "/".
 	if err := os.Chmod(m.dir, 0o755); err != nil {
 		return err
 	}
@@ -297,8 +297,8 @@ func (m *Machine) destroy() {
 	}
 }
 
-// sweep removes what processes that were killed left behind below parent:
-// directories with a file "lock" in them that nobody has locked.
+// sweep removes what killed processes have left below parent: directories with a
+// file "lock" that nobody has locked.
 func sweep(parent string, remove func(dir string) error) {
 	locks, _ := filepath.Glob(filepath.Join(parent, "*", "lock"))
 	for _, path := range locks {
@@ -315,7 +315,7 @@ func sweep(parent string, remove func(dir string) error) {
 func remove(dir string) error {
 	root := filepath.Join(dir, "root")
 	if err := syscall.Unmount(root, 0); err == syscall.EBUSY {
-		// A process that has just been killed may hold it a moment longer.
+		// A process that has just been killed may keep it busy a moment longer.
 		syscall.Unmount(root, syscall.MNT_DETACH)
 	}
 	if left, _ := os.ReadDir(root); len(left) > 0 {

@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// cgroupPrefix begins the names of the cgroups that we make.
+// cgroupPrefix begins the names of the machines' cgroups.
 const cgroupPrefix = "app-rollout-test-"
 
-// nspawn is one systemd-nspawn process and the container in it, one boot long.
+// nspawn is one systemd-nspawn process and its container, for one boot.
 type nspawn struct {
 	pid    int           // of systemd-nspawn
 	leader int           // of the container's PID 1, as seen from here
@@ -29,7 +29,7 @@ type nspawn struct {
 	watch  io.Closer     // see watchOver
 }
 
-// startNspawn boots what lies in root.
+// startNspawn boots the system in root.
 //
 // Each boot has a cgroup of its own: with --keep-unit systemd-nspawn takes the
 // cgroup it is started in, and two containers would share it. Its system call
@@ -69,8 +69,8 @@ func startNspawn(name, root, console string) (*nspawn, error) {
 	}
 	started := make(chan error)
 	go func() {
-		// Pdeathsig comes when the thread that started the child ends, not
-		// the process: keep the thread.
+		// The kernel sends Pdeathsig when the thread ends that started the child, not
+		// when the process does. So keep the thread.
 		runtime.LockOSThread()
 		if err := cmd.Start(); err != nil {
 			started <- err
@@ -88,9 +88,9 @@ func startNspawn(name, root, console string) (*nspawn, error) {
 	return n, nil
 }
 
-// watchOver starts a process that kills what is in the cgroup when we die
-// without having ended it (a test that runs out of time is not cleaned up
-// after): systemd-nspawn then goes with us, but not what it has started.
+// watchOver starts a process that kills everything in the cgroup if this process dies
+// without a cleanup, as a test does that runs out of time. systemd-nspawn dies with
+// us then, but not what it has started.
 func watchOver(cgroup string) (io.Closer, error) {
 	cmd := exec.Command("sh", "-c", `cat; [ ! -e "$0/cgroup.kill" ] || echo 1 >"$0/cgroup.kill"`, cgroup)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -157,9 +157,9 @@ func status(pid, field string) string {
 	return ""
 }
 
-// end powers off in an orderly way, as far as that goes quickly, then kills.
-// Cutting off a machine with many sandboxed units all at once is hard on some
-// kernels; a story that wants a power cut says so with Kill.
+// end powers the machine off in an orderly way and, if that takes too long, kills it.
+// Killing many sandboxed units at once is hard on some kernels. A story that wants a
+// power cut calls Kill.
 func (n *nspawn) end() error {
 	if n.leader != 0 {
 		// SIGRTMIN+4 is "poweroff" to systemd as PID 1 (systemd(1)).
@@ -172,8 +172,8 @@ func (n *nspawn) end() error {
 	return n.kill()
 }
 
-// kill ends PID 1 of the container, and with it, by the kernel's hand, every
-// process in it; then systemd-nspawn itself.
+// kill ends PID 1 of the container, whereupon the kernel kills every process in it,
+// and then systemd-nspawn itself.
 func (n *nspawn) kill() error {
 	select {
 	case <-n.exited:
@@ -203,7 +203,7 @@ func (n *nspawn) removeCgroup() error {
 	}
 }
 
-// removeCgroup removes a cgroup and those below it; they must be empty.
+// removeCgroup removes a cgroup and all below it. They must be empty.
 func removeCgroup(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {

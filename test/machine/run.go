@@ -21,7 +21,7 @@ type Result struct {
 	Took time.Duration
 }
 
-// environment of what runs in the machine: nothing of the host's.
+// environment is that of all commands in the machine. It has nothing of the host's.
 var environment = []string{
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	"HOME=/root", "LANG=C.UTF-8", "TERM=dumb", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0",
@@ -62,8 +62,8 @@ func (m *Machine) RunInput(ctx context.Context, input, name string, args ...stri
 	return r
 }
 
-// Command is a command ready to be started in the machine, for those who want
-// to follow its output. done must be called once it was started or given up.
+// Command is a command that is ready to be started in the machine, for callers that
+// follow its output. Call done after it was started, or if it is not started.
 func (m *Machine) Command(ctx context.Context, name string, args ...string) (cmd *exec.Cmd, done func(), err error) {
 	n := m.get()
 	if n == nil || n.leader == 0 {
@@ -86,10 +86,10 @@ func (m *Machine) Command(ctx context.Context, name string, args ...string) (cmd
 	return cmd, func() { group.Close() }, nil
 }
 
-// killGroup kills what an nsenter has started. nsenter has forked, since only a
-// child is in the pid namespace; it dies of the same signal when its child is
-// dead. Killing it at the same time would leave the child to the host's PID 1,
-// and if that is slow to reap, the machine cannot shut down meanwhile.
+// killGroup kills what an nsenter has started. nsenter has forked, because only a
+// child is in the pid namespace, and it dies of the same signal when its child is
+// dead. Killing both at once would leave the child to the host's PID 1, and until
+// that reaps the child the machine cannot shut down.
 func killGroup(nsenter int) error {
 	killed := false
 	entries, err := os.ReadDir("/proc")
@@ -126,14 +126,14 @@ func (m *Machine) Must(name string, args ...string) string {
 	return r.Out
 }
 
-// Sh is Must of a shell script, which ends at its first failing command.
+// Sh is Must for a shell script, which ends at its first failing command.
 func (m *Machine) Sh(script string) string {
 	m.t.Helper()
 	return m.Must("sh", "-euc", script)
 }
 
-// Wait returns when cond holds, which it asks about every few milliseconds,
-// and fails the test with what's name if that takes longer than the deadline.
+// Wait asks cond every few milliseconds and returns when it is true. It fails the test
+// and names what if that takes longer than the deadline.
 func (m *Machine) Wait(what string, deadline time.Duration, cond func() bool) {
 	m.t.Helper()
 	end := time.Now().Add(deadline)
