@@ -1,7 +1,7 @@
-# What can be made here: see `make help`. Everything that is made lies in build/.
+# `make help` lists the targets. Everything that they make lies in build/.
 
 SHELL := /bin/sh
-# sudo has a PATH of its own, without the usual place of Go.
+# The PATH of sudo lacks the usual place of Go.
 export PATH := $(PATH):/usr/local/go/bin
 export CGO_ENABLED := 0
 export GOFLAGS := -trimpath -buildvcs=false
@@ -49,9 +49,9 @@ build: build/go.mod
 	GOOS=linux GOARCH=$(GOARCH_FOR) go build -ldflags='-s -w -buildid= -X main.version=$(VERSION)' -o build/bin/app-rollout-generator ./generator
 	GOOS=linux GOARCH=$(GOARCH_FOR) go build -ldflags='-s -w -buildid= -X main.version=$(VERSION)' -o build/bin/rollout-helper ./rollout-helper
 
-# The package is built in a copy of the tree, with packaging/debian as its
-# debian/; each run has one of its own. debhelper takes HOME away: Go is told
-# where its caches are.
+# The package is built in a copy of the tree, in which packaging/debian is debian/.
+# Each run has a copy of its own. debhelper unsets HOME, so Go is told where its
+# caches are.
 deb: build/go.mod deb-tools
 	@echo 'building $(DEB)'; set -e; \
 	stage=$$(mktemp -d build/deb.XXXXXX); trap 'rm -rf "$$stage"' EXIT; mkdir "$$stage/src"; \
@@ -76,7 +76,7 @@ lintian: deb
 unit: build/go.mod
 	go test ./...
 
-# The stories boot throw-away Debians. Two at a time: they wait more than they compute.
+# The stories boot throw-away Debians. Two run at a time, because they mostly wait.
 stories: deb machine-tools npm
 	go test -tags story -count=1 -timeout 55m -parallel 2 ./test/
 
@@ -95,15 +95,16 @@ demo: deb machine-tools
 vm: deb vm-tools
 	go test -tags vm -count=1 -timeout 20m -v ./test/vm
 
-# Every fault at every step, on throw-away Debians and in the model, then random
-# edits, faults and reboots for so many minutes. A failed run names its SEED.
+# Every fault at every step, on throw-away Debians and in the model; then random
+# edits, faults and reboots for MINUTES. A failed run prints its SEED.
 MINUTES ?= 10
 SEED ?=
 soak: deb machine-tools
 	THOROUGH=1 go test -count=1 -timeout 60m ./rollout-helper/rollout
 	SOAK=1 SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags story -count=1 -timeout 0 -parallel 2 -v -run '^Test(Faults|ManyInstances|OddApps|Soak)$$' ./test
 
-# DEPLOYS=5: fewer than 20 of each. KAMAL_PROXY: that program, if it is not on PATH.
+# DEPLOYS=5: measure 5 deploys of each instead of 20. KAMAL_PROXY: the path of that
+# program, if it is not on PATH.
 # First the servers, into build/servers.md, which the page takes up; last, whether the
 # links to the page's headings still lead somewhere.
 bench: deb machine-tools npm
@@ -131,7 +132,7 @@ fuzz: build/go.mod
 clean:
 	rm -rf build
 
-# need installs the Debian packages that are missing, or says which.
+# need installs the missing ones of these Debian packages, or names them.
 need = missing=; for p in $(1); do \
 	  dpkg-query --show --showformat='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; \
 	done; \
@@ -151,6 +152,6 @@ vm-tools: build/go.mod
 machine-tools: build/go.mod
 	@$(call need,$(MACHINE_TOOLS))
 
-# Node 22 and Bun come from there. The npm that is on the machine will do, whoever installed it.
+# Node 22 and Bun come from npm. Any npm that is on the machine will do.
 npm: build/go.mod
 	@command -v npm >/dev/null || { $(call need,npm); }

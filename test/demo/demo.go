@@ -14,7 +14,7 @@ import (
 	"app-rollout/test/load"
 )
 
-// demo is what a machine wants of a test, and how we speak.
+// demo is a machine.T, and prints what happens.
 type demo struct {
 	start   time.Time
 	tty     bool
@@ -25,7 +25,7 @@ type demo struct {
 	failed   bool
 }
 
-// stop is what Fatalf panics with: the reason is told already.
+// stop is the panic of Fatalf, which has printed the reason.
 type stop struct{}
 
 func newDemo() *demo {
@@ -108,7 +108,7 @@ func (d *demo) block(text string) {
 	}
 }
 
-// lost says how many requests were lost, and how.
+// lost is a text that says how many requests were lost, and how.
 func (d *demo) lost(r *load.Report) string {
 	text, colour := "lost: 0", "1;32"
 	if r.Lost() > 0 {

@@ -1,6 +1,6 @@
-// Command demo shows app-rollout at work: it boots a throw-away Debian 12 with
-// its own systemd, installs the package that `make deb` built, and deploys an
-// app again and again while clients ask it, telling what happened.
+// Command demo shows app-rollout at work. It boots a throw-away Debian 12 with its
+// own systemd, installs the package that `make deb` built, deploys an app again and
+// again while clients ask it, and prints what happens.
 package main
 
 import (
@@ -104,8 +104,8 @@ func (d *demo) deploy(m *machine.Machine, env string, status int) (lost int) {
 	return report.Lost()
 }
 
-// run runs `app-rollout run shop` and shows what it says, with the time since
-// its start, which it returns.
+// run runs `app-rollout run shop` and prints what it says, each line with the time
+// since the start. It returns the time of the start.
 func (d *demo) run(m *machine.Machine, status int) (start time.Time) {
 	d.say("$ app-rollout run shop")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -147,8 +147,8 @@ func (d *demo) end(m *machine.Machine, lost int) {
 	d.say("three rollouts and a failed one, and not one request lost")
 }
 
-// seen says which generation answered, how often, and when its first and last
-// answers were asked for, counted from zero.
+// seen is a line for each generation that answered: how often, and when its first
+// and last answers were asked for, as times since zero.
 func seen(r *load.Report, zero time.Time) []string {
 	type span struct {
 		name        string

@@ -10,18 +10,18 @@ import (
 	"app-rollout/test/machine"
 )
 
-// packages are in every disk. The cloud kernel is Debian's own, without
+// packages are in every disk. The cloud kernel is Debian's own kernel, without
 // drivers for hardware that no virtual machine has.
 var packages = []string{
 	"systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "iproute2",
 	"initramfs-tools", "linux-image-cloud-amd64",
 }
 
-// tidy makes a tree bootable without anybody at the keyboard. The second disk,
-// which differs from run to run, holds the guest program. What takes long in
-// software emulation is left out: an initrd with more than leads to the disk,
-// generators for what this machine does not have, and what the first boot of an
-// installation makes anew.
+// tidy makes a tree boot without anybody at the keyboard. The second disk, which
+// differs from run to run, holds the guest program. tidy leaves out what takes long
+// in software emulation: everything in the initrd that is not needed to find the
+// disk, generators for what this machine does not have, and the work of the first
+// boot of an installation.
 const tidy = `
 rm -f "$1"/etc/resolv.conf "$1"/etc/systemd/system/timers.target.wants/*
 echo vm > "$1/etc/hostname"
@@ -83,8 +83,8 @@ func ReleaseDisk(release string, logf func(string, ...any)) (Disk, error) {
 	return d, os.Rename(d.Image+".tmp", d.Image)
 }
 
-// FileSystem makes a file that holds an ext4 with what is in dir; nothing is
-// mounted for it.
+// FileSystem makes a file that holds an ext4 with the contents of dir. It mounts
+// nothing.
 func FileSystem(image, dir, size string) error {
 	if err := os.RemoveAll(image); err != nil {
 		return err

@@ -1,6 +1,6 @@
-// Package vm boots Debian releases as virtual machines: their own kernel,
-// initrd and systemd on a disk of their own, as on a server. The container that
-// the stories boot shares the host's kernel; here it is the one that users have.
+// Package vm boots Debian releases as virtual machines: their own kernel, initrd and
+// systemd on a disk of their own, as on a server. The containers of the stories share
+// the host's kernel; a virtual machine has the kernel that users have.
 //
 // The tests proper run inside, in the program in test/vm/guest, which writes
 // what it finds to the second serial port. No network is needed. `sudo make vm`

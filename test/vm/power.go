@@ -8,14 +8,13 @@ import (
 	"os"
 )
 
-// A disk has a cache of its own: what it was given is on it for good only when
-// the kernel has had the cache flushed. A killed qemu forgets nothing of that,
-// for the host's page cache lives on. So qemu works on a copy of the disk and
-// logs what is written and when it was flushed (its driver blklogwrites, in the
-// format of the kernel's dm-log-writes); when the power is cut, what was
-// flushed is written to the disk itself, and the rest is lost.
+// A disk has a cache of its own: data is safe only when the kernel has flushed that
+// cache. Killing qemu loses nothing, because the host's page cache lives on. So qemu
+// works on a copy of the disk and logs each write and each flush (its driver
+// blklogwrites, in the format of the kernel's dm-log-writes). When the power is cut,
+// everything that was flushed is written to the disk itself, and the rest is lost.
 
-// Lost is what was in a disk's cache when the power was cut.
+// Lost is what a disk's cache held when the power was cut.
 type Lost struct {
 	Writes int
 	Bytes  int64
@@ -25,8 +24,8 @@ func (l Lost) String() string {
 	return fmt.Sprintf("%d writes (%d KiB) in the disk's cache are lost", l.Writes, l.Bytes>>10)
 }
 
-// logSector is the unit of the log: its header fills the first, each entry's
-// head one, followed by what was written.
+// logSector is the unit of the log, in bytes. The header of the log fills the first
+// sector. The head of each entry fills one, and the data follows it.
 const logSector = 512
 
 // logFlush marks the entry of a flush.

@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// emulation is what always works.
+// emulation works on every host.
 var emulation = []string{"-accel", "tcg,thread=multi", "-cpu", "Nehalem"}
 
-// virtualisation is the host's own CPU. arch-capabilities is left out since
-// some hosts, virtual machines themselves, refuse to have its register set,
-// and qemu gives up on that; it tells only of the CPU's flaws.
+// virtualisation uses the host's own CPU. It leaves out arch-capabilities, a register
+// that lists only flaws of the CPU: some hosts, which are virtual machines themselves,
+// refuse to set it, and qemu then gives up.
 var virtualisation = []string{"-accel", "kvm", "-cpu", "host,-arch-capabilities"}
 
 var (
@@ -36,8 +36,8 @@ var (
 // than a second where KVM works. On hosts where it does not, guests hang.
 const probeTime = 4 * time.Second
 
-// Accelerator is how to run guests here: by KVM if a kernel really boots that
-// way, else by software emulation. why says which, and why.
+// Accelerator is how to run guests here: with KVM if a kernel really boots with it,
+// else with software emulation. why says which, and why.
 func Accelerator(kernel string) (args []string, why string) {
 	probe.Do(func() {
 		chosen, probeLog = emulation, "software emulation: no /dev/kvm"
@@ -67,7 +67,7 @@ func lastLine(out []byte) string {
 	return lines[len(lines)-1]
 }
 
-// VM is one run of qemu: from power on to power off, or cut.
+// VM is one run of qemu, from power on to power off or a power cut.
 type VM struct {
 	Lines <-chan string // what the guest writes to its second serial port; closed when the power is off
 
@@ -82,8 +82,8 @@ type VM struct {
 // share a real one lose time waiting for each other.
 func cpus() int { return min(2, max(1, runtime.NumCPU()/2)) }
 
-// commandLine is the kernel's. What guards against the flaws of real CPUs makes
-// everything in emulation half as slow again, and guards nothing there.
+// commandLine is the kernel's. It turns off the guards against flaws of real CPUs:
+// they make emulation half as slow again, and guard nothing there.
 const commandLine = "root=/dev/vda rw console=ttyS0 panic=-1 quiet systemd.show_status=false mitigations=off"
 
 // Boot switches a machine on. disk is written to when the power is cut, data
@@ -138,7 +138,7 @@ func Boot(dir string, disk Disk, data string) (*VM, error) {
 	return v, <-started
 }
 
-// log is where what is written to the disk is logged.
+// log is the path of the log of what is written to the disk.
 func (v *VM) log() string { return v.disk.Image + ".log" }
 
 // Kill ends the machine and leaves its disk as it was before.

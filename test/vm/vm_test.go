@@ -16,7 +16,7 @@ import (
 // TestStockKernel takes each release through the life of a server: install,
 // rollouts under load, with the clock set back in the middle, a failed one,
 // limits, a power cut before the commit of a rollout and one after it, the boots
-// that follow, an orderly end. What is checked stands in the guest program.
+// that follow, an orderly end. The guest program does the checks.
 func TestStockKernel(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: sudo make vm")

@@ -53,8 +53,8 @@ func (g *guest) firstLife() {
 	g.cut("1", "systemctl start --no-block app-rollout@shop.service", "an answer from the candidate", func() bool { return generation() == "g5" })
 }
 
-// shared: two instances of a server that did not ask for it listen on one port,
-// and both are asked.
+// shared checks that two instances of a server that does not ask for SO_REUSEPORT
+// listen on one port, and that both get connections.
 func (g *guest) shared() {
 	var report struct {
 		Machine struct {
@@ -123,11 +123,12 @@ func (g *guest) setBack(by time.Duration) {
 	}
 }
 
-// failedRollout: one that takes more memory than it may changes nothing.
+// failedRollout checks that a generation that takes more memory than its limit fails
+// and changes nothing.
 func (g *guest) failedRollout() {
 	before := g.pids("shop@7 shop@8")
 	stopLoad := g.load()
-	// How it ended is known until it is started again.
+	// systemd knows how it ended until it is started again.
 	g.shop("bad", "MEMORY=200", "SYSTEMD_RESTART_SEC=1min")
 	r := g.try("app-rollout run shop")
 	if r.code != 1 || !strings.Contains(r.out, "was killed for want of memory") {
@@ -139,9 +140,9 @@ func (g *guest) failedRollout() {
 	g.equal("answers", generation(), "g4")
 }
 
-// killedWhileServing: an instance that serves and takes more memory than it may
-// is gone with what it has in hand. The other one answers until it is back, and
-// is not touched.
+// killedWhileServing checks what happens when an instance that serves takes more
+// memory than its limit. It dies with what it has in hand. The other instance answers
+// until it is back, and is not touched.
 func (g *guest) killedWhileServing() {
 	before := strings.Fields(g.pids("shop@7 shop@8"))
 	began := time.Now()
@@ -166,7 +167,7 @@ func (g *guest) killedWhileServing() {
 	g.say("killed under MemoryMax= while it serves: serves again after %.1f s, %d answered by the other one meanwhile", time.Since(began).Seconds(), answered-1)
 }
 
-// cpuQuota: a shell that does nothing but burn CPU gets its fifth of one.
+// cpuQuota checks that a shell that only burns CPU gets its fifth of one CPU.
 func (g *guest) cpuQuota() {
 	g.write("/etc/app-rollout/burn.env", `SYSTEMD_EXEC_START="/bin/sh -c 'while :; do :; done'"`+"\nSYSTEMD_MEMORY_MAX=64M\nSYSTEMD_CPU_QUOTA=20%\nSYSTEMD_CLUSTER_WATCH_SEC=0\n")
 	g.sh("app-rollout run burn")
@@ -238,8 +239,7 @@ func (g *guest) thirdLife() {
 	g.kernelLog()
 }
 
-// boots: the first to answer after the boot is the generation that was
-// committed.
+// boots checks that the committed generation is the first to answer after the boot.
 func (g *guest) boots(committed string) {
 	first := ""
 	g.wait("an answer after the boot", time.Minute, func() bool { first = generation(); return first != "" })
@@ -276,7 +276,7 @@ func (r record) steps() string {
 	return b.String()
 }
 
-// record is that of the rollout that brought the current generation.
+// record is the receipt of the current generation's rollout.
 func (g *guest) record(app string) record {
 	text, err := os.ReadFile(filepath.Join("/var/lib/app-rollout", app, "current/generation.json"))
 	if err != nil {
@@ -289,7 +289,7 @@ func (g *guest) record(app string) record {
 	return frozen.Rollout
 }
 
-// pids are those of these instances.
+// pids are the process ids of these instances.
 func (g *guest) pids(instances string) string {
 	return g.sh("systemctl show --value --property=MainPID " + instances + " | xargs")
 }
@@ -330,7 +330,7 @@ func generation() string {
 func (g *guest) load() (stop func() *load.Report) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan *load.Report)
-	// What there is of CPU is the emulator's: a few clients are a load.
+	// The CPU is emulated and slow, so a few clients are a load.
 	go func() {
 		done <- load.Run(ctx, load.Options{Addr: address, Workers: 3, Pause: 100 * time.Millisecond}, nil)
 	}()

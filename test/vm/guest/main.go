@@ -17,7 +17,7 @@ import (
 )
 
 // livesFile holds the number of lives that have ended. unsyncedFile is written
-// past the kernel's cache, so that the disk's has something to lose.
+// past the kernel's cache, so that the disk's cache has something to lose.
 const (
 	livesFile    = "/var/lib/guest-lives"
 	unsyncedFile = "/var/lib/guest-unsynced"
@@ -63,14 +63,14 @@ func (g *guest) fail(format string, args ...any) {
 	g.say("FAIL "+strings.ReplaceAll(format, "\n", " "), args...)
 }
 
-// must reports what is wrong, without which nothing that follows makes sense.
+// must ends the life if there is an error, because nothing after it makes sense.
 func (g *guest) must(format string, args ...any) {
 	g.fail(format, args...)
 	panic(stop{})
 }
 
-// cut has the power cut as soon as something holds, in the middle of what begin
-// begins. Of what was written before that, nothing is lost.
+// cut calls begin and has the power cut as soon as a condition holds, in the middle
+// of what begin has begun. Nothing that was written before begin is lost.
 func (g *guest) cut(life, begin, what string, holds func() bool) {
 	g.kernelLog()
 	g.write(livesFile, life)
@@ -85,8 +85,8 @@ func (g *guest) cut(life, begin, what string, holds func() bool) {
 	select {}
 }
 
-// end switches the machine off. If something was wrong, what the machine's logs
-// say comes first.
+// end switches the machine off. If something was wrong, it prints the machine's logs
+// first.
 func (g *guest) end() {
 	if p := recover(); p != nil {
 		if _, ours := p.(stop); !ours {
@@ -101,7 +101,7 @@ func (g *guest) end() {
 	select {} // until PID 1 ends us
 }
 
-// kernelLog fails for what the kernel found wrong.
+// kernelLog fails for each problem in the kernel's log.
 func (g *guest) kernelLog() {
 	if trouble := g.try("dmesg | grep -E 'BUG:|WARNING:|Oops|lockup|blocked for more'"); trouble.code == 0 {
 		g.fail("the kernel: %s", trouble.out)
@@ -141,7 +141,7 @@ func (g *guest) sh(script string) string {
 	return r.out
 }
 
-// wait asks until something holds.
+// wait asks until a condition holds.
 func (g *guest) wait(what string, limit time.Duration, holds func() bool) {
 	for end := time.Now().Add(limit); !holds(); {
 		if time.Now().After(end) {
@@ -151,7 +151,7 @@ func (g *guest) wait(what string, limit time.Duration, holds func() bool) {
 	}
 }
 
-// equal fails unless what was got is what was wanted.
+// equal fails unless got is want.
 func (g *guest) equal(what, got, want string) {
 	if got != want {
 		g.fail("%s: %q, want %q", what, got, want)
@@ -163,7 +163,7 @@ func (g *guest) property(unit, name string) string {
 	return g.sh("systemctl show --value --property=" + name + " -- " + unit)
 }
 
-// write makes a file of root's.
+// write makes a file that root owns.
 func (g *guest) write(path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		g.must("%v", err)
