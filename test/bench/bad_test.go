@@ -11,7 +11,7 @@ import (
 	"app-rollout/test/machine"
 )
 
-// badDeploy is what was seen of a bad one.
+// badDeploy is what was measured of a bad deploy.
 type badDeploy struct {
 	report  *load.Report
 	refused bool         // the command said so
@@ -19,8 +19,8 @@ type badDeploy struct {
 	booted  *load.Report // after a reboot with the bad one pending; of nothing if nobody served
 }
 
-// badTime is how long a bad deploy is watched: it answers 500 for five seconds,
-// exits, and by then whoever starts it anew has done so.
+// badTime is how long a bad deploy is watched. It answers 500 for five seconds and
+// exits; by the end of badTime a tool that restarts it has done so.
 const badTime = 8 * time.Second
 
 // badDeploy deploys an app that answers 500 for five seconds and exits, and
@@ -51,7 +51,7 @@ func (b *bed) badDeploy(p *peer, app *behaviour) *badDeploy {
 	b.Reboot()
 	bad.booted = b.served()
 	b.t.Logf("  bad, after the reboot: %v", bad.booted)
-	// What was bad must not stand in the way of the end.
+	// The bad instances must not keep the test from ending.
 	b.env("good", app, false)
 	return bad
 }
@@ -74,5 +74,5 @@ func (b *bed) served() *load.Report {
 	return load.Of(nil)
 }
 
-// quoted is a text as one word of a shell's.
+// quoted is a text as one word for a shell.
 func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

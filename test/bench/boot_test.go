@@ -10,10 +10,11 @@ import (
 	"app-rollout/test/machine"
 )
 
-// boot measures whole boots with the files of many apps, none of which is
-// started: their instances are wanted by multi-user.target, so the machine boots
-// to another target. One pulls nothing of multi-user.target in; the other comes
-// after it, so that systemd reads all units that it wants, but wants it not.
+// boot measures whole boots with the files of many apps. It starts no app: their
+// instances are wanted by multi-user.target, so the machine boots to another target.
+// One such target has nothing to do with multi-user.target. The other is ordered
+// after it but does not want it, so that systemd reads all units that it wants and
+// starts none.
 func (p *page) boot() {
 	const apps, boots = 1000, 5
 	t := p.t
@@ -22,8 +23,8 @@ func (p *page) boot() {
 		"/etc/systemd/system/units.target":     "[Unit]\nRequires=basic.target\nAfter=basic.target multi-user.target\n",
 	}})
 	states := []string{"none", "recorded", "new"}
-	// The directories of each state stand beside the real ones until they are
-	// that state's turn.
+	// The directories of each state lie beside the real ones until it is that
+	// state's turn.
 	const swap = `for d in /etc/app-rollout /var/lib/app-rollout; do mv $d $d.%s; mv $d.%s $d; done`
 	m.Sh(fmt.Sprintf(`for d in /etc/app-rollout /var/lib/app-rollout; do
 			mv $d $d.none

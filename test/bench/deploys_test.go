@@ -69,8 +69,8 @@ type seen struct {
 	bad    *badDeploy
 }
 
-// settle is how long there is calm between two deploys; what is seen in its
-// first half may still be an effect of the deploy.
+// settle is the pause between two deploys. In its first half the deploy may still have
+// an effect.
 const settle = 600 * time.Millisecond
 
 // peers measures one after the other, and what the app itself needs for a
@@ -119,7 +119,7 @@ func (b *bed) env(generation string, app *behaviour, bad bool) {
 	b.Write("/etc/bench/env", text, 0o644)
 }
 
-// deploySeries deploys some times, the first one as the first-th.
+// deploySeries deploys some times. The count of its first deploy is first.
 func (b *bed) deploySeries(p *peer, app *behaviour, c clients, first, times int) *deploySeries {
 	b.t.Helper()
 	s := &deploySeries{}

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Exponent is how cost grows with size: the k of cost ~ size^k that fits best
-// in the least squares of the logarithms. 1 is linear. Both must be positive.
+// Exponent is how cost grows with size: the k of cost ~ size^k with the least squares
+// of the logarithms. 1 is linear. All sizes and costs must be positive.
 func Exponent(size, cost []float64) float64 {
 	var sx, sy, sxx, sxy float64
 	n := float64(len(size))
@@ -17,8 +17,8 @@ func Exponent(size, cost []float64) float64 {
 	return (n*sxy - sx*sy) / (n*sxx - sx*sx)
 }
 
-// Line is the straight line through the points that fits best: what it costs
-// at all, and each one more.
+// Line is the straight line that fits the points best: the fixed cost, and the cost
+// of each one more.
 func Line(size, cost []float64) (fixed, each float64) {
 	var sx, sy, sxx, sxy float64
 	n := float64(len(size))
@@ -30,7 +30,7 @@ func Line(size, cost []float64) (fixed, each float64) {
 	return (sy - each*sx) / n, each
 }
 
-// Median is the middle one, or the mean of the two in the middle.
+// Median is the middle value, or the mean of the two in the middle.
 func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()

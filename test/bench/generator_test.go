@@ -13,10 +13,10 @@ import (
 // most is the number of apps that the generator takes.
 const most = 4096
 
-// generator measures what the boot waits for, beside Quadlet. No machine is
-// booted with so many apps: the generators are run by hand, in a mount namespace
-// in which the directories that they read are others, so that the machine's
-// own systemd never hears of them.
+// generator measures the generators that a boot waits for, ours and Quadlet's. It does
+// not boot a machine with so many apps. It runs the generators by hand, in a mount
+// namespace with other directories for them to read, so that the machine's own
+// systemd never sees these apps.
 func (p *page) generator() {
 	t := p.t
 	m := machine.Boot(t, machine.Options{Release: "trixie", Packages: []string{"podman"}, Install: true, Layers: []string{toolLayer(t), machine.Apps(t)}})

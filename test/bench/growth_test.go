@@ -13,8 +13,9 @@ import (
 	"app-rollout/test/machine"
 )
 
-// usage tells what a rollout's unit has used, which is known only as long as its
-// cgroup is there. It takes time itself: the sandbox is set up for it once more.
+// usage prints what a rollout's unit has used, which is known only as long as its
+// cgroup exists. It takes time itself, because systemd sets up the sandbox for it once
+// more.
 const (
 	usage     = "/etc/systemd/system/app-rollout@.service.d/usage.conf"
 	usageText = `[Service]
@@ -22,8 +23,8 @@ ExecStopPost=sh -c 'sed -n "s/^usage_usec/used/p" /sys/fs/cgroup$(sed -n s/^0::/
 `
 )
 
-// growth measures rollouts of more and more instances of a program that starts
-// and stops at once, so that what is left is ours, and systemd's.
+// growth measures rollouts of more and more instances of a program that starts and
+// stops at once, so that only the work of app-rollout and of systemd is left.
 func (p *page) growth() {
 	t := p.t
 	m := machine.Boot(t, machine.Options{Install: true, Packages: []string{"strace"}, Layers: []string{machine.Apps(t)}})

@@ -4,9 +4,9 @@ package bench
 
 import "time"
 
-// need is what the app itself takes of a deploy, in milliseconds: two instances
-// from their start until they listen, and from SIGTERM to their end, which
-// depends on its behaviour.
+// need is the part of a deploy that the app itself takes, in milliseconds: two
+// instances from their start until they listen, and from SIGTERM to their end, which
+// depends on the app's behaviour.
 type need struct {
 	start []float64
 	stop  map[string][]float64
@@ -19,7 +19,7 @@ func (n *need) whole(app *behaviour) time.Duration {
 	return time.Duration((Median(n.start) + Median(n.stop[app.name])) * float64(time.Millisecond))
 }
 
-// need starts and stops two instances that nobody asks, beside those that serve
+// need starts and stops two instances that get no requests, beside those that serve
 // the load.
 func (b *bed) need(n *need, app *behaviour) {
 	b.t.Helper()

@@ -12,12 +12,12 @@ import (
 	"app-rollout/test/load"
 )
 
-// us is what was seen of ours.
+// us is what was measured of app-rollout.
 func us(all []*seen) *seen {
 	return all[slices.IndexFunc(all, func(s *seen) bool { return s.ours })]
 }
 
-// peers measures all ways to deploy, and tells of them.
+// peers measures all ways to deploy, and writes the tables.
 func (p *page) peers() {
 	b := newBed(p.t)
 	all, n := b.peers()
@@ -111,7 +111,7 @@ func (p *page) series(all []*seen, app *behaviour, n *need) {
 	}
 }
 
-// slow tells of the app that has requests in hand whenever a deploy comes.
+// slow writes about the app that has requests in hand at each deploy.
 func (p *page) slow(all []*seen, app *behaviour) {
 	p.printf("The same app, which dies of SIGTERM (gunicorn's workers finish what they have in hand), but %d more clients ask for what is answered after %d s, one request after the other: so many are in hand when a deploy comes. %d deploys. app-rollout is told to wait up to %d s.\n\n", slowClients, slowAnswer, app.deploys(), app.drain())
 	table := NewTable("", fmt.Sprintf("slow requests lost per deploy, of %d", slowClients), "which", "others lost per deploy", "which", "max inside ÷ p99.9 outside, others", "a deploy takes")
@@ -127,7 +127,7 @@ func (p *page) slow(all []*seen, app *behaviour) {
 		if d.each(d.fresh) < me.each(me.fresh) {
 			p.ahead("Other requests lost per deploy of an app with slow ones", fmt.Sprintf("%.1f", me.each(me.fresh)), s.name, fmt.Sprintf("%.1f", d.each(d.fresh)))
 		}
-		// Who cuts slow requests off is done sooner.
+		// A tool that cuts slow requests is done sooner.
 		if d.each(d.slow) <= me.each(me.slow) && clearly(float64(d.median()), float64(me.median())) {
 			p.ahead("Duration of a deploy of an app with slow requests, none more lost", ms(me.median()), s.name, ms(d.median()))
 		}
@@ -136,7 +136,7 @@ func (p *page) slow(all []*seen, app *behaviour) {
 	p.refusals(all, app)
 }
 
-// refusals says whose deploys did not succeed.
+// refusals names the peers whose deploys failed.
 func (p *page) refusals(all []*seen, app *behaviour) {
 	for _, s := range all {
 		if d := s.series[app.name]; d != nil && d.failed > 0 {
@@ -145,7 +145,8 @@ func (p *page) refusals(all []*seen, app *behaviour) {
 	}
 }
 
-// clearly: what differs by less than a tenth may be chance.
+// clearly says whether less is below more by over a tenth. A smaller difference may be
+// chance.
 func clearly(less, more float64) bool { return less < 0.9*more }
 
 func orDash(text string) string {
@@ -233,7 +234,7 @@ func (p *page) badDeploys(all []*seen) {
 	p.printf("%s", table)
 }
 
-// steps tells where the time of our deploys went.
+// steps writes how much time each step of our deploys took.
 func (p *page) steps(all []*seen) {
 	p.heading("Where the time of a rollout goes")
 	scene := us(all).scene
@@ -286,7 +287,7 @@ var reasons = map[string]string{
 	"around": "a short program, the helper, is started in a sandbox that systemd sets up.",
 }
 
-// scenes shows one deploy of ours, and one plain swap.
+// scenes draws one deploy of ours and one plain swap.
 func (p *page) scenes(all []*seen) {
 	p.heading("A rollout, and a plain swap, as clients see them")
 	p.printf("One deploy of each under %d clients on fresh connections, the app dies of SIGTERM: answers in each %d ms, by generation and instance; red: requests that were lost.\n", freshClients, bin.Milliseconds())

@@ -11,28 +11,31 @@ import (
 // and BAD of the app are in /etc/bench/env, written before each start and deploy.
 type peer struct {
 	name string
-	// start brings the first generation up, and deploy, given a count from 1 on,
-	// a new one, in the best way that is known for it. stop ends everything.
+	// start starts the first generation. deploy, which gets a count from 1 on,
+	// deploys a new one in the best way that is known for this tool. stop ends
+	// everything.
 	start  string
 	deploy func(n int) string
 	stop   string
-	// enable arranges, in the tool's usual way, that what the n-th deploy left is
-	// started at boot; "" if it does so by itself.
+	// enable arranges, in the tool's usual way, that the boot starts what the n-th
+	// deploy has left. It is "" if the tool does so by itself.
 	enable func(n int) string
-	// tool are the command lines of what it costs to have it, a pattern for
-	// pgrep that does not match itself; "" if nothing of it runs between deploys.
+	// tool matches the command lines of the tool's own processes: a pattern for
+	// pgrep that does not match itself, "" if none run between deploys.
 	tool string
-	// graceful only: it does not run the Node app, which could die.
+	// graceful says that only graceful deploys are measured: the peer does not run the
+	// Node app, which can be told to die.
 	graceful bool
-	// baseline is the swap by hand, and variant the same with something added:
-	// between deploys, and of a bad one, there is nothing else to see.
+	// baseline is the swap by hand, and variant the same with something added.
+	// Between deploys, and in a bad deploy, the two do not differ.
 	baseline, variant bool
 	// sysctl of net.ipv4.tcp_migrate_req.
 	migrate int
 	ours    bool
 }
 
-// ports are the pair of a deploy's instances behind a proxy: in turn.
+// ports are those of a deploy's two instances behind a proxy. Deploys take turns with
+// two pairs.
 func ports(n int) (int, int) { return 9001 + 2*(n%2), 9002 + 2*(n%2) }
 
 // pair starts the two instances behind a proxy and waits until both listen.
@@ -46,8 +49,8 @@ func startPair(a, b int) string {
 		fmt.Sprintf("until [ $(ss -Hltn 'sport = :%d or sport = :%d' | wc -l) = 2 ]; do sleep 0.02; done\n", a, b)
 }
 
-// release gives instances the environment that is deployed for as long as they
-// live, and whoever boots them: as a release's directory or an image does.
+// release gives instances an environment that stays the same as long as they live,
+// whoever boots them, as a release's directory or an image does.
 func release(instances ...int) string {
 	var b strings.Builder
 	for _, i := range instances {
@@ -56,7 +59,7 @@ func release(instances ...int) string {
 	return b.String()
 }
 
-// enablePair has these services and the n-th pair started at boot.
+// enablePair lets the boot start these services and the n-th pair.
 func enablePair(service string) func(n int) string {
 	return func(n int) string {
 		a, b := ports(n)
@@ -178,8 +181,8 @@ backend app
 `,
 }
 
-// replaceWorkers reloads a service and waits until the workers that it had are
-// gone: only then nobody uses what they used.
+// replaceWorkers reloads a service and waits until its old workers are gone. Until
+// then they still use the old instances.
 func replaceWorkers(unit string) string {
 	return "old=$(pgrep -P $(systemctl show --value -p MainPID " + unit + "))\nsystemctl reload " + unit +
 		"\nfor p in $old; do while kill -0 $p 2>/dev/null; do sleep 0.02; done; done\n"
@@ -192,7 +195,7 @@ func configure(proxy, file string, n int) string {
 	return fmt.Sprintf("sed 's/PORT_A/%d/; s/PORT_B/%d/' /etc/bench/%s.template >%s\n", a, b, proxy, file)
 }
 
-// peers are all that can be measured here.
+// peers are all peers that can be measured here.
 func (b *bed) list() []*peer {
 	plain := func(name string, migrate int) *peer {
 		return &peer{
@@ -253,7 +256,7 @@ func (b *bed) list() []*peer {
 		all = append(all, &peer{
 			name:  "kamal-proxy deploy",
 			start: pair(0) + "systemctl start proxy-kamal\nuntil ss -Hltn 'sport = :8080' | grep -q .; do sleep 0.02; done\n" + kamal(0),
-			// What it refuses is stopped, as Kamal does.
+			// A deploy that the proxy refuses is stopped, as Kamal does it.
 			deploy: func(n int) string {
 				return pair(n) + "if " + strings.TrimSpace(kamal(n)) + "; then\n" + unpair(n) + "else\n" + unpair(n+1) + "exit 1\nfi\n"
 			},
@@ -277,7 +280,7 @@ func stopPairs(service string) string {
 	return "systemctl stop " + service + " 'node@*'\ncd /etc/systemd/system/multi-user.target.wants\nrm -f " + service + ".service node@*\n"
 }
 
-// ourEnv makes the .env of the app out of what every peer gets.
+// ourEnv makes the app's .env from the environment that every peer gets.
 var ourEnv = strings.Join([]string{
 	"{ cat /etc/bench/env; cat <<'ENV'",
 	"SYSTEMD_CLUSTER_MODE=1",

@@ -8,8 +8,8 @@ import (
 	"app-rollout/test/load"
 )
 
-// rate is what was seen of a peer between deploys. All but the last three are
-// ratios to one process asked directly.
+// rate is what was measured of a peer between deploys. All but the last three are
+// ratios to one process that is asked directly.
 type rate struct {
 	fresh, kept       float64 // answers a second
 	freshP99, keptP99 float64
@@ -19,7 +19,7 @@ type rate struct {
 	processes         int
 }
 
-// full asks as fast as it can, for a while.
+// full asks as fast as it can for a while.
 func (b *bed) full(address string, keep bool) *load.Report {
 	b.t.Helper()
 	c := b.Load(load.Options{Addr: address, Workers: 16, Keep: keep})
@@ -31,8 +31,8 @@ func perSecond(r *load.Report) float64 {
 	return float64(r.Answered()) / (float64(r.End-r.Start) / 1e9)
 }
 
-// rate measures a peer, and one process of the app that is asked directly, in
-// turn, so that both meet the same of whatever else goes on.
+// rate measures a peer and one process of the app that is asked directly, in turn, so
+// that other load on the machine meets both.
 func (b *bed) rate(p *peer) *rate {
 	b.t.Helper()
 	b.Sh(release(9100) + "systemctl start node@9100; until ss -Hltn 'sport = :9100' | grep -q .; do sleep 0.02; done")

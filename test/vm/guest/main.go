@@ -63,14 +63,14 @@ func (g *guest) fail(format string, args ...any) {
 	g.say("FAIL "+strings.ReplaceAll(format, "\n", " "), args...)
 }
 
-// must ends the life if there is an error, because nothing after it makes sense.
+// must reports what is wrong and ends the life, because nothing after it makes sense.
 func (g *guest) must(format string, args ...any) {
 	g.fail(format, args...)
 	panic(stop{})
 }
 
-// cut calls begin and has the power cut as soon as a condition holds, in the middle
-// of what begin has begun. Nothing that was written before begin is lost.
+// cut runs the command begin and has the power cut as soon as a condition holds, in
+// the middle of what begin has begun. Nothing that was written before begin is lost.
 func (g *guest) cut(life, begin, what string, holds func() bool) {
 	g.kernelLog()
 	g.write(livesFile, life)
