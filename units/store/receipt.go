@@ -57,3 +57,12 @@ func (r *Receipt) Took() string {
 	}
 	return strings.Join(steps, ", ") + " ms"
 }
+
+// Traffic says how connections got to the new instances, and why not better:
+// "migrated (steering is not to be had)".
+func (r *Receipt) Traffic() string {
+	if r.RungWhy == "" {
+		return r.Rung
+	}
+	return r.Rung + " (" + r.RungWhy + ")"
+}

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"flag"
@@ -15,7 +15,7 @@ import (
 var update = flag.Bool("update", false, "write the settings into the page")
 
 const (
-	man        = "../packaging/man/"
+	man        = "../../packaging/man/"
 	settingsIn = man + "app-rollout.env.5"
 	begin      = ".\\\" settings: begin"
 	end        = ".\\\" settings: end\n"
@@ -24,7 +24,7 @@ const (
 // The commands' flags, the settings and the pages tell the same.
 func TestPages(t *testing.T) {
 	people, services := page(t, man+"app-rollout.1"), page(t, man+"rollout-helper.8")
-	for _, command := range newApp().Commands {
+	for _, command := range newApp("", streams{}).Commands {
 		text := people
 		if command.Category != "" {
 			text = services
@@ -59,7 +59,7 @@ func TestPages(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if text != want {
-		t.Errorf("%s is not what the settings table says; run: go test ./rollout-helper -run TestPages -update", settingsIn)
+		t.Errorf("%s is not what the settings table says; run: go test ./rollout-helper/command -run TestPages -update", settingsIn)
 	}
 }
 
@@ -111,11 +111,11 @@ func roffFlag(name string) string { return strings.ReplaceAll(dashed(name), "-",
 // where the names of apps come from.
 func TestCompletions(t *testing.T) {
 	for _, path := range []string{"app-rollout.bash", "app-rollout.zsh", "app-rollout.fish"} {
-		text := page(t, "../packaging/completions/"+path)
+		text := page(t, "../../packaging/completions/"+path)
 		if !strings.Contains(text, "/etc/app-rollout") {
 			t.Errorf("%s does not complete the names of apps", path)
 		}
-		for _, command := range newApp().Commands {
+		for _, command := range newApp("", streams{}).Commands {
 			if command.Category != "" {
 				continue
 			}
@@ -148,7 +148,7 @@ func mentions(text, a, b string) bool {
 // The completions do what they should, in those shells that are here.
 func TestCompletionShells(t *testing.T) {
 	for _, test := range []struct{ shell, script, want string }{
-		{"bash", `source ../packaging/completions/app-rollout.bash
+		{"bash", `source ../../packaging/completions/app-rollout.bash
 			COMP_WORDS=(app-rollout st); COMP_CWORD=1; _app_rollout; echo "${COMPREPLY[@]}"
 			COMP_WORDS=(app-rollout status --j); COMP_CWORD=2; _app_rollout; echo "${COMPREPLY[@]}"
 			COMP_WORDS=(app-rollout run --); COMP_CWORD=2; _app_rollout; echo "${COMPREPLY[@]}"`,
@@ -168,7 +168,7 @@ func TestCompletionShells(t *testing.T) {
 			continue
 		}
 		cmd := exec.Command(shell, args...)
-		cmd.Dir = "../packaging/completions"
+		cmd.Dir = "../../packaging/completions"
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", shell, err, out)
 		}

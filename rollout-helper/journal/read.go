@@ -1,4 +1,4 @@
-package main
+package journal
 
 import (
 	"bufio"
@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// record is one line of a service's journal, as far as it matters here.
-type record struct {
+// Record is one line of a service's journal, as far as it matters here.
+type Record struct {
 	App      string `json:"APP_ROLLOUT_APP"`
 	Step     string `json:"APP_ROLLOUT_STEP"`
 	Unit     string `json:"APP_ROLLOUT_INSTANCE"` // of a failure: the instance that did it
@@ -23,13 +23,13 @@ type record struct {
 	Text     string
 }
 
-// failed: the record is an error's.
-func (r record) failed() bool { return r.Priority != "" && r.Priority <= "3" }
+// Failed: the record is an error's.
+func (r Record) Failed() bool { return r.Priority != "" && r.Priority <= "3" }
 
 // parseRecord reads a line of `journalctl --output=json`. A message that is not
 // UTF-8 comes as an array of bytes.
-func parseRecord(line []byte) (record, bool) {
-	var r record
+func parseRecord(line []byte) (Record, bool) {
+	var r Record
 	var message struct {
 		Text any `json:"MESSAGE"`
 	}
@@ -50,18 +50,18 @@ func parseRecord(line []byte) (record, bool) {
 	return r, true
 }
 
-// reader follows what services log from a moment on. A cursor, not a time,
+// Reader follows what services log from a moment on. A cursor, not a time,
 // says where that is: clocks are set.
-type reader struct {
+type Reader struct {
 	match   []string
 	after   string // the cursor of the last record that is not this run's
 	process *exec.Cmd
-	records chan record // closed when journalctl has ended
+	Records chan Record // closed when journalctl has ended
 }
 
-// readFromNow starts to follow services.
-func readFromNow(services ...string) (*reader, error) {
-	r := &reader{records: make(chan record)}
+// ReadFromNow starts to follow services.
+func ReadFromNow(services ...string) (*Reader, error) {
+	r := &Reader{Records: make(chan Record)}
 	for _, service := range services {
 		// Of a helper that has ended by the time its last record is taken in, the
 		// journal no longer knows the unit: what it says of itself counts too, if it
@@ -93,28 +93,28 @@ func readFromNow(services ...string) (*reader, error) {
 	return r, nil
 }
 
-func (r *reader) scan(out io.Reader) {
-	defer close(r.records)
+func (r *Reader) scan(out io.Reader) {
+	defer close(r.Records)
 	for s := bufio.NewReader(out); ; {
 		line, err := s.ReadBytes('\n')
 		if err != nil {
 			return
 		}
 		if record, ok := parseRecord(line); ok && record.Cursor != r.after {
-			r.records <- record
+			r.Records <- record
 		}
 	}
 }
 
-// end ends the following, and gives all records there are by now, with all that
+// End ends the following, and gives all records there are by now, with all that
 // was logged written.
-func (r *reader) end() ([]record, error) {
-	r.close()
+func (r *Reader) End() ([]Record, error) {
+	r.Close()
 	if out, err := exec.Command("journalctl", "--sync").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("journalctl --sync: %w: %s", err, bytes.TrimSpace(out))
 	}
 	out, err := exec.Command("journalctl", append([]string{"--quiet", "--output=json"}, r.match...)...).Output()
-	var all []record
+	var all []Record
 	for line := range bytes.Lines(out) {
 		if record, ok := parseRecord(line); ok && record.Cursor != r.after {
 			all = append(all, record)
@@ -123,16 +123,17 @@ func (r *reader) end() ([]record, error) {
 	return all, err
 }
 
-func (r *reader) close() {
+// Close ends the following.
+func (r *Reader) Close() {
 	_ = r.process.Process.Kill()
-	for range r.records {
+	for range r.Records {
 	}
 	_ = r.process.Wait()
 }
 
-// lastLines are the last n lines that a unit's own processes have logged since
+// LastLines are the last n lines that a unit's own processes have logged since
 // the machine booted: a number is given to one instance only.
-func lastLines(unit string, n int) []string {
+func LastLines(unit string, n int) []string {
 	out, err := exec.Command("journalctl", "--quiet", "--boot", "--output=cat", fmt.Sprintf("--lines=%d", n), "_SYSTEMD_UNIT="+unit).Output()
 	if err != nil {
 		return nil

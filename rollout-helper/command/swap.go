@@ -1,6 +1,7 @@
-package main
+package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,11 +9,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"app-rollout/rollout-helper/follow"
+	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/units/problem"
 )
 
-func swapCommand() *cli.Command {
+func swapCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "swap",
 		Category:  "For the services",
@@ -30,7 +33,7 @@ func swapCommand() *cli.Command {
 			if c.Bool("rollback") && (len(names) == 0 || c.Bool("boot")) {
 				return usageError{errors.New("swap --rollback takes an APP, and no --boot")}
 			}
-			m, done, err := machine()
+			m, done, err := machine(std)
 			if err != nil {
 				return err
 			}
@@ -48,10 +51,10 @@ func swapCommand() *cli.Command {
 			default:
 				err = deployAll(c.Context, m)
 			}
-			if own := service(); err == nil && own != "" {
+			if own := journal.Service(); err == nil && own != "" {
 				// A recovery that failed has nothing to put right any more. The run
 				// went well, whatever becomes of that.
-				_ = m.Systemd.ResetFailed(c.Context, recovery(own))
+				_ = m.Systemd.ResetFailed(c.Context, follow.Recovery(own))
 			}
 			return err
 		},
@@ -64,18 +67,9 @@ func deployAll(ctx context.Context, m *rollout.Machine) error {
 	err := forAll(ctx, m, nil, "run", m.Deploy)
 	changed, e := m.Changed()
 	if e != nil || len(changed) == 0 || ctx.Err() != nil {
-		return firstOf(err, e)
+		return cmp.Or(err, e)
 	}
-	return firstOf(forAll(ctx, m, changed, "run", m.Deploy), err)
-}
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return cmp.Or(forAll(ctx, m, changed, "run", m.Deploy), err)
 }
 
 // forAll does the same for the named apps, or for all there are, and reports

@@ -1,17 +1,17 @@
-package main
+package command
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
-	"app-rollout/units/store"
-
 	"github.com/urfave/cli/v2"
+
+	"app-rollout/rollout-helper/screen"
+	"app-rollout/units/store"
 )
 
-func historyCommand() *cli.Command {
+func historyCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "history",
 		Usage:     "list the generations of an app that are kept, and how their rollouts went",
@@ -26,12 +26,12 @@ func historyCommand() *cli.Command {
 			if err := known(e, names); err != nil {
 				return err
 			}
-			return history(newScreen(os.Stdout), store.Of(e.Layout, names[0]))
+			return history(std.out, store.Of(e.Layout, names[0]))
 		},
 	}
 }
 
-func history(s *screen, disk store.Store) error {
+func history(s *screen.Screen, disk store.Store) error {
 	numbers, err := disk.Generations()
 	if err != nil {
 		return explain(err)
@@ -41,12 +41,11 @@ func history(s *screen, disk store.Store) error {
 		return explain(err)
 	}
 	if len(numbers) == 0 {
-		s.println("Nothing has been rolled out yet.")
+		s.Println("Nothing has been rolled out yet.")
 		return nil
 	}
-	rows := [][]cell{{}}
-	for _, h := range []string{"GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CUT", "MIGRATED", "CHANGED"} {
-		rows[0] = append(rows[0], cell{h, dim})
+	rows := [][]screen.Cell{
+		screen.Row(screen.Dim, "GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CUT", "MIGRATED", "CHANGED"),
 	}
 	var before *store.Generation
 	var reasons []string
@@ -56,34 +55,34 @@ func history(s *screen, disk store.Store) error {
 			reasons = append(reasons, fmt.Sprintf("generation %d: %v", n, err))
 			continue
 		}
-		result, color, took, rung, drained, cut, migrated, steps := "not ready yet", yellow, "-", "-", "-", "-", "-", ""
+		result, color, took, rung, drained, cut, migrated, steps := "not ready yet", screen.Yellow, "-", "-", "-", "-", "-", ""
 		if r := g.Rollout; r != nil {
 			result, rung = r.Result, r.Rung
 			took = fmt.Sprintf("%.1f s", r.Seconds)
 			drained, cut, migrated, steps = fmt.Sprint(r.Drained), fmt.Sprint(r.Cut), fmt.Sprint(r.Migrated), r.Took()
 			if color = ""; r.Result == "failed" {
-				color = red
+				color = screen.Red
 				reasons = append(reasons, fmt.Sprintf("generation %d failed: %s", n, r.Reason))
 			}
 		}
 		if current != nil && n == current.Number {
-			result, color = result+" (current)", green
+			result, color = result+" (current)", screen.Green
 		}
-		rows = append(rows, []cell{
-			{fmt.Sprint(n), ""}, {g.Created.Local().Format(time.DateTime), ""}, {fmt.Sprint(g.Nodes), ""},
-			{result, color}, {took, ""}, {rung, ""}, {drained, ""}, {cut, ""}, {migrated, ""}, {changed(disk, before, g), ""},
-		})
+		row := screen.Row("", fmt.Sprint(n), g.Created.Local().Format(time.DateTime), fmt.Sprint(g.Nodes),
+			result, took, rung, drained, cut, migrated, changed(disk, before, g))
+		row[3].Color = color
+		rows = append(rows, row)
 		if steps != "" {
-			rows = append(rows, []cell{{"  " + steps, dim}})
+			rows = append(rows, screen.Row(screen.Dim, "  "+steps))
 		}
 		// What failed changed nothing: the next one is compared with what served.
 		if g.Ready {
 			before = g
 		}
 	}
-	s.table("", rows)
+	s.Table("", rows)
 	for _, r := range reasons {
-		s.println(s.paint(red, strings.ReplaceAll(r, "\n", "; ")))
+		s.Println(s.Paint(screen.Red, strings.ReplaceAll(r, "\n", "; ")))
 	}
 	return nil
 }

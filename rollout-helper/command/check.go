@@ -1,19 +1,19 @@
-package main
+package command
 
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"app-rollout/rollout-helper/doctor"
+	"app-rollout/rollout-helper/screen"
 	"app-rollout/units"
 )
 
-func checkCommand() *cli.Command {
+func checkCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "check",
 		Usage:     "say what is wrong, or will surprise, in .env files and on this machine",
@@ -25,11 +25,11 @@ func checkCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("json") {
-				if err := printJSON(report); err != nil {
+				if err := printJSON(std.out, report); err != nil {
 					return err
 				}
 			} else {
-				printFindings(newScreen(os.Stdout), report)
+				printFindings(std.out, report)
 			}
 			if !report.OK {
 				return errReported
@@ -97,20 +97,20 @@ func target(arg string) (app, file string, err error) {
 	return app, file, nil
 }
 
-func printFindings(s *screen, r *doctor.Report) {
+func printFindings(s *screen.Screen, r *doctor.Report) {
 	errors := 0
 	for _, f := range r.Findings {
-		color := yellow
+		color := screen.Yellow
 		if f.Level == doctor.Error {
-			color = red
+			color = screen.Red
 			errors++
 		}
-		s.println(s.paint(color, f.String()))
+		s.Println(s.Paint(color, f.String()))
 	}
-	if s.tty && len(r.Findings) == 0 {
-		s.println(s.paint(green, "all is well"))
+	if s.TTY && len(r.Findings) == 0 {
+		s.Println(s.Paint(screen.Green, "all is well"))
 	}
-	if s.tty && errors == 0 && len(r.Findings) > 0 {
-		s.println("no errors")
+	if s.TTY && errors == 0 && len(r.Findings) > 0 {
+		s.Println("no errors")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-func recoverCommand() *cli.Command {
+func recoverCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "recover",
 		Category:  "For the services",
@@ -17,7 +17,7 @@ func recoverCommand() *cli.Command {
 			if c.NArg() > 1 {
 				return usageError{errors.New("recover takes one APP, or none for all")}
 			}
-			m, done, err := machine()
+			m, done, err := machine(std)
 			if err != nil {
 				return err
 			}

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -11,12 +11,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"app-rollout/rollout-helper/rollout"
+	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units"
 	"app-rollout/units/store"
 )
 
-func showCommand() *cli.Command {
+func showCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "show",
 		Usage:     "print what a run would do to an app now, and the unit it would give it; nothing is done",
@@ -31,13 +32,13 @@ func showCommand() *cli.Command {
 			if err := known(e, names); err != nil {
 				return err
 			}
-			return show(c.Context, newScreen(os.Stdout), e, names[0])
+			return show(c.Context, std.out, e, names[0])
 		},
 	}
 }
 
 // show prints comments and a unit, so that the whole is a unit again.
-func show(ctx context.Context, s *screen, e status.Eyes, app string) error {
+func show(ctx context.Context, s *screen.Screen, e status.Eyes, app string) error {
 	f, err := e.Foresee(ctx, app)
 	if errors.Is(err, fs.ErrPermission) {
 		// Whoever can read the .env can see what would be made of it.
@@ -45,7 +46,7 @@ func show(ctx context.Context, s *screen, e status.Eyes, app string) error {
 		if e != nil {
 			return explain(e)
 		}
-		s.println(s.paint(dim, "# What a run would do now: "+explain(err).Error()))
+		s.Println(s.Paint(screen.Dim, "# What a run would do now: "+explain(err).Error()))
 		printUnit(s, spec, 0)
 		return nil
 	}
@@ -53,7 +54,7 @@ func show(ctx context.Context, s *screen, e status.Eyes, app string) error {
 		return explain(err)
 	}
 	for _, line := range foretell(store.Of(e.Layout, app), app, f) {
-		s.println(s.paint(dim, "# "+line))
+		s.Println(s.Paint(screen.Dim, "# "+line))
 	}
 	if f.Spec != nil {
 		printUnit(s, f.Spec, f.Number)
@@ -61,9 +62,9 @@ func show(ctx context.Context, s *screen, e status.Eyes, app string) error {
 	return nil
 }
 
-func printUnit(s *screen, spec *units.Spec, number int) {
-	s.println(s.paint(dim, "# "+spec.Plan.Unit(spec.App)))
-	fmt.Fprint(s.w, spec.Unit(units.GenerationDir(spec.App, number)))
+func printUnit(s *screen.Screen, spec *units.Spec, number int) {
+	s.Println(s.Paint(screen.Dim, "# "+spec.Plan.Unit(spec.App)))
+	s.Printf("%s", spec.Unit(units.GenerationDir(spec.App, number)))
 }
 
 // foretell says what a run would do, and why.

@@ -1,10 +1,10 @@
-package main
+package command
 
 import "github.com/urfave/cli/v2"
 
 // rollbackCommand lets a service do it, as run does: so it has the service's
 // sandbox and its recovery, and outlives the terminal.
-func rollbackCommand() *cli.Command {
+func rollbackCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "rollback",
 		Usage:     "roll an app back to its previous generation, hold it there, and follow that",
@@ -14,7 +14,7 @@ func rollbackCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			m, done, err := machine()
+			m, done, err := machine(std)
 			if err != nil {
 				return err
 			}
@@ -22,7 +22,7 @@ func rollbackCommand() *cli.Command {
 			if err := known(m, names); err != nil {
 				return err
 			}
-			return start(m, []string{"app-rollout-rollback@" + names[0] + ".service"}, names)
+			return start(m, []string{"app-rollout-rollback@" + names[0] + ".service"}, names, std)
 		},
 	}
 }

@@ -1,4 +1,6 @@
-package main
+// Package follow starts services and shows to a person what they do with the
+// apps, until they have ended.
+package follow
 
 import (
 	"context"
@@ -9,15 +11,17 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"app-rollout/rollout-helper/journal"
+	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units/store"
 )
 
-// view shows runs to a person: on a terminal one live line an app, and what
+// View shows runs to a person: on a terminal one live line an app, and what
 // went wrong with the log of who did it; otherwise each record as it comes.
 // At the end there is one line an app.
-type view struct {
-	out, err *screen
+type View struct {
+	out, err *screen.Screen
 	eyes     status.Eyes
 	apps     []*progress // in the order of their names
 	shown    int         // live lines on the terminal
@@ -35,7 +39,7 @@ type progress struct {
 	ended    time.Time
 	number   int // generation that is rolled out
 	before   int // the current one when the run began
-	failures []record
+	failures []journal.Record
 	counts   string
 }
 
@@ -46,8 +50,9 @@ const (
 	mostLooked = 4
 )
 
-func newView(out, err *screen, e status.Eyes, apps []string) *view {
-	v := &view{out: out, err: err, eyes: e, began: time.Now()}
+// NewView is a view of runs for the named apps.
+func NewView(out, err *screen.Screen, e status.Eyes, apps []string) *View {
+	v := &View{out: out, err: err, eyes: e, began: time.Now()}
 	for _, name := range slices.Sorted(slices.Values(apps)) {
 		p := &progress{name: name}
 		if current, err := store.Of(e.Layout, name).Current(); err == nil && current != nil {
@@ -59,7 +64,7 @@ func newView(out, err *screen, e status.Eyes, apps []string) *view {
 	return v
 }
 
-func (v *view) app(name string) *progress {
+func (v *View) app(name string) *progress {
 	for _, p := range v.apps {
 		if p.name == name {
 			return p
@@ -75,7 +80,7 @@ func (v *view) app(name string) *progress {
 }
 
 // record takes in one line of a run's log.
-func (v *view) record(r record) {
+func (v *View) record(r journal.Record) {
 	if p := v.app(r.App); p != nil {
 		if p.began.IsZero() {
 			p.began = time.Now()
@@ -84,25 +89,25 @@ func (v *view) record(r record) {
 		if n, err := strconv.Atoi(r.Number); err == nil {
 			p.number = n
 		}
-		if r.failed() {
+		if r.Failed() {
 			p.failures = append(p.failures, r)
 			p.ended = time.Now()
 		}
 	}
 	switch {
-	case !v.out.tty && r.failed():
-		v.err.println(r.Text)
-	case !v.out.tty:
-		v.out.println(r.Text)
-	case r.Step == "" || r.Priority == "4" || r.failed() && r.App == "" && r.Step != "end":
+	case !v.out.TTY && r.Failed():
+		v.err.Println(r.Text)
+	case !v.out.TTY:
+		v.out.Println(r.Text)
+	case r.Step == "" || r.Priority == "4" || r.Failed() && r.App == "" && r.Step != "end":
 		// What stands in no live line, and warnings.
 		v.clear()
-		v.out.println(v.out.paint(yellow, r.Text))
+		v.out.Println(v.out.Paint(screen.Yellow, r.Text))
 	}
 }
 
 // committed says that a service has nothing to take back any more.
-func (v *view) committed(service string) bool {
+func (v *View) committed(service string) bool {
 	_, name, one := strings.Cut(strings.TrimSuffix(service, ".service"), "@")
 	for _, p := range v.apps {
 		if one && p.name != name || !p.ended.IsZero() {
@@ -116,22 +121,22 @@ func (v *view) committed(service string) bool {
 }
 
 // note says something of our own.
-func (v *view) note(text string) {
+func (v *View) note(text string) {
 	v.clear()
-	v.err.println(text)
+	v.err.Println(text)
 }
 
 // clear removes the live lines.
-func (v *view) clear() {
+func (v *View) clear() {
 	if v.shown > 0 {
-		fmt.Fprintf(v.out.w, "\x1b[%dA\x1b[J", v.shown)
+		v.out.Printf("\x1b[%dA\x1b[J", v.shown)
 		v.shown = 0
 	}
 }
 
 // draw draws the live lines anew.
-func (v *view) draw(ctx context.Context) {
-	if !v.out.tty {
+func (v *View) draw(ctx context.Context) {
+	if !v.out.TTY {
 		return
 	}
 	if time.Since(v.looked) >= lookTick {
@@ -143,12 +148,12 @@ func (v *view) draw(ctx context.Context) {
 		if p.began.IsZero() {
 			continue
 		}
-		v.out.println(v.out.cut(v.line(p)))
+		v.out.Println(v.out.Cut(v.line(p)))
 		v.shown++
 	}
 }
 
-func (v *view) line(p *progress) string {
+func (v *View) line(p *progress) string {
 	end := time.Now()
 	if !p.ended.IsZero() {
 		end = p.ended
@@ -161,7 +166,7 @@ func (v *view) line(p *progress) string {
 }
 
 // look counts, for the live lines.
-func (v *view) look(ctx context.Context) {
+func (v *View) look(ctx context.Context) {
 	looked := 0
 	for _, p := range v.apps {
 		if p.began.IsZero() || !p.ended.IsZero() || p.number == 0 || looked == mostLooked {
@@ -203,7 +208,7 @@ func counts(a status.App, number int) string {
 }
 
 // summary is the end: one line an app, and where one failed, what helps.
-func (v *view) summary() {
+func (v *View) summary() {
 	v.clear()
 	failed := 0
 	for _, p := range v.apps {
@@ -212,40 +217,40 @@ func (v *view) summary() {
 			v.teach(p)
 			continue
 		}
-		if text := v.success(p); text != "" && v.out.tty {
-			v.out.println(v.out.paint(green, "✓"), text)
+		if text := v.success(p); text != "" && v.out.TTY {
+			v.out.Println(v.out.Paint(screen.Green, "✓"), text)
 		}
 	}
 	if len(v.apps) > 1 {
-		v.out.printf("%d apps in %.1f s: %d well, %d failed\n", len(v.apps), time.Since(v.began).Seconds(), len(v.apps)-failed, failed)
+		v.out.Printf("%d apps in %.1f s: %d well, %d failed\n", len(v.apps), time.Since(v.began).Seconds(), len(v.apps)-failed, failed)
 	}
 }
 
 // teach says of a failed app what happened and, on a terminal, what the
 // instance itself had to say, which may be secret and so goes nowhere else.
-func (v *view) teach(p *progress) {
-	if !v.out.tty {
+func (v *View) teach(p *progress) {
+	if !v.out.TTY {
 		return
 	}
 	for _, r := range p.failures {
-		v.out.println(v.out.paint(red, "✗"), r.Text)
+		v.out.Println(v.out.Paint(screen.Red, "✗"), r.Text)
 		if r.Unit == "" {
 			continue
 		}
-		lines := lastLines(r.Unit, 10)
+		lines := journal.LastLines(r.Unit, 10)
 		if len(lines) == 0 {
-			v.out.println(v.out.paint(dim, "    "+r.Unit+" has logged nothing"))
+			v.out.Println(v.out.Paint(screen.Dim, "    "+r.Unit+" has logged nothing"))
 			continue
 		}
-		v.out.println(v.out.paint(dim, "    the last it logged ("+r.Unit+"):"))
+		v.out.Println(v.out.Paint(screen.Dim, "    the last it logged ("+r.Unit+"):"))
 		for _, line := range lines {
-			v.out.println(v.out.paint(dim, "    │ ") + v.out.cut(line))
+			v.out.Println(v.out.Paint(screen.Dim, "    │ ") + v.out.Cut(line))
 		}
 	}
 }
 
 // success is the line for an app that did not fail.
-func (v *view) success(p *progress) string {
+func (v *View) success(p *progress) string {
 	current, err := store.Of(v.eyes.Layout, p.name).Current()
 	if err != nil || current == nil || current.Rollout == nil || p.began.IsZero() {
 		return ""
@@ -257,6 +262,6 @@ func (v *view) success(p *progress) string {
 		return ""
 	}
 	r := current.Rollout
-	return fmt.Sprintf("%s: generation %d serves: rolled out in %.1f s, traffic %s%s, %d connections cut",
-		p.name, current.Number, r.Seconds, r.Rung, because(r.RungWhy), r.Cut)
+	return fmt.Sprintf("%s: generation %d serves: rolled out in %.1f s, traffic %s, %d connections cut",
+		p.name, current.Number, r.Seconds, r.Traffic(), r.Cut)
 }

@@ -1,6 +1,7 @@
-package main
+package follow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,58 +10,21 @@ import (
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
 )
 
-func runCommand() *cli.Command {
-	return &cli.Command{
-		Name:      "run",
-		Usage:     "roll out all apps, or the named ones, and follow it",
-		ArgsUsage: "[APP…]",
-		Action: func(c *cli.Context) error {
-			names, err := appNames(c, 0, many)
-			if err != nil {
-				return err
-			}
-			m, done, err := machine()
-			if err != nil {
-				return err
-			}
-			defer done()
-			if err := known(m, names); err != nil {
-				return err
-			}
-			services := []string{"app-rollout.service"}
-			if len(names) > 0 {
-				services = nil
-				for _, name := range names {
-					services = append(services, "app-rollout@"+name+".service")
-				}
-			} else if names, _, err = m.Apps(); err != nil {
-				return err
-			}
-			return start(m, services, names)
-		},
-	}
-}
-
-// start starts services, and shows to a person what they do with the apps.
-func start(m *rollout.Machine, services, apps []string) error {
-	v := newView(newScreen(os.Stdout), newScreen(os.Stderr), see(m.Systemd), apps)
-	return followAll(m.Systemd, services, v)
-}
-
-// followTick is how often a service is looked at that is followed, and a
+// tick is how often a service is looked at that is followed, and a
 // terminal's live lines are drawn.
-const followTick = 100 * time.Millisecond
+const tick = 100 * time.Millisecond
 
-// followAll starts the services and shows what they log until all have ended.
+// All starts the services and shows what they log until all have ended; failed
+// says that one of them failed, and that it has been said.
 // The first Ctrl-C is passed on to those that have something to take back; what
 // is committed is finished without haste. The next one leaves them to it.
-func followAll(m rollout.Systemd, services []string, v *view) error {
+func All(m rollout.Systemd, services []string, v *View) (failed bool, err error) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
 	defer signal.Stop(signals)
@@ -69,7 +33,7 @@ func followAll(m rollout.Systemd, services []string, v *view) error {
 	defer cancel()
 	interrupts := make(map[string]chan struct{})
 
-	records := make(chan record)
+	records := make(chan journal.Record)
 	type end struct {
 		failed bool
 		err    error
@@ -83,10 +47,9 @@ func followAll(m rollout.Systemd, services []string, v *view) error {
 			ends <- end{failed, err}
 		}()
 	}
-	tick := time.NewTicker(followTick)
-	defer tick.Stop()
-	var wrong error
-	failed, stopping := false, false
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	stopping := false
 	for left := len(services); left > 0; {
 		select {
 		case r := <-records:
@@ -94,13 +57,13 @@ func followAll(m rollout.Systemd, services []string, v *view) error {
 		case e := <-ends:
 			left--
 			failed = failed || e.failed
-			wrong = firstOf(wrong, e.err)
-		case <-tick.C:
+			err = cmp.Or(err, e.err)
+		case <-ticker.C:
 			v.draw(ctx)
 		case <-signals:
 			if stopping {
 				v.clear()
-				return fmt.Errorf("no longer followed; it goes on: journalctl -f -u %s", services[0])
+				return false, fmt.Errorf("no longer followed; it goes on: journalctl -f -u %s", services[0])
 			}
 			stopping = true
 			back := false
@@ -118,16 +81,13 @@ func followAll(m rollout.Systemd, services []string, v *view) error {
 		}
 	}
 	v.summary()
-	if wrong == nil && failed {
-		return errReported
-	}
-	return wrong
+	return failed, err
 }
 
 // follow starts a service and passes on what it logs until it has ended. A run
 // that is under way is waited for first, so that the one that is followed began
 // after it was asked for.
-func follow(ctx context.Context, m rollout.Systemd, service string, records chan<- record, interrupted <-chan struct{}) (failed bool, err error) {
+func follow(ctx context.Context, m rollout.Systemd, service string, records chan<- journal.Record, interrupted <-chan struct{}) (failed bool, err error) {
 	if idle, err := waitIdle(ctx, m, service, interrupted); err != nil || !idle {
 		return false, err
 	}
@@ -138,18 +98,18 @@ func follow(ctx context.Context, m rollout.Systemd, service string, records chan
 	if len(us) > 0 && us[0].Load == "masked" {
 		return false, fmt.Errorf("%s is masked; systemctl unmask %s", service, service)
 	}
-	log, err := readFromNow(service, recovery(service))
+	log, err := journal.ReadFromNow(service, Recovery(service))
 	if err != nil {
 		return false, fmt.Errorf("%w; to roll out without following: systemctl start %s", err, service)
 	}
-	defer log.close()
+	defer log.Close()
 	started, stopped := make(chan error, 1), make(chan error, 1)
 	go func() {
 		_, err := m.Start(ctx, service)
-		started <- firstOf(err, recovered(ctx, m, service))
+		started <- cmp.Or(err, recovered(ctx, m, service))
 	}()
 	passed, going := 0, true
-	pass := func(r record) error {
+	pass := func(r journal.Record) error {
 		passed++
 		select {
 		case records <- r:
@@ -160,7 +120,7 @@ func follow(ctx context.Context, m rollout.Systemd, service string, records chan
 	}
 	for going {
 		select {
-		case r, ok := <-log.records:
+		case r, ok := <-log.Records:
 			if !ok {
 				return false, fmt.Errorf("journalctl has ended; see: journalctl -u %s", service)
 			}
@@ -172,7 +132,7 @@ func follow(ctx context.Context, m rollout.Systemd, service string, records chan
 			interrupted, started = nil, nil
 			go func() {
 				_, err := m.Stop(ctx, service)
-				stopped <- firstOf(err, recovered(ctx, m, service))
+				stopped <- cmp.Or(err, recovered(ctx, m, service))
 			}()
 		case err := <-firstEnd(started, stopped):
 			if err != nil {
@@ -184,7 +144,7 @@ func follow(ctx context.Context, m rollout.Systemd, service string, records chan
 		}
 	}
 	// The journal tells followers late of what is new.
-	all, err := log.end()
+	all, err := log.End()
 	if err != nil {
 		return false, err
 	}
@@ -207,9 +167,9 @@ func firstEnd(started, stopped <-chan error) <-chan error {
 	return stopped
 }
 
-// recovery is the unit that systemd starts when a service has failed: by its
+// Recovery is the unit that systemd starts when a service has failed: by its
 // OnFailure=.
-func recovery(service string) string {
+func Recovery(service string) string {
 	_, app, one := strings.Cut(service, "@")
 	if one {
 		return "app-rollout-recover@" + app
@@ -219,7 +179,7 @@ func recovery(service string) string {
 
 // recovered waits until what a failed service has left is put right.
 func recovered(ctx context.Context, m rollout.Systemd, service string) error {
-	_, err := waitIdle(ctx, m, recovery(service), nil)
+	_, err := waitIdle(ctx, m, Recovery(service), nil)
 	return err
 }
 
@@ -239,7 +199,7 @@ func waitIdle(ctx context.Context, m rollout.Systemd, service string, interrupte
 			return false, ctx.Err()
 		case <-interrupted:
 			return false, errors.New("interrupted before it began: another run is under way")
-		case <-time.After(followTick):
+		case <-time.After(tick):
 		}
 	}
 }

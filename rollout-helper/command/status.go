@@ -1,18 +1,18 @@
-package main
+package command
 
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
 )
 
-func statusCommand() *cli.Command {
+func statusCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "status",
 		Usage:     "show how the apps stand",
@@ -33,9 +33,9 @@ func statusCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("json") {
-				return printJSON(report)
+				return printJSON(std.out, report)
 			}
-			printReport(newScreen(os.Stdout), report)
+			printReport(std.out, report)
 			return nil
 		},
 	}
@@ -45,20 +45,20 @@ func jsonFlag(usage string) cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: usage, DisableDefaultText: true}
 }
 
-func printJSON(v any) error {
-	out := json.NewEncoder(os.Stdout)
+func printJSON(s *screen.Screen, v any) error {
+	out := json.NewEncoder(s)
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
 	return out.Encode(v)
 }
 
-func printReport(s *screen, r *status.Report) {
+func printReport(s *screen.Screen, r *status.Report) {
 	if len(r.Apps) == 0 {
-		s.println("There are no apps: put an .env, or a link to one, into /etc/app-rollout, then: app-rollout run")
+		s.Println("There are no apps: put an .env, or a link to one, into /etc/app-rollout, then: app-rollout run")
 	}
 	for i, a := range r.Apps {
 		if i > 0 {
-			s.println()
+			s.Println()
 		}
 		printApp(s, a)
 	}
@@ -76,21 +76,21 @@ func printReport(s *screen, r *status.Report) {
 		notes = append(notes, "not seen: "+h)
 	}
 	if len(notes) > 0 && len(r.Apps) > 0 {
-		s.println()
+		s.Println()
 	}
 	for _, n := range notes {
-		s.println(s.paint(yellow, n))
+		s.Println(s.Paint(screen.Yellow, n))
 	}
 }
 
-func printApp(s *screen, a status.App) {
-	s.println(headline(s, a))
-	rows := [][]cell{}
+func printApp(s *screen.Screen, a status.App) {
+	s.Println(headline(s, a))
+	rows := [][]screen.Cell{}
 	row := func(name, text, color string) {
-		rows = append(rows, []cell{{name + ":", dim}, {text, color}})
+		rows = append(rows, []screen.Cell{{Text: name + ":", Color: screen.Dim}, {Text: text, Color: color}})
 	}
 	if g := a.Generation; g != nil {
-		row("generation", fmt.Sprintf("%d, ready since %s", g.Number, s.when(g.Ready)), "")
+		row("generation", fmt.Sprintf("%d, ready since %s", g.Number, s.When(g.Ready)), "")
 	} else if !a.HidesStore() {
 		row("generation", "none has been ready yet", "")
 	}
@@ -99,33 +99,33 @@ func printApp(s *screen, a status.App) {
 		row(".env", text, color)
 	}
 	if a.Held {
-		row("held", "a run for all apps leaves it alone, since it was rolled back; app-rollout run "+a.Name+" ends that", yellow)
+		row("held", "a run for all apps leaves it alone, since it was rolled back; app-rollout run "+a.Name+" ends that", screen.Yellow)
 	}
 	if a.Last != nil {
 		text, color := lastRollout(a.Last)
 		row("last rollout", text, color)
 	}
 	if u := a.UnderWay; u != nil {
-		text := u.Service + " since " + s.when(u.Since)
+		text := u.Service + " since " + s.When(u.Since)
 		if u.Says != "" {
 			text += ": " + strings.TrimPrefix(u.Says, a.Name+": ")
 		}
-		row("under way", text, bold)
+		row("under way", text, screen.Bold)
 	}
 	for _, h := range a.Hidden {
-		row("not seen", h, yellow)
+		row("not seen", h, screen.Yellow)
 	}
-	s.table("  ", rows)
+	s.Table("  ", rows)
 	if len(a.Instances) > 0 {
-		s.table("  ", instanceRows(s, a))
+		s.Table("  ", instanceRows(s, a))
 	}
 }
 
-func headline(s *screen, a status.App) string {
-	color := map[string]string{"up": green, "degraded": yellow, "down": red}[a.State]
-	text := s.paint(bold, a.Name) + ": " + s.paint(color, a.Says())
-	if s.tty {
-		text = s.paint(color, map[bool]string{true: "●", false: "○"}[a.State != "stopped"]) + " " + text
+func headline(s *screen.Screen, a status.App) string {
+	color := map[string]string{"up": screen.Green, "degraded": screen.Yellow, "down": screen.Red}[a.State]
+	text := s.Paint(screen.Bold, a.Name) + ": " + s.Paint(color, a.Says())
+	if s.TTY {
+		text = s.Paint(color, map[bool]string{true: "●", false: "○"}[a.State != "stopped"]) + " " + text
 	}
 	if a.Port != 0 {
 		text += fmt.Sprintf(", port %d", a.Port)
@@ -136,22 +136,20 @@ func headline(s *screen, a status.App) string {
 	return text
 }
 
-func instanceRows(s *screen, a status.App) [][]cell {
-	head := []string{"UNIT", "STATE", "GENERATION", "PID", "SINCE", "RESTARTS", "MEMORY", "CONNECTIONS", "SHARE"}
-	rows := [][]cell{{}}
-	for _, h := range head {
-		rows[0] = append(rows[0], cell{h, dim})
+func instanceRows(s *screen.Screen, a status.App) [][]screen.Cell {
+	rows := [][]screen.Cell{
+		screen.Row(screen.Dim, "UNIT", "STATE", "GENERATION", "PID", "SINCE", "RESTARTS", "MEMORY", "CONNECTIONS", "SHARE"),
 	}
 	for _, i := range a.Instances {
-		color, restarts, pid, share, generation := green, "", "-", "-", "-"
+		color, restarts, pid, share, generation := screen.Green, "", "-", "-", "-"
 		if !i.Up() {
-			color = yellow
+			color = screen.Yellow
 		}
 		if i.Active == "failed" || i.Sub == "auto-restart" {
-			color = red
+			color = screen.Red
 		}
 		if i.Restarts > 0 {
-			restarts = yellow
+			restarts = screen.Yellow
 		}
 		if i.PID != 0 {
 			pid = fmt.Sprint(i.PID)
@@ -162,10 +160,10 @@ func instanceRows(s *screen, a status.App) [][]cell {
 		if i.Generation != 0 {
 			generation = fmt.Sprint(i.Generation)
 		}
-		rows = append(rows, []cell{
-			{strings.TrimSuffix(i.Unit, ".service"), ""}, {i.Active + " (" + i.Sub + ")", color}, {generation, ""}, {pid, ""}, {s.since(i.Since), ""},
-			{fmt.Sprint(i.Restarts), restarts}, {size(i.Memory), ""}, {fmt.Sprint(i.Connections), ""}, {share, ""},
-		})
+		row := screen.Row("", strings.TrimSuffix(i.Unit, ".service"), i.Active+" ("+i.Sub+")", generation, pid, s.Since(i.Since),
+			fmt.Sprint(i.Restarts), screen.Size(i.Memory), fmt.Sprint(i.Connections), share)
+		row[1].Color, row[5].Color = color, restarts
+		rows = append(rows, row)
 	}
 	return rows
 }
@@ -177,9 +175,9 @@ func asks(a status.App) (text, color string) {
 	case status.Same:
 		return "asks for what runs", ""
 	case status.Gone:
-		return "gone: the next run stops the app", yellow
+		return "gone: the next run stops the app", screen.Yellow
 	case status.Invalid:
-		return "invalid: " + strings.Join(a.Asked.Why, "; "), red
+		return "invalid: " + strings.Join(a.Asked.Why, "; "), screen.Red
 	case status.Rejected:
 		text = fmt.Sprintf("was rejected as generation %d", a.Asked.Generation)
 		if changed != "" {
@@ -188,33 +186,26 @@ func asks(a status.App) (text, color string) {
 		if a.Last == nil || a.Last.Generation != a.Asked.Generation {
 			text += ": " + strings.Join(a.Asked.Why, "; ")
 		}
-		return text + "; mend it, then: app-rollout run " + a.Name, red
+		return text + "; mend it, then: app-rollout run " + a.Name, screen.Red
 	case status.Pending:
 		if changed == "" {
-			return "not rolled out yet; next: app-rollout run " + a.Name, yellow
+			return "not rolled out yet; next: app-rollout run " + a.Name, screen.Yellow
 		}
 		if a.Held {
-			return "changed: " + changed + "; not rolled out while it is held", yellow
+			return "changed: " + changed + "; not rolled out while it is held", screen.Yellow
 		}
-		return "changed: " + changed + "; the next run rolls it out", yellow
+		return "changed: " + changed + "; the next run rolls it out", screen.Yellow
 	}
 	return a.Asked.State, ""
 }
 
 func lastRollout(r *status.Rollout) (text, color string) {
 	if r.Result == "failed" {
-		return fmt.Sprintf("generation %d failed after %.1f s: %s", r.Generation, r.Seconds, r.Reason), red
+		return fmt.Sprintf("generation %d failed after %.1f s: %s", r.Generation, r.Seconds, r.Reason), screen.Red
 	}
-	text = fmt.Sprintf("%s in %.1f s, traffic %s%s, %s", r.Result, r.Seconds, r.Rung, because(r.RungWhy), r.Connections())
+	text = fmt.Sprintf("%s in %.1f s, traffic %s, %s", r.Result, r.Seconds, r.Traffic(), r.Connections())
 	if r.Cut > 0 {
-		color = yellow
+		color = screen.Yellow
 	}
 	return text, color
-}
-
-func because(why string) string {
-	if why == "" {
-		return ""
-	}
-	return " (" + why + ")"
 }

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/status"
@@ -16,7 +17,7 @@ import (
 )
 
 // machine is this machine, for a command that changes it.
-func machine() (*rollout.Machine, func(), error) {
+func machine(std streams) (*rollout.Machine, func(), error) {
 	if os.Geteuid() != 0 {
 		return nil, nil, errors.New("only root can do that; try sudo")
 	}
@@ -24,11 +25,10 @@ func machine() (*rollout.Machine, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("systemd does not answer: %w", err)
 	}
-	log := newLog()
 	m := &rollout.Machine{
 		Systemd: manager,
 		Traffic: traffic.New(),
-		Report:  log.event,
+		Report:  journal.NewLog(std.out, std.err).Event,
 	}
 	return m, manager.Close, nil
 }

@@ -1,7 +1,10 @@
-package main
+// Package journal is what rollouts tell: it writes it, one record a step with
+// fields to search by, and reads it back for those who follow.
+package journal
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"strconv"
@@ -9,16 +12,18 @@ import (
 	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"github.com/coreos/go-systemd/v22/journal"
+	sdjournal "github.com/coreos/go-systemd/v22/journal"
 
 	"app-rollout/rollout-helper/rollout"
 )
 
-// log tells the story of a run: to the journal, one record a step with fields
+// Log tells the story of a run: to the journal, one record a step with fields
 // to search by, or to a person, a line a step. Under systemd it is the
 // service's status text too.
-type log struct {
+type Log struct {
 	mu      sync.Mutex
+	out     io.Writer
+	err     io.Writer
 	journal bool
 	service string // that this is the helper of; "" for a person's command
 }
@@ -26,16 +31,18 @@ type log struct {
 // serviceField names the service in each record of its helper.
 const serviceField = "APP_ROLLOUT_SERVICE"
 
-func newLog() *log {
+// NewLog is for this process. Where its output does not go to the journal,
+// it prints there.
+func NewLog(out, err io.Writer) *Log {
 	// Set by systemd for a service whose output goes to the journal; see
 	// systemd.exec(5). A shell in such a service is the exception.
-	stream, err := journal.StderrIsJournalStream()
-	return &log{journal: err == nil && stream, service: service()}
+	stream, failed := sdjournal.StderrIsJournalStream()
+	return &Log{out: out, err: err, journal: failed == nil && stream, service: Service()}
 }
 
-// service is the unit that this process runs in, by its control group; see
+// Service is the unit that this process runs in, by its control group; see
 // cgroups(7).
-func service() string {
+func Service() string {
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return ""
@@ -48,7 +55,8 @@ func service() string {
 	return ""
 }
 
-func (l *log) event(e rollout.Event) {
+// Event tells one thing.
+func (l *Log) Event(e rollout.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	text := e.Text
@@ -60,9 +68,9 @@ func (l *log) event(e rollout.Event) {
 	_, _ = daemon.SdNotify(false, "STATUS="+text)
 	if !l.journal {
 		if e.Level == rollout.Info {
-			fmt.Println(text)
+			fmt.Fprintln(l.out, text)
 		} else {
-			fmt.Fprintln(os.Stderr, text)
+			fmt.Fprintln(l.err, text)
 		}
 		return
 	}
@@ -73,11 +81,11 @@ func (l *log) event(e rollout.Event) {
 	if e.Generation > 0 {
 		fields["APP_ROLLOUT_GENERATION"] = strconv.Itoa(e.Generation)
 	}
-	priority := map[rollout.Level]journal.Priority{
-		rollout.Info: journal.PriInfo, rollout.Warning: journal.PriWarning, rollout.Failed: journal.PriErr,
+	priority := map[rollout.Level]sdjournal.Priority{
+		rollout.Info: sdjournal.PriInfo, rollout.Warning: sdjournal.PriWarning, rollout.Failed: sdjournal.PriErr,
 	}[e.Level]
-	if journal.Send(text, priority, fields) != nil {
-		fmt.Fprintln(os.Stderr, text)
+	if sdjournal.Send(text, priority, fields) != nil {
+		fmt.Fprintln(l.err, text)
 	}
 }
 

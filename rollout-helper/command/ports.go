@@ -1,15 +1,13 @@
-package main
+package command
 
 import (
-	"fmt"
-
 	"github.com/urfave/cli/v2"
 
 	"app-rollout/rollout-helper/ports"
 	"app-rollout/units"
 )
 
-func portsCommand() *cli.Command {
+func portsCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "ports",
 		Category:  "For the services",
@@ -20,7 +18,7 @@ func portsCommand() *cli.Command {
 				return err
 			}
 			if err := ports.SetMigrate(); err != nil {
-				fmt.Printf("queued connections do not move when a listener closes: %v\n", err)
+				std.out.Printf("queued connections do not move when a listener closes: %v\n", err)
 			}
 			return ports.Pin(units.BPFDir, units.SliceGroup)
 		},

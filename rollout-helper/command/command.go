@@ -1,0 +1,116 @@
+// Package command is the commands, one a file: those that people type, and
+// those that the services run.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"app-rollout/rollout-helper/screen"
+	"app-rollout/units"
+)
+
+// Exit statuses.
+const (
+	exitFailed = 1 // at least one app failed; its old generation still serves
+	exitUsage  = 2
+)
+
+// errReported ends the command with exitFailed when all has been said.
+var errReported = errors.New("reported")
+
+// usageError is one of the person's who typed the command.
+type usageError struct{ error }
+
+// streams are where a command prints.
+type streams struct{ out, err *screen.Screen }
+
+// Run runs the command that the arguments name, and returns its exit status.
+func Run(ctx context.Context, version string, args []string, stdout, stderr *os.File) int {
+	return run(ctx, version, args, streams{screen.New(stdout), screen.New(stderr)})
+}
+
+func run(ctx context.Context, version string, args []string, std streams) int {
+	err := newApp(version, std).RunContext(ctx, flagsFirst(args))
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		std.err.Printf("app-rollout: %v; see: app-rollout --help\n", err)
+		return exitUsage
+	case !errors.Is(err, errReported):
+		std.err.Printf("app-rollout: %v\n", err)
+	}
+	return exitFailed
+}
+
+// flagsFirst puts the flags before the arguments, since the CLI library takes a
+// flag behind an argument for an argument. No flag here has a value.
+func flagsFirst(args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	sorted := args[:2:2]
+	for _, arg := range args[2:] {
+		if strings.HasPrefix(arg, "-") {
+			sorted = append(sorted, arg)
+		}
+	}
+	for _, arg := range args[2:] {
+		if !strings.HasPrefix(arg, "-") {
+			sorted = append(sorted, arg)
+		}
+	}
+	return sorted
+}
+
+func newApp(version string, std streams) *cli.App {
+	asUsage := func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+	app := &cli.App{
+		Name:            "app-rollout",
+		Usage:           "run apps as instances on one port, and deploy them without losing a connection",
+		Version:         version,
+		HideHelpCommand: true,
+		Writer:          std.out,
+		ErrWriter:       std.err,
+		Commands: []*cli.Command{
+			runCommand(std), statusCommand(std), checkCommand(std), showCommand(std), rollbackCommand(std), historyCommand(std),
+			swapCommand(std), recoverCommand(std), portsCommand(std),
+		},
+		OnUsageError:   asUsage,
+		ExitErrHandler: func(*cli.Context, error) {}, // statuses are mapped in run
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usageError{fmt.Errorf("there is no command %q", c.Args().First())}
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	for _, command := range app.Commands {
+		command.OnUsageError = asUsage
+		command.HideHelpCommand = true
+	}
+	return app
+}
+
+// appNames are a command's arguments: names of apps, least to most of them.
+func appNames(c *cli.Context, least, most int) ([]string, error) {
+	names := c.Args().Slice()
+	for _, name := range names {
+		if !units.ValidName(name) {
+			return nil, usageError{fmt.Errorf("%q cannot be an app's name: lower-case letters, digits, - and _", name)}
+		}
+	}
+	if len(names) < least || len(names) > most {
+		return nil, usageError{fmt.Errorf("%s takes %s", c.Command.Name, c.Command.ArgsUsage)}
+	}
+	return names, nil
+}
+
+const many = 10000 // names on a command line

@@ -1,0 +1,99 @@
+package follow
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"app-rollout/rollout-helper/journal"
+	"app-rollout/rollout-helper/rollout"
+	"app-rollout/rollout-helper/screen"
+	"app-rollout/rollout-helper/status"
+	"app-rollout/units"
+)
+
+func newTestView(t *testing.T, tty bool) (*View, *bytes.Buffer) {
+	var out bytes.Buffer
+	s := screen.Plain(&out)
+	if tty {
+		s = screen.Terminal(&out, 40)
+	}
+	e := status.Eyes{Machine: &rollout.Machine{Layout: units.Layout{Root: t.TempDir()}}}
+	return NewView(s, s, e, []string{"shop", "blog"}), &out
+}
+
+var story = []journal.Record{
+	{App: "shop", Step: "freeze", Text: "shop: generation 2 is frozen", Number: "2", Priority: "6"},
+	{App: "shop", Step: "hold", Text: "shop: traffic is not steered", Number: "2", Priority: "4"},
+	{App: "shop", Step: "failed", Text: "shop: shop@3 did not; see: journalctl", Priority: "3"},
+}
+
+// A pipe gets each line as it is, once.
+func TestPlainView(t *testing.T) {
+	v, out := newTestView(t, false)
+	for _, r := range story {
+		v.record(r)
+		v.draw(t.Context())
+	}
+	v.apps = v.apps[1:] // shop alone
+	v.summary()
+	want := "shop: generation 2 is frozen\nshop: traffic is not steered\nshop: shop@3 did not; see: journalctl\n"
+	if out.String() != want {
+		t.Errorf("%q", out.String())
+	}
+}
+
+// A terminal's live lines take one row each and are gone at the end.
+func TestLiveView(t *testing.T) {
+	v, out := newTestView(t, true)
+	for _, r := range story {
+		v.record(r)
+		v.looked = time.Now() // there is nothing to look at
+		v.draw(t.Context())
+	}
+	v.summary()
+	rows := replay(out.String())
+	want := []string{"shop: traffic is not steered", "✗ shop: shop@3 did not; see: journalctl", "2 apps in 0.0 s: 1 well, 1 failed"}
+	if !slices.Equal(rows, want) {
+		t.Errorf("%q", rows)
+	}
+}
+
+// replay is what a terminal shows in the end: it knows "up" and "clear below".
+func replay(text string) (rows []string) {
+	row := ""
+	for i := 0; i < len(text); i++ {
+		if rest, ok := strings.CutPrefix(text[i:], "\x1b["); ok {
+			end := strings.IndexAny(rest, "mAJ")
+			if rest[end] == 'A' {
+				rows = rows[:len(rows)-int(rest[0]-'0')]
+			}
+			i += end + 2
+			continue
+		}
+		if text[i] == '\n' {
+			rows, row = append(rows, row), ""
+			continue
+		}
+		row += text[i : i+1]
+	}
+	return rows
+}
+
+// Only what is not committed has something to take back.
+func TestCommitted(t *testing.T) {
+	v, _ := newTestView(t, false)
+	v.record(journal.Record{App: "shop", Step: "drain"})
+	v.record(journal.Record{App: "blog", Step: "watch"})
+	for service, want := range map[string]bool{"app-rollout@shop.service": true, "app-rollout@blog.service": false, "app-rollout.service": false} {
+		if v.committed(service) != want {
+			t.Errorf("%s: %v", service, !want)
+		}
+	}
+	v.record(journal.Record{App: "blog", Step: "failed", Priority: "3"})
+	if !v.committed("app-rollout.service") {
+		t.Error("what failed has gone back already")
+	}
+}

@@ -1,0 +1,167 @@
+// Package screen prints for a person: in colour and with live lines on a
+// terminal, plainly elsewhere.
+package screen
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// Screen is where a command prints. Colours, and times as seen from now, are
+// for terminals only; everything else stays the same for programs that read.
+type Screen struct {
+	TTY   bool // a person sees it
+	w     io.Writer
+	color bool
+	width int // in characters
+	now   time.Time
+}
+
+// New prints to a file, which may be a terminal.
+func New(f *os.File) *Screen {
+	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil || os.Getenv("TERM") == "dumb" {
+		return Plain(f)
+	}
+	s := Terminal(f, 80)
+	// See https://no-color.org.
+	s.color = os.Getenv("NO_COLOR") == ""
+	if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
+		s.width = int(size.Col)
+	}
+	return s
+}
+
+// Plain prints to what is no terminal.
+func Plain(w io.Writer) *Screen { return &Screen{w: w, width: 80, now: time.Now()} }
+
+// Terminal prints to a terminal of so many columns.
+func Terminal(w io.Writer, width int) *Screen {
+	return &Screen{TTY: true, w: w, color: true, width: width, now: time.Now()}
+}
+
+// Write prints text as it is.
+func (s *Screen) Write(text []byte) (int, error) { return s.w.Write(text) }
+
+// The colours (ECMA-48, SGR).
+const (
+	Bold   = "1"
+	Dim    = "2"
+	Red    = "31"
+	Green  = "32"
+	Yellow = "33"
+)
+
+// Paint gives a text a colour, if there are colours.
+func (s *Screen) Paint(color, text string) string {
+	if !s.color || color == "" || text == "" {
+		return text
+	}
+	return "\x1b[" + color + "m" + text + "\x1b[0m"
+}
+
+// Println prints a line, as fmt.Println does.
+func (s *Screen) Println(parts ...any) { fmt.Fprintln(s.w, parts...) }
+
+// Printf prints a text, as fmt.Printf does.
+func (s *Screen) Printf(format string, args ...any) { fmt.Fprintf(s.w, format, args...) }
+
+// When is a moment; on a terminal with how long ago it was.
+func (s *Screen) When(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	text := t.Local().Format(time.DateTime)
+	if s.TTY {
+		text += " (" + ago(s.now.Sub(t)) + ")"
+	}
+	return text
+}
+
+// Since is a moment in a table: on a terminal only how long ago it was.
+func (s *Screen) Since(t time.Time) string {
+	if t.IsZero() || !s.TTY {
+		return s.When(t)
+	}
+	return ago(s.now.Sub(t))
+}
+
+func ago(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "just now"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s ago", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min ago", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", d/time.Hour)
+	}
+	return fmt.Sprintf("%d days ago", d/(24*time.Hour))
+}
+
+// Size is a number of bytes for a person.
+func Size(n uint64) string {
+	switch {
+	case n == 0:
+		return "-"
+	case n < 10<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	case n < 10<<30:
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}
+
+// Cell is one field of a table.
+type Cell struct{ Text, Color string }
+
+// Row is a row of a table in one colour, which may be "".
+func Row(color string, texts ...string) []Cell {
+	cells := make([]Cell, len(texts))
+	for i, text := range texts {
+		cells[i] = Cell{Text: text, Color: color}
+	}
+	return cells
+}
+
+// Table prints rows with their columns below each other; the last cell of a row
+// may be as long as it likes.
+func (s *Screen) Table(indent string, rows [][]Cell) {
+	var widths []int
+	for _, row := range rows {
+		for i, c := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			// Nothing stands beside the end of a row.
+			if i < len(row)-1 {
+				widths[i] = max(widths[i], utf8.RuneCountInString(c.Text))
+			}
+		}
+	}
+	for _, row := range rows {
+		var b strings.Builder
+		b.WriteString(indent)
+		for i, c := range row {
+			b.WriteString(s.Paint(c.Color, c.Text))
+			if i < len(row)-1 {
+				b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.Text)+2))
+			}
+		}
+		s.Println(strings.TrimRight(b.String(), " "))
+	}
+}
+
+// Cut shortens a line to the terminal's width.
+func (s *Screen) Cut(text string) string {
+	if utf8.RuneCountInString(text) < s.width {
+		return text
+	}
+	return string([]rune(text)[:max(0, s.width-2)]) + "…"
+}
