@@ -92,11 +92,11 @@ func TestBench(t *testing.T) {
 	var out strings.Builder
 	fmt.Fprintf(&out, `# Results
 
-Made by `+"`sudo make bench`"+`: everything below was measured in one run on one machine, on %s. Run it again on yours; no test asserts any of it.
+Made by `+"`sudo make bench`"+`. It measured everything below in one run on one machine, on %s. Run it on yours; no test asserts any of these figures.
 
-- %s, %d CPUs, Linux %s; Debians with their own systemd in containers (12, where nothing else is said), Go %s, Node 22.
-- Load average when it began: %s. It took %.0f minutes. %d deploys each.
-- Clients, apps and tools share the CPUs. An answer has come when the kernel has the last of it, not when a client gets a CPU to read that, nor when the server closes (unless it has by then); what a client waits until it has sent its request is counted.
+- %s, %d CPUs, Linux %s; Debians with their own systemd in containers (Debian 12, unless another is named), Go %s, Node 22.
+- The load average was %s at the beginning. The run took %.0f minutes. %d deploys each.
+- Clients, apps and tools share the CPUs. An answer has come when the kernel has the last of it: not when a client gets a CPU to read it, nor when the server closes (unless it has closed by then). The time that a client waits until it has sent its request is counted.
 
 `, began.UTC().Format(time.DateOnly), cpuModel(), runtime.NumCPU(), kernel(), strings.TrimPrefix(runtime.Version(), "go"), load, time.Since(began).Minutes(), deploys())
 	out.WriteString("## Where others do better\n\n")

@@ -38,7 +38,7 @@ func (p *page) boot() {
 		for d in /etc/app-rollout /var/lib/app-rollout; do mv $d.none $d; done`, apps))
 
 	p.heading("A boot with many apps")
-	p.printf("Debian 13 in a container, booted %d times each, in turn: without apps, and with the files of %d, of two instances each. None is started, since that would measure the apps: the machine boots to a target without them. Either nothing asks for their units, so that what is added is the generator and systemd's look at the directory; or the target is ordered after `multi-user.target`, so that systemd reads all of them too. Userspace and the generators' phase as `systemd-analyze` has them, medians.\n\n", boots, apps)
+	p.printf("Debian 13 in a container is booted %d times each, in turn: without apps, and with the files of %d apps of two instances each. No app is started, because that would measure the apps: the machine boots to a target without them. Either nothing refers to their units, so that only the generator and systemd's look at the directory are added; or the target is ordered after `multi-user.target`, so that systemd reads all units too. The figures for userspace and the generators are medians of what `systemd-analyze` says.\n\n", boots, apps)
 	table := NewTable("apps", "units read", "userspace × none", "userspace", "generators × none", "generators' phase", "units that systemd has")
 	current := "none"
 	for _, target := range []string{"generator", "units"} {

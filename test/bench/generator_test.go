@@ -60,7 +60,7 @@ func (p *page) generator() {
 	}
 
 	p.heading("The generator, for which the boot waits")
-	p.printf("Median wall time of the generator run by hand, on a tmpfs, as a ratio to a static Go program that does nothing; and of Quadlet, the generator of podman %s, with as many `.container` files, on Debian 13; all in turn. Each of our apps has two instances, Quadlet's one container. \"Recorded\" apps have been rolled out before, and their frozen units are copied; \"new\" ones are parsed from their `.env`.\n\n", version)
+	p.printf("The median wall time of the generator, run by hand on a tmpfs, as a ratio to a static Go program that does nothing. Beside it stands Quadlet, the generator of podman %s, with as many `.container` files. All run in turn, on Debian 13. Each of our apps has two instances, each of Quadlet's one container. \"Recorded\" apps have been rolled out before, and their frozen units are copied. \"New\" apps are parsed from their `.env`.\n\n", version)
 	table := NewTable("apps", "recorded: × bare", "time", "per app", "CPU", "new: × bare", "time", "per app", "CPU", "Quadlet: × bare", "time", "per app", "CPU", "recorded × Quadlet", "new × Quadlet")
 	names := []string{"recorded", "new", "Quadlet"}
 	series := map[string]*Series{}
@@ -99,11 +99,11 @@ func (p *page) generator() {
 		}
 		t.Logf("generator: %v", cells)
 	}
-	p.printf("%s\n\\* It says so, with exit status 1, and what it has written counts: there are more than the %d apps that it takes, or the time that it has for new ones was over.\n\n", table, most)
+	p.printf("%s\n\\* The generator gave up: there are more than the %d apps that it takes, or its time for new ones was over. It says so and exits with status 1, and what it has written is valid.\n\n", table, most)
 	for _, name := range names {
 		s := series[name]
 		_, each := Line(s.X, s.Y)
-		p.printf("- %s: grows with the %.2f power of the number of apps from %.0f on; %s for each app more.\n", name, Exponent(s.X[2:], s.Y[2:]), s.X[2], millis(each))
+		p.printf("- %s: grows with the power %.2f of the number of apps, from %.0f on; %s for each app more.\n", name, Exponent(s.X[2:], s.Y[2:]), s.X[2], millis(each))
 	}
 	p.picture("generator.svg", "the generators' time over the number of apps",
 		LogLog("The generator, and Quadlet: time over the number of apps", "apps", "ms", []Series{*series["recorded"], *series["new"], *series["Quadlet"]}))

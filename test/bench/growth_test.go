@@ -31,7 +31,7 @@ func (p *page) growth() {
 	b := &bed{Machine: m, t: t}
 	const rollouts = 5
 	p.heading("The rollout as it grows")
-	p.printf("All instances replaced by as many new ones, of a small Go server, without load. \"Own share\" is the whole `systemctl start`, from outside, without the steps start, watch, drain and stop. Steering is hold and shift. CPU is the service's, a second sandbox to read it included, in as many rollouts more, and PID 1's stands beside it. D-Bus calls are the helper's messages to PID 1, counted by `strace` in one more; neither is timed. The medians of %d rollouts.\n\n", rollouts)
+	p.printf("All instances of a small Go server are replaced by as many new ones, without load. \"Own share\" is the whole `systemctl start`, as seen from outside, without the steps start, watch, drain and stop. Steering is hold and shift. CPU is the service's, and beside it PID 1's; it comes from further rollouts, and includes a second sandbox, which is needed to read it. D-Bus calls are the helper's messages to PID 1, counted by `strace` in one more rollout. These further rollouts are not timed. The figures are medians of %d rollouts.\n\n", rollouts)
 	table := NewTable("instances", "own share × 2 instances", "own share", "whole", "start", "ready", "steering", "commit", "stop", "forget", "CPU × 2 instances", "CPU", "PID 1's CPU", "D-Bus calls × 2 instances", "D-Bus calls")
 	var nodes, owns, cpus, pid1s, steers, asks []float64
 	members := map[string]int{}
@@ -73,22 +73,22 @@ func (p *page) growth() {
 			ratio(cpus[last]/cpus[0]), millis(cpus[last]), millis(pid1s[last]), ratio(asks[last]/asks[0]), strconv.Itoa(ask))
 		t.Logf("growth: %d instances: own %v of %v, CPU %v, PID 1's %v, %d calls %v; %v", n, own, whole, cpu, pid1, ask, members, steps)
 	}
-	p.printf("%s\nGrowth, as the power of the number of instances that fits best (1 is linear):\n\n", table)
+	p.printf("%s\nGrowth, as the best-fitting power of the number of instances (1 is linear):\n\n", table)
 	for _, l := range []struct {
 		what string
 		cost []float64
 	}{{"own share", owns}, {"steering", steers}, {"CPU", cpus}, {"PID 1's CPU", pid1s}, {"D-Bus calls", asks}} {
 		last := len(nodes) - 1
-		p.printf("- %s: %.2f; from %.0f to %.0f alone %.2f\n", l.what, Exponent(nodes, l.cost), nodes[last-1], nodes[last], Exponent(nodes[last-1:], l.cost[last-1:]))
+		p.printf("- %s: %.2f; from %.0f to %.0f only %.2f\n", l.what, Exponent(nodes, l.cost), nodes[last-1], nodes[last], Exponent(nodes[last-1:], l.cost[last-1:]))
 	}
-	p.printf("\nThe calls of the largest: ")
+	p.printf("\nThe calls of the largest rollout: ")
 	for i, name := range slices.SortedFunc(maps.Keys(members), func(a, b string) int { return members[b] - members[a] }) {
 		if i > 0 {
 			p.printf(", ")
 		}
 		p.printf("%d %s", members[name], name)
 	}
-	p.printf(". So many instances, twice over while one generation takes over from the other, share %s CPUs with PID 1.\n", m.Must("nproc"))
+	p.printf(". So many instances share %s CPUs with PID 1, and twice as many while one generation takes over from the other.\n", m.Must("nproc"))
 	p.picture("growth.svg", "own share, steering and CPU over the number of instances", LogLog("A rollout: time over the number of instances", "instances", "ms",
 		[]Series{{"own share", nodes, owns}, {"steering", nodes, steers}, {"CPU", nodes, cpus}, {"PID 1's CPU", nodes, pid1s}}))
 }

@@ -31,9 +31,9 @@ func (p *page) peers() {
 func (p *page) deploys(all []*seen, n *need) {
 	fast := behaviours[0]
 	p.heading("Deploys under load")
-	p.printf("Two instances of one small Node app, replaced %d times while %d clients come on a fresh connection each time and %d keep theirs; each pauses %d ms between requests. Nothing is repeated by a client: a kept connection that turns out to be closed counts as lost. "+
-		"\"Inside\" is from a deploy's command to %s after its end. \"Less the app\" is without what the app itself needs: two of its instances that nobody asks, started on free ports beside two that serve this load, took so long from their start until they listened, and stopped, from SIGTERM to their end (medians of %d; the swap by hand can therefore come out at nothing, give or take, and who starts instances one after the other pays for that). "+
-		"app-rollout waits for connections that have a request in hand; those of the clients that keep theirs and ask again and again never come to rest, so it waits for its whole drain time, here %d s (`SYSTEMD_CLUSTER_DRAIN_SEC`). When it then stops an app that just dies, the connections that clients keep to it die too, one request on each: only the app, or a proxy before it, can tell a client that a connection ends. The graceful app answers for half a second with `Connection: close`, then it closes.\n",
+	p.printf("Two instances of one small Node app are replaced %d times. Meanwhile %d clients make a fresh connection for each request and %d keep theirs; each pauses %d ms between requests. No client repeats a request: one that finds its kept connection closed counts as lost.\n\n"+
+		"\"Inside\" is from a deploy's command to %s after its end. \"Less the app\" is the duration without the time that the app itself needs. That time was measured with two instances that get no requests, on free ports, beside two that serve this load: from their start until they listened, and from SIGTERM to their end (medians of %d). So the swap by hand can come out near zero, and a tool that starts instances one after the other comes out longer.\n\n"+
+		"app-rollout waits for connections that have a request in hand. The connections of clients that keep theirs and ask again and again never come to rest, so it waits for its whole drain time, here %d s (`SYSTEMD_CLUSTER_DRAIN_SEC`). When it then stops an app that just dies, these connections die too, with one request on each. Only the app, or a proxy before it, can tell a client that a connection ends. The graceful app answers with `Connection: close` for half a second, then it closes.\n",
 		deploys(), freshClients, keptClients, pause.Milliseconds(), ms(settle/2), needTimes, fast.drain())
 	for _, app := range behaviours {
 		p.printf("\n### An app that %s\n\n", app.about)
@@ -113,7 +113,7 @@ func (p *page) series(all []*seen, app *behaviour, n *need) {
 
 // slow writes about the app that has requests in hand at each deploy.
 func (p *page) slow(all []*seen, app *behaviour) {
-	p.printf("The same app, which dies of SIGTERM (gunicorn's workers finish what they have in hand), but %d more clients ask for what is answered after %d s, one request after the other: so many are in hand when a deploy comes. %d deploys. app-rollout is told to wait up to %d s.\n\n", slowClients, slowAnswer, app.deploys(), app.drain())
+	p.printf("The same app, which dies of SIGTERM (gunicorn's workers finish what they have in hand). In addition %d clients send requests that take %d s to answer, one after the other, so that each has one in hand when a deploy comes. %d deploys. The drain time of app-rollout is %d s.\n\n", slowClients, slowAnswer, app.deploys(), app.drain())
 	table := NewTable("", fmt.Sprintf("slow requests lost per deploy, of %d", slowClients), "which", "others lost per deploy", "which", "max inside ÷ p99.9 outside, others", "a deploy takes")
 	me := us(all).series[app.name]
 	for _, s := range all {
@@ -158,7 +158,7 @@ func orDash(text string) string {
 
 func (p *page) between(all []*seen) {
 	p.heading("Between deploys")
-	p.printf("Two instances, 16 clients without a pause, against one process of the same app asked directly; both in turn, the medians of three. CPU is that of app and tool together, for one answer on a fresh connection. Memory is what the tool's own processes hold between deploys (PSS).\n\n")
+	p.printf("Two instances and 16 clients without a pause, compared with one process of the same app that is asked directly. The two are measured in turn; the figures are medians of three. CPU is of app and tool together, for one answer on a fresh connection. Memory is of the tool's own processes between deploys (PSS).\n\n")
 	table := NewTable("", "fresh: requests/s × one", "kept: requests/s × one", "fresh: p99 × one", "kept: p99 × one", "CPU per request × one", "tool's memory", "tool's processes")
 	var direct []float64
 	me := us(all).rate
@@ -192,13 +192,13 @@ func (p *page) between(all []*seen) {
 			p.ahead(f.what+", × one process", ratio(mine), s.name, ratio(theirs))
 		}
 	}
-	p.printf("%s\nThat one process gave %.0f answers a second on fresh connections, in the middle of all.\n", table, Median(direct))
+	p.printf("%s\nThat one process gave %.0f answers a second on fresh connections (the median of all its runs).\n", table, Median(direct))
 }
 
 func (p *page) badDeploys(all []*seen) {
 	p.heading("A bad deploy")
-	p.printf("The new version listens, answers 500 for five seconds, then exits. 8 clients, %.0f seconds from the deploy's command. Each tool has the check that it brings with it: app-rollout and kamal-proxy a health path, HAProxy its `httpchk`; a script around the others could ask too. "+
-		"Then the machine is rebooted with the bad version pending. Each starts at boot what it has in its usual way: app-rollout by itself; the services of what the last successful command left are enabled for the others; PM2 has `pm2 save` and the unit of `pm2 startup`. Asked for two seconds from the first answer on.\n\n", badTime.Seconds())
+	p.printf("The new version listens, answers 500 for five seconds, then exits. 8 clients ask for %.0f seconds from the deploy's command on. Each tool uses its own check: app-rollout and kamal-proxy a health path, HAProxy its `httpchk`. A script around the others could ask too. "+
+		"Then the machine is rebooted with the bad version pending, and each tool starts its apps in its usual way: app-rollout by itself, PM2 by `pm2 save` and the unit of `pm2 startup`, and the others by enabled services of what the last successful command left. Clients then ask for two seconds from the first answer on.\n\n", badTime.Seconds())
 	table := NewTable("", "failed of all requests", "which", "the command says so", "serving well at the end", "failed after the reboot", "what serves then")
 	me := us(all).bad
 	share := func(r *load.Report) float64 { return 100 * float64(r.Lost()) / float64(max(r.Lost()+r.Answered(), 1)) }
@@ -252,7 +252,7 @@ func (p *page) steps(all []*seen) {
 		}
 		around = append(around, rest)
 	}
-	p.printf("The median of %d rollouts of two instances, step by step, under the fresh half of the load above. `start` is Node starting, `ready` and `watch` are for the app to prove itself, `drain` waits for requests in flight, `stop` for the app to end. \"Around\" is what is no step: the commands that write the `.env` and start the service, and the service's own start and end.\n", len(scene.records))
+	p.printf("The medians of %d rollouts of two instances, step by step, under the fresh half of the load above. In `start` Node starts, in `ready` and `watch` the app proves itself, `drain` waits for requests in flight, and `stop` waits for the app to end. \"Around\" is the rest: the commands that write the `.env` and start the service, and the service's own start and end.\n", len(scene.records))
 	names = append(names, "around")
 	times["around"] = around
 	var bars []Bar
@@ -268,7 +268,7 @@ func (p *page) steps(all []*seen) {
 	}
 	p.picture("steps.svg", "the duration of each step", Bars("A rollout of two instances, step by step", bars))
 	slices.SortFunc(own, func(a, b Bar) int { return cmp.Compare(b.Value, a.Value) })
-	p.printf("\nWithout `start`, `watch`, `drain` and `stop`, which last as long as the app does, it took %s. The largest parts of that, and what is done about them:\n\n", millis(sum))
+	p.printf("\nWithout `start`, `watch`, `drain` and `stop`, whose length depends on the app, a rollout took %s. The largest parts of that, and what happens in them:\n\n", millis(sum))
 	for _, bar := range own[:min(3, len(own))] {
 		p.printf("- %s, %s: %s\n", bar.Name, bar.Text, reasons[bar.Name])
 	}
@@ -280,17 +280,17 @@ var waits = map[string]bool{"start": true, "watch": true, "drain": true, "stop":
 // reasons say what a step's time is spent on.
 var reasons = map[string]string{
 	"hold":   "one dialogue with the kernel finds all listeners, and one program steers them.",
-	"ready":  "the app boots in it, as far as its process runs before it listens; each instance is asked once, by itself.",
-	"shift":  "the same program is told of other sockets.",
-	"commit": "a file and a link that must be on the disk before anything else goes on.",
-	"forget": "unit files are removed; where systemd has to be told of that, one `daemon-reload`, which apps that roll out side by side share.",
-	"around": "a short program, the helper, is started in a sandbox that systemd sets up.",
+	"ready":  "the app boots, as far as it does so after its process has started; each instance is asked once, by itself.",
+	"shift":  "the same program gets other sockets.",
+	"commit": "a file and a link are written and synced to the disk.",
+	"forget": "unit files are removed; if systemd must know of that, there is one `daemon-reload`, which apps that roll out side by side share.",
+	"around": "systemd sets up a sandbox and starts the helper in it.",
 }
 
 // scenes draws one deploy of ours and one plain swap.
 func (p *page) scenes(all []*seen) {
 	p.heading("A rollout, and a plain swap, as clients see them")
-	p.printf("One deploy of each under %d clients on fresh connections, the app dies of SIGTERM: answers in each %d ms, by generation and instance; red: requests that were lost.\n", freshClients, bin.Milliseconds())
+	p.printf("One deploy of each under %d clients on fresh connections; the app dies of SIGTERM. The pictures show the answers in each %d ms, by generation and instance, and in red the requests that were lost.\n", freshClients, bin.Milliseconds())
 	for _, s := range all {
 		d := s.scene
 		if d == nil {
