@@ -7,11 +7,11 @@ function __app_rollout_apps
 end
 
 complete -c app-rollout -f
-complete -c app-rollout -n __fish_use_subcommand -a run -d 'Roll out all apps, or the named ones, and follow it'
+complete -c app-rollout -n __fish_use_subcommand -a run -d 'Roll out all apps, or the named ones, and follow the run'
 complete -c app-rollout -n __fish_use_subcommand -a status -d 'Show how the apps stand'
-complete -c app-rollout -n __fish_use_subcommand -a check -d 'Say what is wrong, or will surprise'
+complete -c app-rollout -n __fish_use_subcommand -a check -d 'Say what is wrong, or may surprise'
 complete -c app-rollout -n __fish_use_subcommand -a show -d 'Print what a run would do, and the unit'
-complete -c app-rollout -n __fish_use_subcommand -a rollback -d 'Roll an app back, and hold it there'
+complete -c app-rollout -n __fish_use_subcommand -a rollback -d 'Roll an app back to the generation before, and hold it there'
 complete -c app-rollout -n __fish_use_subcommand -a history -d 'List the generations of an app'
 complete -c app-rollout -n __fish_use_subcommand -s v -l version -d 'Print the version'
 complete -c app-rollout -s h -l help -d 'Print what a command takes'

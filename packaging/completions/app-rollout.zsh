@@ -2,11 +2,11 @@
 
 local -a commands apps
 commands=(
-  'run:roll out all apps, or the named ones, and follow it'
+  'run:roll out all apps, or the named ones, and follow the run'
   'status:show how the apps stand'
-  'check:say what is wrong, or will surprise'
+  'check:say what is wrong, or may surprise'
   'show:print what a run would do, and the unit'
-  'rollback:roll an app back to its previous generation, and hold it there'
+  'rollback:roll an app back to the generation before, and hold it there'
   'history:list the generations of an app'
 )
 apps=(/etc/app-rollout/*.env(N:t:r))

@@ -16,7 +16,7 @@ import (
 func checkCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "check",
-		Usage:     "say what is wrong, or will surprise, in .env files and on this machine",
+		Usage:     "say what is wrong, or may surprise, in .env files and on this machine",
 		ArgsUsage: "[APP or FILE…]",
 		Flags:     []cli.Flag{jsonFlag("print one JSON document, as app-rollout(1) describes it")},
 		Action: func(c *cli.Context) error {

@@ -14,7 +14,7 @@ import (
 func historyCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "history",
-		Usage:     "list the generations of an app that are kept, and how their rollouts went",
+		Usage:     "list the kept generations of an app, and how their rollouts went",
 		ArgsUsage: "APP",
 		Action: func(c *cli.Context) error {
 			names, err := appNames(c, 1, 1)

@@ -11,7 +11,7 @@ func recoverCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "recover",
 		Category:  "For the services",
-		Usage:     "put right what a run has left that was killed",
+		Usage:     "put right what a killed run has left",
 		ArgsUsage: "[APP]",
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {

@@ -7,7 +7,7 @@ import "github.com/urfave/cli/v2"
 func rollbackCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "rollback",
-		Usage:     "roll an app back to its previous generation, hold it there, and follow that",
+		Usage:     "roll an app back to the generation before, hold it there, and follow the rollback",
 		ArgsUsage: "APP",
 		Action: func(c *cli.Context) error {
 			names, err := appNames(c, 1, 1)

@@ -10,7 +10,7 @@ import (
 func runCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "run",
-		Usage:     "roll out all apps, or the named ones, and follow it",
+		Usage:     "roll out all apps, or the named ones, and follow the run",
 		ArgsUsage: "[APP…]",
 		Action: func(c *cli.Context) error {
 			names, err := appNames(c, 0, many)

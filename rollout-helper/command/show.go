@@ -20,7 +20,7 @@ import (
 func showCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "show",
-		Usage:     "print what a run would do to an app now, and the unit it would give it; nothing is done",
+		Usage:     "print what a run of an app would do now, and the unit that it would write; change nothing",
 		ArgsUsage: "APP",
 		Action: func(c *cli.Context) error {
 			names, err := appNames(c, 1, 1)

@@ -22,7 +22,7 @@ func swapCommand(std streams) *cli.Command {
 		Usage:     "replace what runs by what the .env files ask for",
 		ArgsUsage: "[APP]",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "boot", Usage: "take over what the boot has started, then converge"},
+			&cli.BoolFlag{Name: "boot", Usage: "take over what the boot has started, then roll out what has changed"},
 			&cli.BoolFlag{Name: "rollback", Usage: "go back to the generation before, and hold the app there"},
 		},
 		Action: func(c *cli.Context) error {
