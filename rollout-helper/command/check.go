@@ -39,8 +39,8 @@ func checkCommand(std streams) *cli.Command {
 	}
 }
 
-// check looks at apps, by their names, and at files, which are told by a slash
-// or by their ending in .env.
+// check checks apps and files. An argument with a slash, or one that ends in .env, is
+// a file; every other one is an app's name.
 func check(ctx context.Context, args []string) (*doctor.Report, error) {
 	e, done := eyes()
 	defer done()
@@ -74,8 +74,8 @@ func check(ctx context.Context, args []string) (*doctor.Report, error) {
 	return report, nil
 }
 
-// target tells what an argument of check means: an app, or a file that would
-// be one.
+// target says what an argument of check means: an app, or a file and the name of the
+// app that it would be.
 func target(arg string) (app, file string, err error) {
 	if !strings.Contains(arg, "/") && !strings.HasSuffix(arg, ".env") {
 		if !units.ValidName(arg) {
@@ -91,7 +91,7 @@ func target(arg string) (app, file string, err error) {
 		return app, "", nil
 	}
 	if !units.ValidName(app) {
-		// The link's name is what counts: a release's file is often called .env.
+		// The link's name counts, because a release's file is often called .env.
 		app = "app"
 	}
 	return app, file, nil

@@ -1,4 +1,4 @@
-// Package command is the commands, one a file: those that people type, and
+// Package command has the commands, one in each file: those that people type, and
 // those that the services run.
 package command
 
@@ -21,10 +21,10 @@ const (
 	exitUsage  = 2
 )
 
-// errReported ends the command with exitFailed when all has been said.
+// errReported ends the command with exitFailed. The errors have been printed.
 var errReported = errors.New("reported")
 
-// usageError is one of the person's who typed the command.
+// usageError is a mistake in the arguments.
 type usageError struct{ error }
 
 // streams are where a command prints.
@@ -50,8 +50,8 @@ func run(ctx context.Context, version string, args []string, std streams) int {
 	return exitFailed
 }
 
-// flagsFirst puts the flags before the arguments, since the CLI library takes a
-// flag behind an argument for an argument. No flag here has a value.
+// flagsFirst puts the flags before the arguments, because the CLI library reads a flag
+// after an argument as an argument. No flag here has a value.
 func flagsFirst(args []string) []string {
 	if len(args) < 2 {
 		return args
@@ -99,7 +99,8 @@ func newApp(version string, std streams) *cli.App {
 	return app
 }
 
-// appNames are a command's arguments: names of apps, least to most of them.
+// appNames are a command's arguments: names of apps, at least least and at most most
+// of them.
 func appNames(c *cli.Context, least, most int) ([]string, error) {
 	names := c.Args().Slice()
 	for _, name := range names {

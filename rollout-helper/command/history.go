@@ -75,7 +75,8 @@ func history(s *screen.Screen, disk store.Store) error {
 		if steps != "" {
 			rows = append(rows, screen.Row(screen.Dim, "  "+steps))
 		}
-		// What failed changed nothing: the next one is compared with what served.
+		// A failed generation changed nothing, so the next one is compared with the
+		// one that served.
 		if g.Ready {
 			before = g
 		}
@@ -87,8 +88,8 @@ func history(s *screen.Screen, disk store.Store) error {
 	return nil
 }
 
-// changed names what a generation has otherwise than the one that served
-// before it.
+// changed names the differences between a generation and the one that served before
+// it.
 func changed(disk store.Store, before, g *store.Generation) string {
 	if g.CopyOf > 0 {
 		return fmt.Sprintf("rolled back to %d", g.CopyOf)

@@ -33,8 +33,8 @@ func machine(std streams) (*rollout.Machine, func(), error) {
 	return m, manager.Close, nil
 }
 
-// eyes see this machine, for a command that changes nothing: as much of it as
-// the user may.
+// eyes are for a command that changes nothing. They see as much of this machine as the
+// user may see.
 func eyes() (status.Eyes, func()) {
 	manager, err := systemd.Dial()
 	if err != nil {
@@ -48,8 +48,8 @@ func see(s rollout.Systemd) status.Eyes {
 	return status.Eyes{Machine: m, Connections: sockets.Connections}
 }
 
-// unreachable is a systemd that does not answer: without a bus daemon only root
-// reaches it.
+// unreachable is a systemd that does not answer. Without a bus daemon only root can
+// reach systemd.
 type unreachable struct {
 	rollout.Systemd
 	why error
@@ -59,7 +59,7 @@ func (u unreachable) Units(context.Context, ...string) ([]systemd.Unit, error) {
 	return nil, u.why
 }
 
-// known refuses the name of an app that there is nothing of.
+// known refuses a name for which there is neither an .env nor a store.
 func known(m interface {
 	Apps() ([]string, []*units.Problem, error)
 }, names []string) error {

@@ -22,7 +22,7 @@ func recoverCommand(std streams) *cli.Command {
 				return err
 			}
 			defer done()
-			// What is wrong with names the run has said, of its own too.
+			// The run has reported wrong names, so they are not reported again.
 			apps, _, err := m.Apps()
 			if err != nil {
 				return err

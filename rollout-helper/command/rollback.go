@@ -2,8 +2,8 @@ package command
 
 import "github.com/urfave/cli/v2"
 
-// rollbackCommand lets a service do it, as run does: so it has the service's
-// sandbox and its recovery, and outlives the terminal.
+// rollbackCommand lets a service roll back, as run does. So a rollback has the
+// service's sandbox and its recovery, and outlives the terminal.
 func rollbackCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "rollback",

@@ -37,11 +37,11 @@ func showCommand(std streams) *cli.Command {
 	}
 }
 
-// show prints comments and a unit, so that the whole is a unit again.
+// show prints comments and a unit. The output as a whole is a valid unit.
 func show(ctx context.Context, s *screen.Screen, e status.Eyes, app string) error {
 	f, err := e.Foresee(ctx, app)
 	if errors.Is(err, fs.ErrPermission) {
-		// Whoever can read the .env can see what would be made of it.
+		// Everybody who can read the .env may see the unit that it makes.
 		spec, e := e.Layout.Read(app)
 		if e != nil {
 			return explain(e)
@@ -67,7 +67,7 @@ func printUnit(s *screen.Screen, spec *units.Spec, number int) {
 	s.Printf("%s", spec.Unit(units.GenerationDir(spec.App, number)))
 }
 
-// foretell says what a run would do, and why.
+// foretell prints what a run would do, and why.
 func foretell(disk store.Store, app string, f *rollout.Foresight) []string {
 	var lines []string
 	if f.Spec == nil {
@@ -98,7 +98,7 @@ func foretell(disk store.Store, app string, f *rollout.Foresight) []string {
 	return lines
 }
 
-// drain is how long old instances get: as long as they were promised.
+// drain is the drain time of the old instances, which their own generation says.
 func drain(f *rollout.Foresight) int {
 	if f.Current != nil {
 		return f.Current.DrainSec
@@ -125,7 +125,7 @@ func reason(disk store.Store, f *rollout.Foresight) string {
 	return "changed since generation " + fmt.Sprint(f.Current.Number) + ": " + strings.Join(changes.Names(), ", ")
 }
 
-// explain makes of an error for want of rights one that says so.
+// explain makes an error about missing rights say what to do.
 func explain(err error) error {
 	switch {
 	case err == nil || os.Geteuid() == 0:

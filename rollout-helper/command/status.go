@@ -62,7 +62,7 @@ func printReport(s *screen.Screen, r *status.Report) {
 		}
 		printApp(s, a)
 	}
-	// What shares the ports comes with the first instance.
+	// The first instance starts the service that shares the ports.
 	running := slices.ContainsFunc(r.Apps, func(a status.App) bool { return a.State == "up" || a.State == "degraded" })
 	var notes []string
 	notes = append(notes, r.Machine.Problems...)
@@ -168,7 +168,7 @@ func instanceRows(s *screen.Screen, a status.App) [][]screen.Cell {
 	return rows
 }
 
-// asks says what an app's .env asks for, against what runs.
+// asks prints how the .env of an app differs from what runs.
 func asks(a status.App) (text, color string) {
 	changed := strings.Join(append(a.Asked.Changed[:len(a.Asked.Changed):len(a.Asked.Changed)], a.Asked.Otherwise...), ", ")
 	switch a.Asked.State {

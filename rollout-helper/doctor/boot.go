@@ -11,9 +11,9 @@ import (
 	"app-rollout/units"
 )
 
-// notAtBoot tells which of the places will not be there after a reboot: those
-// in memory, and those on a mount that neither fstab nor a unit makes. On the
-// others RequiresMountsFor= waits.
+// notAtBoot says which of the places will be gone after a reboot: those in memory, and
+// those on a mount that neither fstab nor a unit makes. For the others an instance waits
+// (RequiresMountsFor=).
 func (d *Doctor) notAtBoot(paths ...string) (problems []*units.Problem) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -36,8 +36,8 @@ func (d *Doctor) notAtBoot(paths ...string) (problems []*units.Problem) {
 	return problems
 }
 
-// mountOf finds the mount that a path lies on (proc_pid_mountinfo(5)): the
-// longest mount point above it, the last of those that lie over each other.
+// mountOf finds the mount that a path lies on (proc_pid_mountinfo(5)): the one with the
+// longest mount point above the path, and the last one if several share that point.
 func mountOf(mountinfo, path string) (point, kind string) {
 	for line := range strings.Lines(mountinfo) {
 		before, after, _ := strings.Cut(line, " - ")

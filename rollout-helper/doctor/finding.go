@@ -1,6 +1,6 @@
-// Package doctor says what is wrong with an app before a run says it, and what
-// will surprise: everything that the generator and a run refuse, and advice
-// about the machine. It changes nothing.
+// Package doctor says before a run what is wrong with an app and what may surprise:
+// everything that the generator and a run would refuse, and advice about the machine.
+// It changes nothing.
 package doctor
 
 import (
@@ -13,8 +13,8 @@ import (
 	"app-rollout/units/problem"
 )
 
-// Version is that of the JSON below. It grows when a field changes its meaning
-// or goes; new fields may come at any time.
+// Version is the version of the JSON below. It grows when a field changes its meaning
+// or is removed. New fields may be added at any time.
 const Version = 1
 
 // Report is what `app-rollout check --json` prints. No field ever holds the
@@ -31,7 +31,7 @@ const (
 	Warning = "warning" // it runs, and may surprise
 )
 
-// Finding is one line.
+// Finding is one line for a person.
 type Finding struct {
 	Level string `json:"level"`
 	App   string `json:"app,omitempty"`
@@ -51,7 +51,7 @@ func (f Finding) String() string {
 	return text
 }
 
-// New is a report of nothing wrong.
+// New is a report without findings.
 func New() *Report { return &Report{Version: Version, OK: true, Findings: []Finding{}} }
 
 // Refuse adds errors, one finding each.

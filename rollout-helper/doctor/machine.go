@@ -49,8 +49,8 @@ func (d *Doctor) Host(ctx context.Context, r *Report) {
 	}
 }
 
-// portsStarted says whether the service that shares the ports was started, or
-// instances run without it: it comes with the first one, unless it is masked.
+// portsStarted says whether the service that shares the ports was started, or instances
+// run without it. The first instance starts it, unless it is masked.
 func (d *Doctor) portsStarted(ctx context.Context) bool {
 	if _, err := sockets.CgroupID(units.SliceGroup); err == nil {
 		return true
@@ -71,7 +71,7 @@ func (d *Doctor) portSharing(r *Report) {
 	}
 }
 
-// release is that of the running one: "6.1.0-28-amd64".
+// release is that of the running kernel, like "6.1.0-28-amd64".
 func release() string {
 	var name unix.Utsname
 	if unix.Uname(&name) != nil {
@@ -80,8 +80,8 @@ func release() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// since says whether a release is major.minor or newer; one that cannot be read
-// is taken for new.
+// since says whether a release is major.minor or newer. A release that it cannot parse
+// counts as newer.
 func since(release string, major, minor int) bool {
 	parts := strings.FieldsFunc(release, func(r rune) bool { return r < '0' || r > '9' })
 	if len(parts) < 2 {

@@ -16,19 +16,20 @@ import (
 	"app-rollout/rollout-helper/rollout"
 )
 
-// tick is how often a service is looked at that is followed, and a
-// terminal's live lines are drawn.
+// tick is the time between two looks at a service, and between two drawings of the
+// live lines.
 const tick = 100 * time.Millisecond
 
-// All starts the services and shows what they log until all have ended; failed
-// says that one of them failed, and that it has been said.
-// The first Ctrl-C is passed on to those that have something to take back; what
-// is committed is finished without haste. The next one leaves them to it.
+// All starts the services and shows what they log until all have ended. failed says
+// that one of them failed and that this has been printed.
+//
+// The first Ctrl-C is passed on to the services that can still go back; a committed
+// rollout is finished. The second Ctrl-C leaves the services to go on alone.
 func All(m rollout.Systemd, services []string, v *View) (failed bool, err error) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
 	defer signal.Stop(signals)
-	// A signal ends nothing here at once: records that come later are the point.
+	// A signal does not end this at once, because the records that follow it matter.
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	interrupts := make(map[string]chan struct{})
@@ -84,9 +85,9 @@ func All(m rollout.Systemd, services []string, v *View) (failed bool, err error)
 	return failed, err
 }
 
-// follow starts a service and passes on what it logs until it has ended. A run
-// that is under way is waited for first, so that the one that is followed began
-// after it was asked for.
+// follow starts a service and passes on what it logs until the service has ended. It
+// first waits for a run that is under way, so that the run that it follows began after
+// the person asked for it.
 func follow(ctx context.Context, m rollout.Systemd, service string, records chan<- journal.Record, interrupted <-chan struct{}) (failed bool, err error) {
 	if idle, err := waitIdle(ctx, m, service, interrupted); err != nil || !idle {
 		return false, err
@@ -128,7 +129,7 @@ func follow(ctx context.Context, m rollout.Systemd, service string, records chan
 				return false, err
 			}
 		case <-interrupted:
-			// From now on it is the stop whose end counts.
+			// From now on the end of the stop counts.
 			interrupted, started = nil, nil
 			go func() {
 				_, err := m.Stop(ctx, service)
@@ -143,7 +144,7 @@ func follow(ctx context.Context, m rollout.Systemd, service string, records chan
 			return false, ctx.Err()
 		}
 	}
-	// The journal tells followers late of what is new.
+	// The journal tells followers late of new records.
 	all, err := log.End()
 	if err != nil {
 		return false, err
@@ -159,7 +160,7 @@ func follow(ctx context.Context, m rollout.Systemd, service string, records chan
 	return len(us) > 0 && us[0].Active == "failed", nil
 }
 
-// firstEnd is the channel that is waited for: a stop comes after a start.
+// firstEnd is the channel to wait on: that of the stop, if there is one.
 func firstEnd(started, stopped <-chan error) <-chan error {
 	if started != nil {
 		return started
@@ -167,8 +168,7 @@ func firstEnd(started, stopped <-chan error) <-chan error {
 	return stopped
 }
 
-// Recovery is the unit that systemd starts when a service has failed: by its
-// OnFailure=.
+// Recovery is the unit that systemd starts when a service has failed (OnFailure=).
 func Recovery(service string) string {
 	_, app, one := strings.Cut(service, "@")
 	if one {
@@ -177,14 +177,14 @@ func Recovery(service string) string {
 	return "app-rollout-recover.service"
 }
 
-// recovered waits until what a failed service has left is put right.
+// recovered waits until the recovery of a failed service has ended.
 func recovered(ctx context.Context, m rollout.Systemd, service string) error {
 	_, err := waitIdle(ctx, m, Recovery(service), nil)
 	return err
 }
 
-// waitIdle waits until nothing of the service is under way; false if it was
-// interrupted meanwhile: nothing was begun.
+// waitIdle waits until no run of the service is under way. It is false if it was
+// interrupted; nothing was started then.
 func waitIdle(ctx context.Context, m rollout.Systemd, service string, interrupted <-chan struct{}) (bool, error) {
 	for {
 		us, err := m.Units(ctx, service)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Record is one line of a service's journal, as far as it matters here.
+// Record is the fields of one record of a service's journal that matter here.
 type Record struct {
 	App      string `json:"APP_ROLLOUT_APP"`
 	Step     string `json:"APP_ROLLOUT_STEP"`
@@ -23,7 +23,7 @@ type Record struct {
 	Text     string
 }
 
-// Failed: the record is an error's.
+// Failed says that the record is an error.
 func (r Record) Failed() bool { return r.Priority != "" && r.Priority <= "3" }
 
 // parseRecord reads a line of `journalctl --output=json`. A message that is not
@@ -50,11 +50,11 @@ func parseRecord(line []byte) (Record, bool) {
 	return r, true
 }
 
-// Reader follows what services log from a moment on. A cursor, not a time,
-// says where that is: clocks are set.
+// Reader follows what services log from a moment on. That moment is a cursor and not a
+// time, because clocks are set.
 type Reader struct {
 	match   []string
-	after   string // the cursor of the last record that is not this run's
+	after   string // the cursor of the last record before this run
 	process *exec.Cmd
 	Records chan Record // closed when journalctl has ended
 }
@@ -63,9 +63,9 @@ type Reader struct {
 func ReadFromNow(services ...string) (*Reader, error) {
 	r := &Reader{Records: make(chan Record)}
 	for _, service := range services {
-		// Of a helper that has ended by the time its last record is taken in, the
-		// journal no longer knows the unit: what it says of itself counts too, if it
-		// was root's.
+		// If the helper has ended before journald reads its last record, journald no
+		// longer knows the unit. So the unit that the record itself names counts too,
+		// if root wrote the record.
 		r.match = append(r.match, "_SYSTEMD_UNIT="+service, "+", "_UID=0", serviceField+"="+service, "+")
 	}
 	r.match = r.match[:len(r.match)-1]
@@ -75,12 +75,12 @@ func ReadFromNow(services ...string) (*Reader, error) {
 	}
 	if at, ok := parseRecord(last); ok {
 		r.after = at.Cursor
-		// Not --after-cursor=: systemd 252 then leaves out the first record that
-		// matches, if the one at the cursor does not.
+		// With --after-cursor= systemd 252 leaves out the first record that matches, if
+		// the one at the cursor does not.
 		r.match = append(r.match, "--cursor="+r.after)
 	}
 	r.process = exec.Command("journalctl", append([]string{"--quiet", "--output=json", "--follow", "--lines=all"}, r.match...)...)
-	// In a process group of its own, or Ctrl-C would end it.
+	// It gets a process group of its own, so that Ctrl-C does not end it.
 	r.process.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	out, err := r.process.StdoutPipe()
 	if err != nil {
@@ -106,8 +106,8 @@ func (r *Reader) scan(out io.Reader) {
 	}
 }
 
-// End ends the following, and gives all records there are by now, with all that
-// was logged written.
+// End stops following. It waits until journald has written everything that was
+// logged, and returns all records since ReadFromNow.
 func (r *Reader) End() ([]Record, error) {
 	r.Close()
 	if out, err := exec.Command("journalctl", "--sync").CombinedOutput(); err != nil {
@@ -123,7 +123,7 @@ func (r *Reader) End() ([]Record, error) {
 	return all, err
 }
 
-// Close ends the following.
+// Close stops following.
 func (r *Reader) Close() {
 	_ = r.process.Process.Kill()
 	for range r.Records {
@@ -131,8 +131,8 @@ func (r *Reader) Close() {
 	_ = r.process.Wait()
 }
 
-// LastLines are the last n lines that a unit's own processes have logged since
-// the machine booted: a number is given to one instance only.
+// LastLines are the last n lines that a unit's own processes have logged since the
+// machine booted. They are all of one instance, because no number is given out twice.
 func LastLines(unit string, n int) []string {
 	out, err := exec.Command("journalctl", "--quiet", "--boot", "--output=cat", fmt.Sprintf("--lines=%d", n), "_SYSTEMD_UNIT="+unit).Output()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package journal is what rollouts tell: it writes it, one record a step with
-// fields to search by, and reads it back for those who follow.
+// Package journal writes what a rollout reports, one record for each step with fields
+// to search by, and reads it back for those who follow the rollout.
 package journal
 
 import (
@@ -17,25 +17,25 @@ import (
 	"app-rollout/rollout-helper/rollout"
 )
 
-// Log tells the story of a run: to the journal, one record a step with fields
-// to search by, or to a person, a line a step. Under systemd it is the
-// service's status text too.
+// Log reports the steps of a run: to the journal, one record for each step with fields
+// to search by, or to a person, one line for each step. Under systemd it also sets the
+// status text of the service.
 type Log struct {
 	mu      sync.Mutex
 	out     io.Writer
 	err     io.Writer
 	journal bool
-	service string // that this is the helper of; "" for a person's command
+	service string // the service whose helper this is; "" for a person's command
 }
 
 // serviceField names the service in each record of its helper.
 const serviceField = "APP_ROLLOUT_SERVICE"
 
-// NewLog is for this process. Where its output does not go to the journal,
-// it prints there.
+// NewLog is the log of this process. It prints to the process's output if that does not
+// go to the journal.
 func NewLog(out, err io.Writer) *Log {
-	// Set by systemd for a service whose output goes to the journal; see
-	// systemd.exec(5). A shell in such a service is the exception.
+	// systemd sets this for a service whose output goes to the journal; see
+	// systemd.exec(5). A shell in such a service has it too.
 	stream, failed := sdjournal.StderrIsJournalStream()
 	return &Log{out: out, err: err, journal: failed == nil && stream, service: Service()}
 }
@@ -55,7 +55,7 @@ func Service() string {
 	return ""
 }
 
-// Event tells one thing.
+// Event reports one event.
 func (l *Log) Event(e rollout.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,7 +64,7 @@ func (l *Log) Event(e rollout.Event) {
 		text = e.App + ": " + text
 	}
 	text = oneLine(text)
-	// Nobody to notify is no error.
+	// Without systemd there is nobody to notify, which is no error.
 	_, _ = daemon.SdNotify(false, "STATUS="+text)
 	if !l.journal {
 		if e.Level == rollout.Info {
@@ -89,5 +89,5 @@ func (l *Log) Event(e rollout.Event) {
 	}
 }
 
-// oneLine keeps several problems on one line each to one record.
+// oneLine joins the lines of several problems, because a record has one line.
 func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Screen is where a command prints. Colours, and times as seen from now, are
-// for terminals only; everything else stays the same for programs that read.
+// Screen is where a command prints. Only a terminal gets colours and times relative to
+// now. Everything else is the same for programs that read the output.
 type Screen struct {
 	TTY   bool // a person sees it
 	w     io.Writer
@@ -37,10 +37,10 @@ func New(f *os.File) *Screen {
 	return s
 }
 
-// Plain prints to what is no terminal.
+// Plain prints to a file or a pipe.
 func Plain(w io.Writer) *Screen { return &Screen{w: w, width: 80, now: time.Now()} }
 
-// Terminal prints to a terminal of so many columns.
+// Terminal prints to a terminal of width columns.
 func Terminal(w io.Writer, width int) *Screen {
 	return &Screen{TTY: true, w: w, color: true, width: width, now: time.Now()}
 }
@@ -71,7 +71,7 @@ func (s *Screen) Println(parts ...any) { fmt.Fprintln(s.w, parts...) }
 // Printf prints a text, as fmt.Printf does.
 func (s *Screen) Printf(format string, args ...any) { fmt.Fprintf(s.w, format, args...) }
 
-// When is a moment; on a terminal with how long ago it was.
+// When is a moment, on a terminal with how long ago it was.
 func (s *Screen) When(t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -83,7 +83,7 @@ func (s *Screen) When(t time.Time) string {
 	return text
 }
 
-// Since is a moment in a table: on a terminal only how long ago it was.
+// Since is a moment in a table. On a terminal it is only how long ago the moment was.
 func (s *Screen) Since(t time.Time) string {
 	if t.IsZero() || !s.TTY {
 		return s.When(t)
@@ -130,8 +130,7 @@ func Row(color string, texts ...string) []Cell {
 	return cells
 }
 
-// Table prints rows with their columns below each other; the last cell of a row
-// may be as long as it likes.
+// Table prints rows with aligned columns. The last cell of a row may have any length.
 func (s *Screen) Table(indent string, rows [][]Cell) {
 	var widths []int
 	for _, row := range rows {
@@ -139,7 +138,7 @@ func (s *Screen) Table(indent string, rows [][]Cell) {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			// Nothing stands beside the end of a row.
+			// The last cell needs no padding.
 			if i < len(row)-1 {
 				widths[i] = max(widths[i], utf8.RuneCountInString(c.Text))
 			}

@@ -1,6 +1,6 @@
-// Package status gathers how apps stand: what runs, what their .env files ask
-// for, and how the last rollouts went. It changes nothing, and tells what the
-// user who asks may not see instead of failing.
+// Package status gathers how apps stand: what runs, what their .env files ask for, and
+// how the last rollouts went. It changes nothing. If the user may not see something, it
+// does not fail, but says what is hidden.
 package status
 
 import (
@@ -9,9 +9,9 @@ import (
 	"app-rollout/units/store"
 )
 
-// Version is that of the schema below. It grows when a field changes its
-// meaning or goes; new fields may come at any time. The schema is described in
-// app-rollout(1), "JSON".
+// Version is the version of the schema below. It grows when a field changes its meaning
+// or is removed. New fields may be added at any time. app-rollout(1), "JSON", describes
+// the schema.
 const Version = 1
 
 // Report is what `app-rollout status --json` prints. No field ever holds the
@@ -22,7 +22,7 @@ type Report struct {
 	Apps    []App   `json:"apps"`
 }
 
-// Machine is what holds for all apps.
+// Machine is what concerns all apps.
 type Machine struct {
 	PortSharing    string   `json:"port_sharing"` // "on", "off" or "unknown"
 	PortSharingWhy string   `json:"port_sharing_reason,omitempty"`
@@ -55,7 +55,7 @@ type Generation struct {
 	WorkingDirectory string    `json:"working_directory,omitempty"`
 }
 
-// What an .env asks for, against the current generation.
+// The states of an .env, compared with the current generation.
 const (
 	Same     = "same"
 	Pending  = "pending"  // the next run rolls it out
@@ -74,7 +74,7 @@ type Asked struct {
 	Why        []string `json:"why,omitempty"`        // of rejected and invalid
 }
 
-// Rollout is the newest that ended.
+// Rollout is the newest rollout that has ended.
 type Rollout struct {
 	Generation int `json:"generation"`
 	store.Receipt
