@@ -46,87 +46,106 @@ var hardening = []string{
 // 0 of the one service. dir is the generation's directory as a running system
 // sees it.
 func (s *Spec) Unit(dir string) string {
-	var b strings.Builder
-	line := func(directive, value string) {
-		if value != "" {
-			b.WriteString(directive + "=" + value + "\n")
-		}
-	}
-	from := func(directives ...string) {
-		for _, d := range directives {
-			line(d, s.directives[d])
-		}
-	}
+	t := &unitText{directives: s.directives}
 	dir = specifiers(dir)
-	cluster := s.Plan.Mode == 1
+	t.text(Header)
+	t.text("# Do not edit: " + EtcDir + "/" + s.App + ".env is where it comes from. For more: systemctl edit\n")
+	t.text("\n[Unit]\n")
+	s.unitSection(t, dir)
+	t.text("\n[Service]\n")
+	s.serviceSection(t, dir)
+	t.text("\n# The sandbox.\n")
+	s.sandbox(t)
+	if s.Plan.ReusePort {
+		t.text("\n# Instances share the port.\n")
+		t.line("Slice", Slice)
+	}
+	return t.String()
+}
+
+// unitText is a unit that is being written.
+type unitText struct {
+	strings.Builder
+	directives map[string]string // the values that settings have given them
+}
+
+func (t *unitText) text(s string) { t.WriteString(s) }
+
+// line writes a directive, unless it has no value.
+func (t *unitText) line(directive, value string) {
+	if value != "" {
+		t.text(directive + "=" + value + "\n")
+	}
+}
+
+// given writes those of the directives that have a value from a setting.
+func (t *unitText) given(directives ...string) {
+	for _, d := range directives {
+		t.line(d, t.directives[d])
+	}
+}
+
+func (s *Spec) unitSection(t *unitText, dir string) {
+	description := s.directives["Description"]
+	if description == "" {
+		description = s.App
+	}
+	if s.Plan.Mode == 1 {
+		description += " (instance %i)"
+	}
+	t.line("Description", description)
+	t.line("Documentation", "man:app-rollout.env(5) man:app-rollout(7)")
+	t.line("SourcePath", dir+"/"+EnvFile)
+	t.line("After", "network-online.target app-rollout-ports.service")
+	t.line("Wants", "network-online.target app-rollout-ports.service")
+	t.given("After", "Requires")
+	t.line("RequiresMountsFor", s.mounts())
+	t.line("StartLimitIntervalSec", "0")
+}
+
+func (s *Spec) serviceSection(t *unitText, dir string) {
+	t.given("Type")
+	if s.Plan.Type == "notify" {
+		t.line("NotifyAccess", "main")
+		t.line("TimeoutStartSec", strconv.Itoa(max(90, s.Plan.ReadySec+10))+"s")
+	}
+	t.line("User", s.Plan.User)
+	if s.dynamic {
+		t.line("DynamicUser", "yes")
+	}
+	t.given("Group", "SupplementaryGroups")
+	t.line("WorkingDirectory", specifiers(s.Plan.WorkingDirectory))
 	instance := "0"
-	if cluster {
+	if s.Plan.Mode == 1 {
 		instance = "%i"
 	}
+	t.line("Environment", "SYSTEMD_INSTANCE="+instance)
+	t.line("EnvironmentFile", dir+"/"+EnvironmentFile)
+	t.line("ExecStart", s.commandLine())
+	t.given("Restart", "RestartSec", "TimeoutStopSec")
+	t.line("KillMode", "mixed")
+	t.given("KillSignal", "LimitNOFILE", "MemoryMax", "CPUQuota", "CPUWeight", "TasksMax")
+	t.line("SyslogIdentifier", s.App)
+	t.line("LogExtraFields", LogField+"="+s.App)
+}
 
-	b.WriteString(Header)
-	b.WriteString("# Do not edit: " + EtcDir + "/" + s.App + ".env is where it comes from. For more: systemctl edit\n")
-	b.WriteString("\n[Unit]\n")
-	name := s.directives["Description"]
-	if name == "" {
-		name = s.App
-	}
-	if cluster {
-		name += " (instance %i)"
-	}
-	line("Description", name)
-	line("Documentation", "man:app-rollout.env(5) man:app-rollout(7)")
-	line("SourcePath", dir+"/"+EnvFile)
-	line("After", "network-online.target app-rollout-ports.service")
-	line("Wants", "network-online.target app-rollout-ports.service")
-	from("After", "Requires")
-	line("RequiresMountsFor", s.mounts())
-	line("StartLimitIntervalSec", "0")
-
-	b.WriteString("\n[Service]\n")
-	from("Type")
-	if s.Plan.Type == "notify" {
-		line("NotifyAccess", "main")
-		line("TimeoutStartSec", strconv.Itoa(max(90, s.Plan.ReadySec+10))+"s")
-	}
-	line("User", s.Plan.User)
-	if s.dynamic {
-		line("DynamicUser", "yes")
-	}
-	from("Group", "SupplementaryGroups")
-	line("WorkingDirectory", specifiers(s.Plan.WorkingDirectory))
-	line("Environment", "SYSTEMD_INSTANCE="+instance)
-	line("EnvironmentFile", dir+"/"+EnvironmentFile)
-	line("ExecStart", s.commandLine())
-	from("Restart", "RestartSec", "TimeoutStopSec")
-	line("KillMode", "mixed")
-	from("KillSignal", "LimitNOFILE", "MemoryMax", "CPUQuota", "CPUWeight", "TasksMax")
-	line("SyslogIdentifier", s.App)
-	line("LogExtraFields", LogField+"="+s.App)
-
-	b.WriteString("\n# The sandbox.\n")
+func (s *Spec) sandbox(t *unitText) {
 	if s.Plan.Port > 0 && s.Plan.Port < 1024 {
-		line("AmbientCapabilities", "CAP_NET_BIND_SERVICE")
-		line("CapabilityBoundingSet", "CAP_NET_BIND_SERVICE")
+		t.line("AmbientCapabilities", "CAP_NET_BIND_SERVICE")
+		t.line("CapabilityBoundingSet", "CAP_NET_BIND_SERVICE")
 	} else {
-		b.WriteString("CapabilityBoundingSet=\n")
+		t.text("CapabilityBoundingSet=\n")
 	}
 	for _, h := range hardening {
-		b.WriteString(h + "\n")
+		t.text(h + "\n")
 	}
-	line("ProtectHome", s.protectHome())
-	from("PrivateTmp", "PrivateDevices", "ProtectProc", "MemoryDenyWriteExecute", "RestrictAddressFamilies", "RestrictNamespaces", "UMask")
+	t.line("ProtectHome", s.protectHome())
+	t.given("PrivateTmp", "PrivateDevices", "ProtectProc", "MemoryDenyWriteExecute", "RestrictAddressFamilies", "RestrictNamespaces", "UMask")
 	writable := s.writable
 	if s.directives["PrivateTmp"] == "no" { // ProtectSystem=strict makes the real ones read-only
 		writable = slices.Concat(writable, []string{"/tmp", "/var/tmp"})
 	}
-	line("ReadWritePaths", pathList(writable))
-
-	if s.Plan.ReusePort {
-		b.WriteString("\n# Instances share the port.\n")
-		line("Slice", Slice)
-	}
-	return b.String()
+	t.line("ReadWritePaths", pathList(writable))
 }
 
 // mounts are the places that must be mounted before an instance starts.

@@ -98,19 +98,19 @@ func target(arg string) (app, file string, err error) {
 }
 
 func printFindings(s *screen.Screen, r *doctor.Report) {
-	errors := 0
+	wrong := 0
 	for _, f := range r.Findings {
 		color := screen.Yellow
 		if f.Level == doctor.Error {
 			color = screen.Red
-			errors++
+			wrong++
 		}
 		s.Println(s.Paint(color, f.String()))
 	}
 	if s.TTY && len(r.Findings) == 0 {
 		s.Println(s.Paint(screen.Green, "all is well"))
 	}
-	if s.TTY && errors == 0 && len(r.Findings) > 0 {
+	if s.TTY && wrong == 0 && len(r.Findings) > 0 {
 		s.Println("no errors")
 	}
 }

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -46,17 +45,6 @@ func eyes() (status.Eyes, func()) {
 func see(s rollout.Systemd) status.Eyes {
 	m := &rollout.Machine{Systemd: s, Traffic: traffic.New(), Report: func(rollout.Event) {}}
 	return status.Eyes{Machine: m, Connections: sockets.Connections}
-}
-
-// unreachable is a systemd that does not answer. Without a bus daemon only root can
-// reach systemd.
-type unreachable struct {
-	rollout.Systemd
-	why error
-}
-
-func (u unreachable) Units(context.Context, ...string) ([]systemd.Unit, error) {
-	return nil, u.why
 }
 
 // known refuses a name for which there is neither an .env nor a store.
