@@ -21,27 +21,22 @@ import (
 // group, or none that Steer has seen yet.
 var ErrNotListening = errors.New("it does not listen there")
 
-// askKeySize is the size of askKey: three 64-bit words.
-const askKeySize = 24
+// client is how the program names who asks (struct client in pick.c).
+type client struct {
+	Address        [16]byte
+	Port, Protocol [2]byte
+}
 
-// askKey is how the program names a client: source address, then source port and
-// protocol, each as they stand in the packet.
-func askKey(client netip.AddrPort) []byte {
-	key := make([]byte, askKeySize)
+func newClient(from netip.AddrPort) client {
+	var c client
 	protocol := uint16(unix.ETH_P_IPV6)
-	if client.Addr().Is4() {
+	if from.Addr().Is4() {
 		protocol = unix.ETH_P_IP
 	}
-	word := uint64(networkOrder(protocol))<<16 | uint64(networkOrder(client.Port()))
-	binary.NativeEndian.PutUint64(key[16:], word)
-	if client.Addr().Is4() {
-		address := client.Addr().As4()
-		binary.NativeEndian.PutUint64(key, uint64(binary.NativeEndian.Uint32(address[:])))
-		return key
-	}
-	address := client.Addr().As16()
-	copy(key, address[:])
-	return key
+	copy(c.Address[:], from.Addr().AsSlice())
+	binary.BigEndian.PutUint16(c.Port[:], from.Port())
+	binary.BigEndian.PutUint16(c.Protocol[:], protocol)
+	return c
 }
 
 // Dial connects to one instance through the port that all share: the program
@@ -137,7 +132,7 @@ func haveIPv6Loopback() bool {
 
 // rule tells the program that the client asks the instance, until remove is
 // called. The map's update is atomic.
-func (s *Steering) rule(id sockets.Group, ids map[uint64]bool, client netip.AddrPort) (remove func(), err error) {
+func (s *Steering) rule(id sockets.Group, ids map[uint64]bool, from netip.AddrPort) (remove func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	none := func() {}
@@ -155,16 +150,21 @@ func (s *Steering) rule(id sockets.Group, ids map[uint64]bool, client netip.Addr
 		return none, fmt.Errorf("%s: %w", id, ErrNotListening)
 	}
 	slices.Sort(indexes)
-	key := askKey(client)
-	if err := g.asks.Put(key, indexes[g.turn%len(indexes)]); err != nil {
+	asking, index := newClient(from), indexes[g.turn%len(indexes)]
+	if err := g.ArAsks.Put(asking, index); err != nil {
 		return none, unavailable("writing to a BPF map", err)
 	}
 	g.turn++
+	g.asking[index]++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.groups[id] == g {
-			_ = g.asks.Delete(key)
+		if s.groups[id] != g {
+			return
+		}
+		_ = g.ArAsks.Delete(asking)
+		if g.asking[index]--; g.asking[index] == 0 {
+			delete(g.asking, index)
 		}
 	}, nil
 }

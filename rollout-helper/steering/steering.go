@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
-
-	"github.com/cilium/ebpf"
 )
 
 // Steering steers the connections of one app. Instances are named by their
@@ -110,7 +108,7 @@ func (s *Steering) steer(serving, candidates []string) error {
 	var prepared []*change
 	for _, c := range changes {
 		err := c.prepare()
-		if lonely := (*aloneError)(nil); errors.As(err, &lonely) && c.group.program == nil {
+		if lonely := (*aloneError)(nil); errors.As(err, &lonely) && !c.group.steered() {
 			if s.alone == nil {
 				s.alone = make(map[uint64]*Unavailable)
 			}
@@ -179,10 +177,9 @@ type change struct {
 	group    *group
 	serving  []uint64                      // cookies
 	wanted   map[string][]sockets.Listener // to open, by instance
+	most     int                           // listeners of one serving instance
 	switches bool                          // the serving set changes
-
-	opened  []*sockets.Socket
-	program *ebpf.Program // the new one
+	opened   []*sockets.Socket
 }
 
 // changes compares what is steered with what should be. New groups are made,
@@ -190,6 +187,7 @@ type change struct {
 func (s *Steering) changes(servers, others instances) ([]*change, error) {
 	byGroup := make(map[sockets.Group]*change)
 	for _, path := range servers.paths {
+		number := make(map[*change]int)
 		for _, l := range servers.listeners[path] {
 			if s.alone[l.Cookie] != nil {
 				continue
@@ -201,6 +199,8 @@ func (s *Steering) changes(servers, others instances) ([]*change, error) {
 			}
 			c.serving = append(c.serving, l.Cookie)
 			c.want(path, l)
+			number[c]++
+			c.most = max(c.most, number[c])
 		}
 	}
 	for _, path := range others.paths {
@@ -219,13 +219,8 @@ func (s *Steering) changes(servers, others instances) ([]*change, error) {
 		if !c.switches && len(c.wanted) == 0 {
 			continue
 		}
-		if len(c.wanted) == 0 {
-			// Any socket of the group will do to attach the program through.
-			path, l := anyOf(servers, id)
-			c.wanted[path] = []sockets.Listener{l}
-		}
 		if c.group == nil {
-			group, err := newGroup(id)
+			group, err := newGroup(id, c.most)
 			if err != nil {
 				for _, made := range changes {
 					made.close(s.groups[made.group.id] == made.group)
@@ -249,19 +244,8 @@ func (c *change) want(path string, l sockets.Listener) {
 	c.wanted[path] = append(c.wanted[path], l)
 }
 
-// anyOf returns a socket in the group, and whose it is.
-func anyOf(servers instances, id sockets.Group) (string, sockets.Listener) {
-	for _, path := range servers.paths {
-		for _, l := range servers.listeners[path] {
-			if l.Group == id {
-				return path, l
-			}
-		}
-	}
-	return "", sockets.Listener{}
-}
-
-// prepare opens the sockets, puts them into the array and loads the program.
+// prepare opens the new sockets and gives them their slots, and writes the serving
+// ones to the list that is not in force.
 func (c *change) prepare() error {
 	for path, wanted := range c.wanted {
 		opened, err := sockets.Open(path, wanted)
@@ -273,45 +257,29 @@ func (c *change) prepare() error {
 			return fmt.Errorf("a listener on %s is held by no process of %s: %w", c.group.id, path, errMoved)
 		}
 	}
-	for _, socket := range c.opened {
-		if _, in := c.group.slots[socket.Cookie]; in {
-			continue
-		}
-		if err := c.group.insert(socket); err != nil {
-			return err
-		}
+	if err := c.group.join(c.opened); err != nil {
+		return err
 	}
 	if !c.switches {
 		return nil
 	}
-	var err error
-	c.program, err = c.group.load(c.serving)
-	return err
+	return c.group.list(c.serving)
 }
 
 // apply switches the groups over, one right after the other. If one refuses,
 // those before are put back.
 func (s *Steering) apply(changes []*change) error {
+	changes = slices.DeleteFunc(changes, func(c *change) bool { return !c.switches })
 	for i, c := range changes {
-		if !c.switches {
-			continue
-		}
-		if err := attach(c.opened[0].FD(), c.program, c.group.id); err != nil {
+		if err := c.group.flip(); err != nil {
 			for _, done := range changes[:i] {
-				done.undo()
+				_ = done.group.flip()
 			}
 			return err
 		}
 	}
 	for _, c := range changes {
-		if !c.switches {
-			continue
-		}
-		if c.group.program != nil {
-			c.group.program.Close()
-		}
-		c.group.program, c.program = c.program, nil
-		c.group.serving = c.serving
+		c.group.use(c.serving)
 		if s.groups == nil {
 			s.groups = make(map[sockets.Group]*group)
 		}
@@ -320,26 +288,15 @@ func (s *Steering) apply(changes []*change) error {
 	return nil
 }
 
-// undo puts back what was attached before.
-func (c *change) undo() {
-	switch {
-	case !c.switches:
-	case c.group.program == nil:
-		detach(c.opened[0].FD())
-	default:
-		attach(c.opened[0].FD(), c.group.program, c.group.id)
-	}
-}
-
 // close lets go what is needed no more; the group too, if it is not kept.
 func (c *change) close(kept bool) {
-	sockets.Close(c.opened)
-	if c.program != nil {
-		c.program.Close()
-	}
 	if !kept {
+		for _, socket := range c.opened {
+			_ = detach(socket.FD())
+		}
 		c.group.close()
 	}
+	sockets.Close(c.opened)
 }
 
 // Groups returns the groups that are steered, in order.
@@ -356,10 +313,6 @@ func (s *Steering) Detach() error {
 	defer s.mu.Unlock()
 	err := Detach(slices.Sorted(maps.Keys(s.paths))...)
 	for _, g := range s.groups {
-		// So that the sockets can go into another array at once.
-		for _, slot := range g.slots {
-			_ = g.sockets.Delete(slot.index)
-		}
 		g.close()
 	}
 	s.groups, s.paths, s.alone = nil, nil, nil

@@ -279,7 +279,7 @@ func TestNoServerLeft(t *testing.T) {
 	only(t, address, 100, "new")
 }
 
-// TestUnchanged: a tick with nothing new attaches nothing.
+// TestUnchanged: a tick with nothing new switches nothing.
 func TestUnchanged(t *testing.T) {
 	if !socktest.Isolated(t) {
 		return
@@ -288,10 +288,11 @@ func TestUnchanged(t *testing.T) {
 	var s Steering
 	old, fresh := instance(t, "old", listen), instance(t, "new", listen)
 	steer(t, &s, []string{old.Cgroup}, []string{fresh.Cgroup})
-	before := s.groups[s.Groups()[0]].program
+	g := s.groups[s.Groups()[0]]
+	before := g.inForce
 	steer(t, &s, []string{old.Cgroup}, []string{fresh.Cgroup})
-	if s.groups[s.Groups()[0]].program != before {
-		t.Error("the program was loaded again")
+	if s.groups[g.id] != g || g.inForce != before {
+		t.Error("the group was switched again")
 	}
 }
 
@@ -455,10 +456,11 @@ func TestAsksSideBySide(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	entries := s.groups[group].asks.Iterate()
-	var key, value []byte
-	if entries.Next(&key, &value) {
-		t.Errorf("a rule is left: %v", key)
+	entries := s.groups[group].ArAsks.Iterate()
+	var asking client
+	var slot uint32
+	if entries.Next(&asking, &slot) || len(s.groups[group].asking) != 0 {
+		t.Errorf("a rule is left: %v, %v", asking, s.groups[group].asking)
 	}
 }
 
