@@ -13,6 +13,7 @@ import (
 	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/units/problem"
+	"app-rollout/units/step"
 )
 
 func swapCommand(std streams) *cli.Command {
@@ -121,7 +122,7 @@ func each(ctx context.Context, m *rollout.Machine, names []string, command strin
 		return nil
 	}
 	if len(failed) > 1 {
-		m.Report(rollout.Event{Step: "end", Level: rollout.Failed,
+		m.Report(rollout.Event{Step: step.End, Level: rollout.Failed,
 			Text: fmt.Sprintf("%d of %d apps failed (%s); see: app-rollout status", len(failed), len(names), strings.Join(failed, ", "))})
 	}
 	return errReported
@@ -130,7 +131,7 @@ func each(ctx context.Context, m *rollout.Machine, names []string, command strin
 // failure is what is said of an app that failed: what is wrong, where, and what
 // still serves.
 func failure(app string, err error) rollout.Event {
-	e := rollout.Event{App: app, Step: "failed", Text: err.Error()}
+	e := rollout.Event{App: app, Step: step.Failed, Text: err.Error()}
 	var did *rollout.Failure
 	if errors.As(err, &did) {
 		e.Unit = did.Unit

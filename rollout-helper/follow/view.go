@@ -14,6 +14,7 @@ import (
 	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
+	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -99,7 +100,7 @@ func (v *View) record(r journal.Record) {
 		v.err.Println(r.Text)
 	case !v.out.TTY:
 		v.out.Println(r.Text)
-	case r.Step == "" || r.Priority == "4" || r.Failed() && r.App == "" && r.Step != "end":
+	case r.Step == "" || r.Priority == "4" || r.Failed() && r.App == "" && r.Step != step.End:
 		// What stands in no live line, and warnings.
 		v.clear()
 		v.out.Println(v.out.Paint(screen.Yellow, r.Text))
@@ -113,7 +114,7 @@ func (v *View) committed(service string) bool {
 		if one && p.name != name || !p.ended.IsZero() {
 			continue
 		}
-		if !slices.Contains([]string{"commit", "drain", "stop", "forget"}, p.step) {
+		if !step.Committed(p.step) {
 			return false
 		}
 	}
@@ -159,7 +160,7 @@ func (v *View) line(p *progress) string {
 		end = p.ended
 	}
 	text := p.counts
-	if text == "" || p.step == "failed" {
+	if text == "" || p.step == step.Failed {
 		text = p.text
 	}
 	return fmt.Sprintf("%-*s  %-7s %6.1f s  %s", v.wide, p.name, p.step, end.Sub(p.began).Seconds(), text)
@@ -258,7 +259,7 @@ func (v *View) success(p *progress) string {
 	if current.Number == p.before {
 		return fmt.Sprintf("%s: generation %d serves, as before", p.name, current.Number)
 	}
-	if p.step == "stop" && p.number == 0 {
+	if p.step == step.Stop && p.number == 0 {
 		return ""
 	}
 	r := current.Rollout

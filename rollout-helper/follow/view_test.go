@@ -12,6 +12,7 @@ import (
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units"
+	"app-rollout/units/step"
 )
 
 func newTestView(t *testing.T, tty bool) (*View, *bytes.Buffer) {
@@ -25,9 +26,9 @@ func newTestView(t *testing.T, tty bool) (*View, *bytes.Buffer) {
 }
 
 var story = []journal.Record{
-	{App: "shop", Step: "freeze", Text: "shop: generation 2 is frozen", Number: "2", Priority: "6"},
-	{App: "shop", Step: "hold", Text: "shop: traffic is not steered", Number: "2", Priority: "4"},
-	{App: "shop", Step: "failed", Text: "shop: shop@3 did not; see: journalctl", Priority: "3"},
+	{App: "shop", Step: step.Freeze, Text: "shop: generation 2 is frozen", Number: "2", Priority: "6"},
+	{App: "shop", Step: step.Hold, Text: "shop: traffic is not steered", Number: "2", Priority: "4"},
+	{App: "shop", Step: step.Failed, Text: "shop: shop@3 did not; see: journalctl", Priority: "3"},
 }
 
 // A pipe gets each line as it is, once.
@@ -85,14 +86,14 @@ func replay(text string) (rows []string) {
 // Only what is not committed has something to take back.
 func TestCommitted(t *testing.T) {
 	v, _ := newTestView(t, false)
-	v.record(journal.Record{App: "shop", Step: "drain"})
-	v.record(journal.Record{App: "blog", Step: "watch"})
+	v.record(journal.Record{App: "shop", Step: step.Drain})
+	v.record(journal.Record{App: "blog", Step: step.Watch})
 	for service, want := range map[string]bool{"app-rollout@shop.service": true, "app-rollout@blog.service": false, "app-rollout.service": false} {
 		if v.committed(service) != want {
 			t.Errorf("%s: %v", service, !want)
 		}
 	}
-	v.record(journal.Record{App: "blog", Step: "failed", Priority: "3"})
+	v.record(journal.Record{App: "blog", Step: step.Failed, Priority: "3"})
 	if !v.committed("app-rollout.service") {
 		t.Error("what failed has gone back already")
 	}

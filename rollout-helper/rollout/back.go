@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"app-rollout/units/step"
 )
 
 // back undoes a rollout that was not committed: the old generation gets all
@@ -19,18 +21,20 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	// next run's recover takes up what is left.
 	var wrong []error
 	if len(r.was) > 0 {
-		wrong = append(wrong, r.step(undo, step{"back", func(ctx context.Context) error {
+		wrong = append(wrong, r.take(undo, act{name: step.Back, do: func(ctx context.Context) error {
 			_, err := r.leadTo(ctx, nil, r.was)
 			return err
 		}}))
 	}
 	if r.shifted {
-		wrong = append(wrong, r.step(ctx, step{"drain", func(ctx context.Context) error {
+		wrong = append(wrong, r.take(ctx, act{name: step.Drain, do: func(ctx context.Context) error {
 			return r.drained(ctx, r.fresh, r.was, r.limit(r.new))
 		}}))
 	}
-	wrong = append(wrong, r.step(undo, step{"stop", func(ctx context.Context) error { return r.end(ctx, r.fresh, r.stopTime()) }}))
-	r.receipt("back", "undone")
+	wrong = append(wrong, r.take(undo, act{name: step.Stop, do: func(ctx context.Context) error {
+		return r.end(ctx, without(r.fresh, r.was), r.stopTime()) // in place the service goes back by a restart
+	}}))
+	r.receipt(step.Back, "undone")
 	if r.new.Ready = false; ctx.Err() == nil {
 		r.record.Result, r.record.Reason = "failed", cause.Error()
 		wrong = append(wrong, r.store.Reject(r.new))
@@ -44,7 +48,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 		wrong = append(wrong, r.tidy(undo, r.old, r.was))
 	}
 	if err := errors.Join(wrong...); err != nil {
-		r.say(Warning, "back", "%v", err)
+		r.say(Warning, step.Back, "%v", err)
 	}
 	return cause
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"app-rollout/units"
+	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -24,7 +25,7 @@ func (m *Machine) Boot(ctx context.Context, app string) error {
 	}
 	defer release()
 	if err := m.recover(ctx, app); err != nil {
-		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
+		m.Report(Event{App: app, Step: step.Recover, Text: err.Error(), Level: Warning})
 	}
 	if taken, err := m.taken(ctx, app); err != nil || taken {
 		return err
@@ -39,17 +40,17 @@ func (m *Machine) Boot(ctx context.Context, app string) error {
 		return err
 	}
 	if current.Held() {
-		m.Report(Event{App: app, Generation: current.Number, Step: "held", Text: heldText(app, current)})
+		m.Report(Event{App: app, Generation: current.Number, Step: step.Held, Text: heldText(app, current)})
 		return ready
 	}
 	if unread != nil {
 		return errors.Join(ready, unread)
 	}
 	if ready != nil {
-		m.Report(Event{App: app, Step: "boot", Text: ready.Error(), Level: Warning})
+		m.Report(Event{App: app, Step: step.Boot, Text: ready.Error(), Level: Warning})
 	} else if current != nil {
 		if stay := m.stay(app, current, spec); stay != "" {
-			m.Report(Event{App: app, Generation: current.Number, Step: "boot", Text: stay})
+			m.Report(Event{App: app, Generation: current.Number, Step: step.Boot, Text: stay})
 			return nil
 		}
 	}
@@ -172,7 +173,7 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 	if err := disk.Commit(g); err != nil {
 		return nil, nil, err
 	}
-	m.Report(Event{App: app, Generation: g.Number, Step: "boot", Text: fmt.Sprintf("generation %d is what the boot has started", g.Number)})
+	m.Report(Event{App: app, Generation: g.Number, Step: step.Boot, Text: fmt.Sprintf("generation %d is what the boot has started", g.Number)})
 	// From here on the generator emits the recorded one.
 	return g, nil, m.Systemd.Reload(ctx)
 }

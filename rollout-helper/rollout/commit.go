@@ -2,6 +2,8 @@ package rollout
 
 import (
 	"context"
+
+	"app-rollout/units/step"
 )
 
 // commit makes the candidate the current generation. The old units get files
@@ -19,7 +21,7 @@ func (r *rollout) commit(ctx context.Context) error {
 	if err := r.store.Commit(r.new); err != nil {
 		return err
 	}
-	r.say(Info, "commit", "generation %d is the current one", r.new.Number)
+	r.say(Info, step.Commit, "generation %d is the current one", r.new.Number)
 	return nil
 }
 

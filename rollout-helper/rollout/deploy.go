@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -29,7 +30,7 @@ func (m *Machine) Deploy(ctx context.Context, app string) error {
 		return err
 	}
 	if _, err := os.Lstat(m.Layout.Env(app)); current.Held() && !errors.Is(err, fs.ErrNotExist) {
-		m.Report(Event{App: app, Generation: current.Number, Step: "held", Text: heldText(app, current)})
+		m.Report(Event{App: app, Generation: current.Number, Step: step.Held, Text: heldText(app, current)})
 		return m.recover(ctx, app)
 	}
 	return m.swap(ctx, app)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -65,14 +66,14 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 		if last = n; first < 0 {
 			first = last
 			if last > 0 {
-				r.say(Info, "drain", "waiting for %d connection(s) of %s, for %.0f s at most", last, list(names), limit.Seconds())
+				r.say(Info, step.Drain, "waiting for %d connection(s) of %s, for %.0f s at most", last, list(names), limit.Seconds())
 			}
 		}
 		if last == 0 {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			r.say(Warning, "drain", "%d connection(s) of %s are cut after %.0f s", last, list(names), time.Since(began).Seconds())
+			r.say(Warning, step.Drain, "%d connection(s) of %s are cut after %.0f s", last, list(names), time.Since(began).Seconds())
 			return nil
 		}
 		wait(context.WithoutCancel(ctx), drainTick)

@@ -6,41 +6,18 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"app-rollout/units"
-	"app-rollout/units/store"
+	"app-rollout/units/step"
 )
 
-// restart is the rollout of mode 0: one service under one name, so the old one
-// stops before the new one starts. Nothing is committed before the new one is
-// ready, and the old one comes back if it is not.
-func (r *rollout) restart(ctx context.Context) error {
-	r.began = time.Now()
-	r.record = &store.Receipt{Started: r.began, Rung: Plain, RungWhy: "one service is restarted in place"}
-	r.new.Rollout = r.record
-	r.counters = r.Traffic.Counters()
-	r.say(Info, "freeze", "generation %d is frozen", r.new.Number)
-
-	// The old one does not run beside the new one: nothing is compared with it.
-	was := r.was
-	r.was, r.fresh = nil, was
-	err := r.steps(ctx,
-		step{"start", r.exchange},
-		step{"ready", r.ready},
-		step{"watch", r.watch},
-		step{"commit", r.commit},
-	)
-	if err != nil {
-		if committed, e := r.committed(); e != nil {
-			return errors.Join(err, e)
-		} else if !committed {
-			// On the way back the service is started anew, not stopped.
-			r.was, r.fresh = was, nil
-			return r.back(ctx, err)
-		}
-	}
-	return r.forward(ctx, step{"forget", r.forget})
+// inPlace: in mode 0 there is but one unit name, so the new one can start only
+// when the old one has stopped. Nothing is committed before the new one is ready,
+// and the old one comes back if it is not.
+func (r *rollout) inPlace() bool {
+	return r.new.Mode == 0 && slices.Contains(r.was, units.Instance(r.app, 0))
 }
 
 // exchange restarts the service on the unit of the new generation.
@@ -52,7 +29,7 @@ func (r *rollout) exchange(ctx context.Context) error {
 	if err := r.Systemd.Reload(ctx); err != nil {
 		return err
 	}
-	r.say(Info, "start", "restarting %s", list(r.fresh))
+	r.say(Info, step.Start, "restarting %s", list(r.fresh))
 	return r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
 }
 
@@ -81,7 +58,7 @@ func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 	if err := r.Systemd.Reload(ctx); err != nil {
 		return false, err
 	}
-	r.say(Info, "start", "restarting %s on what it was before", list([]string{name}))
+	r.say(Info, step.Start, "restarting %s on what it was before", list([]string{name}))
 	err = r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
 	var failure *Failure
 	return err == nil || errors.As(err, &failure), err

@@ -6,6 +6,7 @@ import (
 
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units/step"
 )
 
 // hold keeps new connections with the units that serve now, so that whatever
@@ -25,7 +26,7 @@ func (r *rollout) hold(ctx context.Context) error {
 		return err
 	}
 	if r.record.Rung == Steered && len(r.groups) > 0 {
-		r.say(Info, "hold", "%s keep all connections until the new ones are ready", list(r.was))
+		r.say(Info, step.Hold, "%s keep all connections until the new ones are ready", list(r.was))
 	}
 	return nil
 }

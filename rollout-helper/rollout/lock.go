@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"app-rollout/units/step"
 )
 
 // errBusy: another run has the app's lock.
@@ -30,7 +32,7 @@ func (m *Machine) lock(ctx context.Context, app string, wait bool) (release func
 		f.Close()
 		return nil, errBusy
 	}
-	m.Report(Event{App: app, Step: "lock", Text: "waiting for the run that is under way"})
+	m.Report(Event{App: app, Step: step.Lock, Text: "waiting for the run that is under way"})
 	// A blocking flock cannot be given up: leave it to a goroutine that closes
 	// the file if nobody waits for it any more.
 	got := make(chan error, 1)

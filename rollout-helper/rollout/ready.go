@@ -9,6 +9,7 @@ import (
 
 	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units/step"
 )
 
 // ready waits until every new instance has proved itself: it is active, it
@@ -31,7 +32,7 @@ func (r *rollout) ready(ctx context.Context) error {
 			return err
 		}
 		if lacks == nil {
-			r.say(Info, "ready", "%s are ready", list(r.fresh))
+			r.say(Info, step.Ready, "%s are ready", list(r.fresh))
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -122,7 +123,7 @@ func (r *rollout) ask(ctx context.Context, u systemd.Unit) error {
 	// No rollout fails for that it cannot ask, but it says so, once.
 	if r.new.HealthPath != "" && !r.unasked {
 		r.unasked = true
-		r.say(Warning, "ready", "SYSTEMD_CLUSTER_HEALTH_PATH is not asked for: %s", not.Reason)
+		r.say(Warning, step.Ready, "SYSTEMD_CLUSTER_HEALTH_PATH is not asked for: %s", not.Reason)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -66,7 +67,7 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	if len(strays) == 0 && len(odd) == 0 && !outdated {
 		return m.Traffic.Release(app, all)
 	}
-	m.Report(Event{App: app, Step: "recover", Text: "putting right what an unfinished run has left", Level: Warning})
+	m.Report(Event{App: app, Step: step.Recover, Text: "putting right what an unfinished run has left", Level: Warning})
 	r := &rollout{
 		Machine: m, app: app, store: disk, old: current,
 		new:    &store.Generation{App: app, Plan: longest(disk)},

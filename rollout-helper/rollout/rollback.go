@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -17,7 +18,7 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 	}
 	defer release()
 	if err := m.recover(ctx, app); err != nil {
-		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
+		m.Report(Event{App: app, Step: step.Recover, Text: err.Error(), Level: Warning})
 	}
 	disk := store.Of(m.Layout, app)
 	current, err := disk.Current()
@@ -34,7 +35,7 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 	if earlier == nil {
 		return fmt.Errorf("no generation of %s is kept that was ready before this one: there is nothing to roll back to", app)
 	}
-	m.Report(Event{App: app, Generation: earlier.Number, Step: "rollback", Text: fmt.Sprintf("rolling back from generation %d to what generation %d was", current.Number, earlier.Number)})
+	m.Report(Event{App: app, Generation: earlier.Number, Step: step.Rollback, Text: fmt.Sprintf("rolling back from generation %d to what generation %d was", current.Number, earlier.Number)})
 	all, err := m.ours(ctx, app)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
+	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -26,7 +27,7 @@ type rollout struct {
 
 	old   *store.Generation // nil: nothing is recorded
 	new   *store.Generation
-	was   []string // the units that serve when it begins
+	was   []string // the units that serve when it begins; in place the service is fresh too
 	kept  []string // those of them that the candidate keeps (scaling)
 	fresh []string // the units that are started for the candidate
 
@@ -42,22 +43,53 @@ type rollout struct {
 	patient   bool // an exit while getting ready is no failure yet: at boot, what an app needs may come up late
 }
 
-// run is the rollout, step by step, from frozen to forgotten.
+// act is one step of a rollout and what does it.
+type act struct {
+	name   string
+	do     func(context.Context) error
+	beside bool // only where the new instances start beside the old ones
+}
+
+// acts are the steps of a rollout in their order. If one of the first fails, the
+// rollout goes back; the last ones follow the commit, after which nothing goes
+// back.
+func (r *rollout) acts() (first, last []act) {
+	first = []act{
+		{step.Hold, r.hold, true},
+		{step.Start, r.start, false},
+		{step.Ready, r.ready, false},
+		{step.Shift, r.shift, true},
+		{step.Watch, r.watch, false},
+		{step.Commit, r.commit, false},
+	}
+	last = []act{
+		{step.Drain, r.drain, true},
+		{step.Stop, r.stop, true},
+		{step.Forget, r.forget, false},
+	}
+	if r.inPlace() {
+		beside := func(a act) bool { return a.beside }
+		first, last = slices.DeleteFunc(first, beside), slices.DeleteFunc(last, beside)
+	}
+	return first, last
+}
+
+// run is the rollout of a frozen generation whose instances have their numbers.
 func (r *rollout) run(ctx context.Context) error {
 	r.began = time.Now()
 	r.record = &store.Receipt{Started: r.began, Rung: Steered}
+	if r.inPlace() {
+		r.record.Rung, r.record.RungWhy = Plain, "one service is restarted in place"
+	}
 	r.new.Rollout = r.record
 	r.counters = r.Traffic.Counters()
 
-	err := r.steps(ctx,
-		step{"hold", r.hold},
-		step{"start", r.start},
-		step{"ready", r.ready},
-		step{"shift", r.shift},
-		step{"watch", r.watch},
-		step{"commit", r.commit},
-	)
-	if err != nil {
+	first, last := r.acts()
+	for _, a := range first {
+		err := r.take(ctx, a)
+		if err == nil {
+			continue
+		}
 		if committed, e := r.committed(); e != nil {
 			// Nobody knows which one is to serve: both stay as they are.
 			return errors.Join(err, e)
@@ -65,40 +97,21 @@ func (r *rollout) run(ctx context.Context) error {
 			return r.back(ctx, err)
 		}
 	}
-	return r.forward(ctx,
-		step{"drain", r.drain},
-		step{"stop", r.stop},
-		step{"forget", r.forget},
-	)
-}
-
-type step struct {
-	name string
-	do   func(context.Context) error
-}
-
-// steps takes one step after the other, as long as all goes well.
-func (r *rollout) steps(ctx context.Context, steps ...step) error {
-	for _, s := range steps {
-		if err := r.step(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.forward(ctx, last)
 }
 
 // forward takes every step, for what is committed does not go back: a step that
 // fails is told, and a cancelled run only hurries. At the end it writes the
 // receipt.
-func (r *rollout) forward(ctx context.Context, steps ...step) error {
+func (r *rollout) forward(ctx context.Context, last []act) error {
 	var wrong []error
-	for _, s := range steps {
-		wrong = append(wrong, r.step(ctx, s))
+	for _, a := range last {
+		wrong = append(wrong, r.take(ctx, a))
 	}
 	err := errors.Join(wrong...)
-	r.receipt("forget", "done")
+	r.receipt(step.Forget, "done")
 	if e := r.store.Save(r.new); e != nil {
-		r.say(Warning, "forget", "the record of the rollout could not be written: %v", e)
+		r.say(Warning, step.Forget, "the record of the rollout could not be written: %v", e)
 	}
 	if err != nil {
 		mend := "app-rollout run " + r.app
@@ -110,18 +123,19 @@ func (r *rollout) forward(ctx context.Context, steps ...step) error {
 	return nil
 }
 
-func (r *rollout) step(ctx context.Context, s step) error {
+// take takes one step and writes down how long it took.
+func (r *rollout) take(ctx context.Context, a act) error {
 	began := time.Now()
-	err := s.do(ctx)
+	err := a.do(ctx)
 	r.record.Steps = append(r.record.Steps, store.Step{
-		Name:         s.name,
+		Name:         a.name,
 		Milliseconds: float64(time.Since(began).Microseconds()) / 1000,
 	})
 	return err
 }
 
-func (r *rollout) say(level Level, step, format string, args ...any) {
-	e := Event{App: r.app, Step: step, Text: fmt.Sprintf(format, args...), Level: level}
+func (r *rollout) say(level Level, at, format string, args ...any) {
+	e := Event{App: r.app, Step: at, Text: fmt.Sprintf(format, args...), Level: level}
 	if r.new != nil {
 		e.Generation = r.new.Number
 	}
@@ -140,14 +154,14 @@ func (r *rollout) again() string {
 func (r *rollout) candidate() []string { return slices.Concat(r.kept, r.fresh) }
 
 // surplus are the units that go when the candidate is committed.
-func (r *rollout) surplus() []string { return without(r.was, r.kept) }
+func (r *rollout) surplus() []string { return without(r.was, r.candidate()) }
 
 // receipt completes the record by what the kernel counted and how long it all
 // took, and tells it.
-func (r *rollout) receipt(step, end string) {
+func (r *rollout) receipt(at, end string) {
 	grown := r.Traffic.Counters().Since(r.counters)
 	r.record.Migrated, r.record.MigrateFailed = grown.MigrateSuccess, grown.MigrateFailure
 	r.record.ListenDrops, r.record.ListenOverflow = grown.ListenDrops, grown.ListenOverflows
 	r.record.Seconds = time.Since(r.began).Seconds()
-	r.say(Info, step, "%s in %.1f s, traffic %s, %s: %s", end, r.record.Seconds, r.record.Rung, r.record.Connections(), r.record.Took())
+	r.say(Info, at, "%s in %.1f s, traffic %s, %s: %s", end, r.record.Seconds, r.record.Rung, r.record.Connections(), r.record.Took())
 }

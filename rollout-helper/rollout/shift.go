@@ -2,6 +2,8 @@ package rollout
 
 import (
 	"context"
+
+	"app-rollout/units/step"
 )
 
 // shift gives all new connections to the candidate, at once.
@@ -18,7 +20,7 @@ func (r *rollout) shift(ctx context.Context) error {
 		return err
 	}
 	if r.record.Rung == Steered && len(r.was) > 0 {
-		r.say(Info, "shift", "all new connections go to %s", list(r.candidate()))
+		r.say(Info, step.Shift, "all new connections go to %s", list(r.candidate()))
 	}
 	return nil
 }

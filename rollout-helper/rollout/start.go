@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units/step"
 )
 
 // How long an instance counts as starting and as stopping. Setting up its sandbox
@@ -20,6 +21,9 @@ const (
 
 // start starts the new instances.
 func (r *rollout) start(ctx context.Context) error {
+	if r.inPlace() {
+		return r.exchange(ctx)
+	}
 	if len(r.fresh) == 0 {
 		return nil
 	}
@@ -27,9 +31,9 @@ func (r *rollout) start(ctx context.Context) error {
 		return err
 	}
 	if why := r.surge(ctx); why != "" {
-		r.say(Warning, "start", "%s", why)
+		r.say(Warning, step.Start, "%s", why)
 	}
-	r.say(Info, "start", "starting %s", list(r.fresh))
+	r.say(Info, step.Start, "starting %s", list(r.fresh))
 	return r.leading(ctx, r.was, func() error {
 		ctx, cancel := context.WithDeadline(ctx, r.began.Add(seconds(r.new.ReadySec)))
 		defer cancel()

@@ -8,6 +8,7 @@ import (
 
 	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units/step"
 )
 
 // rung is the one below steering.
@@ -28,7 +29,7 @@ func (r *rollout) lead(serving, asked []systemd.Unit) error {
 	var not *steering.Unavailable
 	if errors.As(err, &not) {
 		r.record.Rung, r.record.RungWhy = r.rung(), not.Reason
-		r.say(Warning, "hold", "traffic is not steered, only %s: %s", r.record.Rung, r.record.RungWhy)
+		r.say(Warning, step.Hold, "traffic is not steered, only %s: %s", r.record.Rung, r.record.RungWhy)
 		return r.Traffic.Release(r.app, slices.Concat(serving, asked))
 	}
 	return err

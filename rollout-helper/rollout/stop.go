@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"app-rollout/units/step"
 )
 
 // stop stops the old units.
@@ -13,7 +15,7 @@ func (r *rollout) stop(ctx context.Context) error {
 	if len(surplus) == 0 {
 		return nil
 	}
-	r.say(Info, "stop", "stopping %s", list(surplus))
+	r.say(Info, step.Stop, "stopping %s", list(surplus))
 	return r.leading(ctx, r.candidate(), func() error { return r.end(ctx, surplus, r.stopTime()) })
 }
 

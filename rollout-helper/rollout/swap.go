@@ -10,6 +10,7 @@ import (
 
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -28,7 +29,7 @@ func (m *Machine) Swap(ctx context.Context, app string) error {
 
 func (m *Machine) swap(ctx context.Context, app string) error {
 	if err := m.recover(ctx, app); err != nil {
-		m.Report(Event{App: app, Step: "recover", Text: err.Error(), Level: Warning})
+		m.Report(Event{App: app, Step: step.Recover, Text: err.Error(), Level: Warning})
 	}
 	spec, err := m.Layout.Read(app)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +67,7 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 		if again.Digest() == spec.Digest() {
 			return nil
 		}
-		m.Report(Event{App: app, Step: "again", Text: "the .env was changed during the rollout"})
+		m.Report(Event{App: app, Step: step.Again, Text: "the .env was changed during the rollout"})
 		spec = again
 	}
 	return fmt.Errorf("the .env was changed during each of %d rollouts, and asks for something else again; when it is at rest: app-rollout run %s", mostAgain, app)
@@ -99,7 +100,9 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 // begin starts the rollout of a generation that is frozen.
 func (r *rollout) begin(ctx context.Context, all []systemd.Unit) error {
 	if r.inPlace() {
-		return r.restart(ctx)
+		r.fresh = r.was
+		r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
+		return r.run(ctx)
 	}
 	err := r.number(ctx, all)
 	if err == nil {
@@ -107,7 +110,7 @@ func (r *rollout) begin(ctx context.Context, all []systemd.Unit) error {
 	}
 	// Nothing was touched but files of our own.
 	if e := r.tidy(ctx, r.old, r.was); e != nil {
-		r.say(Warning, "back", "%v", e)
+		r.say(Warning, step.Back, "%v", e)
 	}
 	return err
 }
@@ -134,12 +137,6 @@ func (r *rollout) agree(plan units.Plan, where string) error {
 	}
 	return fmt.Errorf("%s: the app %s; stop it (systemctl stop %s), then: %s",
 		where, what, r.stoppable(), r.again())
-}
-
-// inPlace: in mode 0 there is but one unit name, so the new one can start only
-// when the old one has stopped.
-func (r *rollout) inPlace() bool {
-	return r.new.Mode == 0 && slices.Contains(r.was, units.Instance(r.app, 0))
 }
 
 // number gives the new generation its instances, and these their unit files.
@@ -180,7 +177,7 @@ func (r *rollout) number(ctx context.Context, all []systemd.Unit) error {
 	if err := r.pin(r.new.Number, r.fresh); err != nil {
 		return err
 	}
-	r.say(Info, "freeze", "generation %d is frozen", r.new.Number)
+	r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
 	if first || r.new.Mode == 0 {
 		return r.Systemd.Reload(ctx)
 	}
@@ -221,7 +218,7 @@ func (m *Machine) remove(ctx context.Context, app string) error {
 	}
 	names := live(all)
 	if len(names) > 0 {
-		m.Report(Event{App: app, Step: "stop", Text: "its .env is gone: stopping " + list(names)})
+		m.Report(Event{App: app, Step: step.Stop, Text: "its .env is gone: stopping " + list(names)})
 		limit := stopGrace
 		if old != nil {
 			limit += seconds(old.TimeoutStopSec)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units/step"
 )
 
 // watch keeps the old units warm while the new ones are under real traffic:
@@ -14,7 +15,7 @@ func (r *rollout) watch(ctx context.Context) error {
 	if len(r.fresh) == 0 || r.new.WatchSec == 0 {
 		return nil
 	}
-	r.say(Info, "watch", "watching %s for %d s", list(r.fresh), r.new.WatchSec)
+	r.say(Info, step.Watch, "watching %s for %d s", list(r.fresh), r.new.WatchSec)
 	end := time.Now().Add(seconds(r.new.WatchSec))
 	health := time.Now()
 	missed := false // at the look before, one did not listen

@@ -9,10 +9,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"app-rollout/units"
 	"app-rollout/units/problem"
-
-	"golang.org/x/sys/unix"
+	"app-rollout/units/step"
 )
 
 // The files of a generation's directory beside units.EnvFile and units.EnvironmentFile.
@@ -119,7 +120,7 @@ func (g *Generation) ReadySince() time.Time {
 	at := g.Rollout.Started
 	for _, s := range g.Rollout.Steps {
 		at = at.Add(time.Duration(s.Milliseconds * float64(time.Millisecond)))
-		if s.Name == "commit" {
+		if s.Name == step.Commit {
 			break
 		}
 	}
