@@ -171,7 +171,7 @@ func (g *generator) tell() {
 		g.failed = true
 		for _, err := range g.wrong[app] {
 			// The path behind a link does not show which app it belongs to.
-			if text := err.Error(); !strings.Contains(text, units.EtcDir+"/"+app+".env") && !strings.Contains(text, units.StateDir+"/"+app+"/") {
+			if path := problem.Of(err).Path; path != (units.Layout{}).Env(app) && !strings.HasPrefix(path, g.layout.State(app)+"/") {
 				err = fmt.Errorf("%s: %w", app, err)
 			}
 			g.say(failure, err)
@@ -232,7 +232,7 @@ func (g *generator) recorded(app string, current *store.Generation, asked bool) 
 	}
 	if !bytes.HasPrefix(text, []byte(units.Header)) {
 		return errors.Join(wrong, &units.Problem{Path: store.Of(g.layout, app).Dir(current.Number) + "/unit",
-			Text: "is damaged; start the app anew: app-rollout run " + app})
+			Text: "is damaged", Remedy: "start the app anew: app-rollout run " + app})
 	}
 	if err := g.layout.Shadows(app); err != nil {
 		return errors.Join(wrong, err)

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"app-rollout/units/problem"
 )
 
 // One record a write, short, without anything that a terminal or a log would
@@ -41,7 +43,7 @@ func TestGiveUp(t *testing.T) {
 	var said []string
 	g := &generator{
 		say:   func(_ level, err error) { said = append(said, err.Error()) },
-		under: map[string]bool{"slow": true}, wrong: map[string][]error{"bad": {errors.New("/etc/app-rollout/bad.env: is bad")}, "linked": {errors.New("/srv/x/.env: is bad")}},
+		under: map[string]bool{"slow": true}, wrong: map[string][]error{"bad": {&problem.Problem{Path: "/etc/app-rollout/bad.env", Text: "is bad"}}, "linked": {&problem.Problem{Path: "/srv/x/.env", Text: "is bad"}}},
 	}
 	g.giveUp()
 	delete(g.under, "slow")

@@ -64,52 +64,52 @@ func execWord(word string) string {
 // command checks SYSTEMD_EXEC_START and freezes it. It resolves links in the
 // directory of the program, but never the program's own name: a venv's python is a
 // link that must be called by that name.
-func (s *Spec) command(l Layout, value string) (why string) {
+func (s *Spec) command(l Layout, value string) *Problem {
 	words, why := splitWords(value)
 	switch {
 	case why != "":
-		return why
+		return &Problem{Text: why}
 	case len(words) == 0 || words[0] == "":
-		return "must name a program"
+		return &Problem{Text: "must name a program"}
 	}
 	first := words[0]
 	switch {
 	case strings.ContainsRune("@-:+!|", rune(first[0])):
-		return "must not begin with one of systemd's special prefixes @ - : + ! |; begin with the path"
+		return &Problem{Text: "must not begin with one of systemd's special prefixes @ - : + ! |", Remedy: "begin with the path"}
 	case strings.Contains(first, "$"):
-		return "must not have a $ in the path of its program"
+		return &Problem{Text: "must not have a $ in the path of its program"}
 	case strings.HasPrefix(first, "./"):
 		if s.Plan.WorkingDirectory == "" {
-			return "" // an error of SYSTEMD_WORKING_DIRECTORY has been reported
+			return nil // an error of SYSTEMD_WORKING_DIRECTORY has been reported
 		}
 		first = s.Plan.WorkingDirectory + "/" + first[2:]
 	case first[0] != '/':
-		return "must begin with an absolute path, or with ./ for a program in the working directory"
+		return &Problem{Text: "must begin with an absolute path, or with ./ for a program in the working directory"}
 	}
 	base := filepath.Base(first)
 	if strings.HasSuffix(first, "/") || base == "." || base == ".." {
-		return "must name a program, not a directory"
+		return &Problem{Text: "must name a program, not a directory"}
 	}
 	dir, err := l.walk(first[:strings.LastIndexByte(first, '/')])
 	if err != nil || !dir.isDir() {
-		return "must name a program that is there; its directory is not"
+		return &Problem{Text: "must name a program that is there", Remedy: "its directory is not"}
 	}
 	defer dir.close()
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
-		return "must name a program that is there"
+		return &Problem{Text: "must name a program that is there"}
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
 	case unix.S_IFREG:
 		if st.Mode&0o111 == 0 {
-			return "must name a program that can be executed; chmod +x it"
+			return &Problem{Text: "must name a program that can be executed", Remedy: "chmod +x it"}
 		}
 	default:
-		return "must name a program, not " + kindName(st.Mode&unix.S_IFMT)
+		return &Problem{Text: "must name a program, not " + kindName(st.Mode&unix.S_IFMT)}
 	}
 	if !unitPath(dir.path) {
-		return "lies in a directory whose name systemd could not be given; rename it"
+		return &Problem{Text: "lies in a directory whose name systemd could not be given", Remedy: "rename it"}
 	}
 	words[0] = strings.TrimSuffix(dir.path, "/") + "/" + base
 	s.exec, s.execDir = words, dir.path
@@ -119,7 +119,7 @@ func (s *Spec) command(l Layout, value string) (why string) {
 			s.linkedWord = l.leadsThroughLink(filepath.Dir(w))
 		}
 	}
-	return ""
+	return nil
 }
 
 // leadsThroughLink says whether a link is on the way to path.

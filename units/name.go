@@ -64,16 +64,16 @@ func AppNames(l Layout) (names []string, problems []*Problem, err error) {
 	}
 	defer at.close()
 	if !at.isDir() {
-		return nil, nil, &Problem{Path: EtcDir, Text: "is not a directory; move it away and create one"}
+		return nil, nil, &Problem{Path: EtcDir, Text: "is not a directory", Remedy: "move it away and create one"}
 	}
 	dir, err := os.Open(at.reopenPath())
 	if err != nil {
-		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + trouble(err)}
+		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + trouble(err), Remedy: remedy(err)}
 	}
 	defer dir.Close()
 	all, err := dir.Readdirnames(-1)
 	if err != nil {
-		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + trouble(err)}
+		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + trouble(err), Remedy: remedy(err)}
 	}
 	slices.Sort(all)
 	for _, name := range all {
@@ -82,12 +82,13 @@ func AppNames(l Layout) (names []string, problems []*Problem, err error) {
 		case leftover(name):
 		case !isEnv:
 			problems = append(problems, &Problem{Path: EtcDir + "/" + printable(name),
-				Text: "is no app: its name does not end in .env; rename or remove it"})
+				Text: "is no app: its name does not end in .env", Remedy: "rename or remove it"})
 		case !ValidName(app):
-			problems = append(problems, &Problem{Path: EtcDir + "/" + printable(name), Text: invalidName(app)})
+			problems = append(problems, &Problem{Path: EtcDir + "/" + printable(name), Text: invalidName(app), Remedy: "rename it"})
 		case len(names) == maxApps:
 			problems = append(problems, &Problem{Path: EtcDir,
-				Text: "holds more than " + strconv.Itoa(maxApps) + " apps; those from " + app + " on are ignored"})
+				Text:   "holds more than " + strconv.Itoa(maxApps) + " apps; those from " + app + " on are ignored",
+				Remedy: "remove those that are not needed"})
 			return names, problems, nil
 		default:
 			names = append(names, app)
@@ -99,10 +100,10 @@ func AppNames(l Layout) (names []string, problems []*Problem, err error) {
 // invalidName says why app cannot be an app's name, and what a name must be.
 func invalidName(app string) string {
 	if strings.HasPrefix(app, "app-rollout") {
-		return "is no app: names that begin with app-rollout are this package's own; rename it"
+		return "is no app: names that begin with app-rollout are this package's own"
 	}
 	return "is no app: its name must be of a-z, 0-9, _ and -, begin with a letter or digit, and have at most " +
-		strconv.Itoa(maxUnitName-len("@.service")-maxInstanceDigits) + " characters; rename it"
+		strconv.Itoa(maxUnitName-len("@.service")-maxInstanceDigits) + " characters"
 }
 
 // leftover says whether nobody meant a file of this name as an app.
@@ -151,13 +152,13 @@ func (l Layout) Shadows(app string) error {
 			path := dir + "/" + unit
 			if l.foreign(path) {
 				return &Problem{Path: EtcDir + "/" + app + ".env",
-					Text: "the app would have the name of a unit that is installed as " + path + "; rename the file"}
+					Text: "the app would have the name of a unit that is installed as " + path, Remedy: "rename the file"}
 			}
 		}
 	}
 	if path := "/etc/init.d/" + app; exists(l.Path(path)) {
 		return &Problem{Path: EtcDir + "/" + app + ".env",
-			Text: "the app would have the name of the init script " + path + "; rename the file"}
+			Text: "the app would have the name of the init script " + path, Remedy: "rename the file"}
 	}
 	return nil
 }

@@ -89,8 +89,8 @@ func TestBadSettings(t *testing.T) {
 		{"SYSTEMD_TIMEOUT_STOP_SEC=infinity", 0, "SYSTEMD_TIMEOUT_STOP_SEC must be a time from 1s to 1h, as 30s"},
 		{"SYSTEMD_KILL_SIGNAL=9", 0, "SYSTEMD_KILL_SIGNAL must be SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH or SIGKILL"},
 
-		{"SYSTEMD_USER=root", alice, "SYSTEMD_USER must be the owner of the .env; only root can name another user"},
-		{"SYSTEMD_USER=0", alice, "SYSTEMD_USER must be the owner of the .env; only root can name another user"},
+		{"SYSTEMD_USER=root", alice, "SYSTEMD_USER must be the owner of the .env; let root own the .env to name another user"},
+		{"SYSTEMD_USER=0", alice, "SYSTEMD_USER must be the owner of the .env; let root own the .env to name another user"},
 		{"SYSTEMD_USER='alice\nUser=root'", alice, "SYSTEMD_USER must not hold control characters or line breaks"},
 		{"SYSTEMD_USER=a/b", 0, "SYSTEMD_USER must be the name or number of a user"},
 		{"SYSTEMD_USER=-x", 0, "SYSTEMD_USER must be the name or number of a user"},
@@ -98,10 +98,10 @@ func TestBadSettings(t *testing.T) {
 		{"SYSTEMD_WORKING_DIRECTORY=~", 0, "SYSTEMD_WORKING_DIRECTORY must be an absolute path"},
 		{"SYSTEMD_WORKING_DIRECTORY=/srv/gone", 0, "SYSTEMD_WORKING_DIRECTORY cannot be used: /srv/gone is not there; create it or correct the path"},
 		{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/plain", 0, "SYSTEMD_WORKING_DIRECTORY must be a directory"},
-		{"SYSTEMD_WORKING_DIRECTORY=/srv/other", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another, root must own the .env"},
-		{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/out", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another, root must own the .env"},
-		{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/../other", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another, root must own the .env"},
-		{"SYSTEMD_READ_WRITE_PATHS=/etc", alice, "SYSTEMD_READ_WRITE_PATHS must lie inside /srv/shop, the directory of the real .env; for another, root must own the .env"},
+		{"SYSTEMD_WORKING_DIRECTORY=/srv/other", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another one, let root own the .env"},
+		{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/out", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another one, let root own the .env"},
+		{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/../other", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another one, let root own the .env"},
+		{"SYSTEMD_READ_WRITE_PATHS=/etc", alice, "SYSTEMD_READ_WRITE_PATHS must lie inside /srv/shop, the directory of the real .env; for another one, let root own the .env"},
 		{"SYSTEMD_READ_WRITE_PATHS=/", 0, "SYSTEMD_READ_WRITE_PATHS must not be /, which would undo the sandbox"},
 		{"SYSTEMD_READ_WRITE_PATHS=-/srv/shop/data", 0, "SYSTEMD_READ_WRITE_PATHS must be absolute paths, or begin with ./ for the working directory"},
 		{"SYSTEMD_READ_WRITE_PATHS='/srv/shop/data /srv/gone'", 0, "SYSTEMD_READ_WRITE_PATHS cannot be used: /srv/gone is not there; create it or correct the path"},
@@ -167,7 +167,7 @@ func TestBadSettings(t *testing.T) {
 		}
 	}
 	_, err := ask(l, 0, "A=1\n")
-	if got := strings.Join(lines(err), "\n"); got != "/srv/shop/.env: SYSTEMD_EXEC_START is missing; it must say what to run" {
+	if got := strings.Join(lines(err), "\n"); got != "/srv/shop/.env: SYSTEMD_EXEC_START is missing; let it say what to run" {
 		t.Errorf("without EXEC_START: %s", got)
 	}
 }

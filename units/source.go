@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"app-rollout/units/dotenv"
+	"app-rollout/units/problem"
 )
 
 // Source is an app's .env. Only root and the file's owner can change the file and
@@ -68,35 +69,36 @@ func (l Layout) ReadFile(app, path string) (*Source, error) {
 func dangling(name string, err error) error {
 	var p *Problem
 	if errors.As(err, &p) && p.Path != name {
-		return &Problem{Path: name, Text: "leads to " + p.Path + ", which " + p.Text}
+		return &Problem{Path: name, Text: "leads to " + p.Path + ", which " + p.Text, Remedy: p.Remedy}
 	}
 	return err
 }
 
 func (l Layout) readSource(app string, w *walked) (*Source, error) {
-	refuse := func(text string) error { return &Problem{Path: w.path, Text: text} }
+	refuse := func(text, remedy string) error { return &Problem{Path: w.path, Text: text, Remedy: remedy} }
 	if kind := w.stat.Mode & unix.S_IFMT; kind != unix.S_IFREG {
-		return nil, refuse("is " + kindName(kind) + "; an .env must be a regular file")
+		return nil, refuse("is "+kindName(kind), "make it a regular file")
 	}
 	// The checks below are of the file that is read: they use its descriptor.
 	fd, err := unix.Open(w.reopenPath(), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, refuse("cannot be read: " + trouble(err))
+		return nil, refuse("cannot be read: "+trouble(err), remedy(err))
 	}
 	defer unix.Close(fd)
 	if err := unix.Fstat(fd, &w.stat); err != nil {
-		return nil, refuse("cannot be read: " + trouble(err))
+		return nil, refuse("cannot be read: "+trouble(err), remedy(err))
 	}
 	accounts := l.accounts()
 	if err := w.guard(accounts, w.stat.Uid); err != nil {
 		return nil, err
 	}
 	if w.stat.Nlink != 1 {
-		return nil, refuse(fmt.Sprintf("has %d hard links; make it a file of its own: cp %[2]s %[2]s.new && mv %[2]s.new %[2]s", w.stat.Nlink, shell(w.path)))
+		return nil, refuse(fmt.Sprintf("has %d hard links", w.stat.Nlink), fmt.Sprintf("make it a file of its own: cp %[1]s %[1]s.new && mv %[1]s.new %[1]s", shell(w.path)))
 	}
 	text, err := readAtMost(fd, w.stat.Size)
 	if err != nil {
-		return nil, refuse(err.Error())
+		p := problem.Of(err)
+		return nil, refuse(p.Text, p.Remedy)
 	}
 	return &Source{
 		App: app, Path: w.path, Linked: w.links > 0,
@@ -107,7 +109,7 @@ func (l Layout) readSource(app string, w *walked) (*Source, error) {
 
 // readAtMost reads a whole file that may grow while it is read.
 func readAtMost(fd int, size int64) ([]byte, error) {
-	tooBig := fmt.Errorf("is larger than %d KiB; keep large values in files of their own", dotenv.MaxText>>10)
+	tooBig := &Problem{Text: fmt.Sprintf("is larger than %d KiB", dotenv.MaxText>>10), Remedy: "keep large values in files of their own"}
 	if size > dotenv.MaxText {
 		return nil, tooBig
 	}
@@ -121,7 +123,7 @@ func readAtMost(fd int, size int64) ([]byte, error) {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
-			return nil, errors.New("cannot be read: " + trouble(err))
+			return nil, &Problem{Text: "cannot be read: " + trouble(err), Remedy: remedy(err)}
 		case n == 0:
 			return text, nil
 		}
@@ -141,26 +143,26 @@ func (w *walked) guard(a *accounts, owner uint32) error {
 			if owner != 0 {
 				who = "root or " + a.label(owner)
 			}
-			return &Problem{Path: e.path, Text: fmt.Sprintf("belongs to %s, not to %s, the owner of the .env; chown -h %s %s",
-				a.label(uid), who, a.label(owner), shell(e.path))}
+			return &Problem{Path: e.path, Text: fmt.Sprintf("belongs to %s, not to %s, the owner of the .env", a.label(uid), who),
+				Remedy: fmt.Sprintf("chown -h %s %s", a.label(owner), shell(e.path))}
 		}
 		mode := e.stat.Mode
 		if mode&unix.S_IFMT == unix.S_IFLNK {
 			continue // a link's own mode means nothing
 		}
 		if mode&0o002 != 0 {
-			return &Problem{Path: e.path, Text: "can be written by everybody; chmod o-w " + shell(e.path)}
+			return &Problem{Path: e.path, Text: "can be written by everybody", Remedy: "chmod o-w " + shell(e.path)}
 		}
 		if mode&0o020 == 0 {
 			continue
 		}
 		if !a.private(e.stat.Gid, owner) && !a.private(e.stat.Gid, 0) {
-			return &Problem{Path: e.path, Text: "can be written by a group that others are or may be in; chmod g-w " + shell(e.path)}
+			return &Problem{Path: e.path, Text: "can be written by a group that others are or may be in", Remedy: "chmod g-w " + shell(e.path)}
 		}
 		// With an access control list the group's bits are its mask, and everybody
 		// whom it names may write (acl(5)).
 		if hasACL(e.fd) {
-			return &Problem{Path: e.path, Text: "has an access control list by which others may write; setfacl -b " + shell(e.path)}
+			return &Problem{Path: e.path, Text: "has an access control list by which others may write", Remedy: "setfacl -b " + shell(e.path)}
 		}
 	}
 	return nil

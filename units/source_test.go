@@ -158,10 +158,10 @@ func TestReadSourceOddFiles(t *testing.T) {
 		{name: "a loop", files: map[string]string{name: "-> shop.env"},
 			err: name + ": leads through more than 40 links; point it to the real place"},
 		{name: "a directory", make: func(p string) error { return os.Mkdir(p, 0o755) },
-			err: name + ": is a directory; an .env must be a regular file"},
+			err: name + ": is a directory; make it a regular file"},
 		{name: "a FIFO", make: func(p string) error { return unix.Mkfifo(p, 0o644) },
-			err: name + ": is a FIFO; an .env must be a regular file"},
-		{name: "a device", make: makeNull, err: name + ": is a device; an .env must be a regular file"},
+			err: name + ": is a FIFO; make it a regular file"},
+		{name: "a device", make: makeNull, err: name + ": is a device; make it a regular file"},
 		{name: "a socket", make: func(p string) error {
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p, Net: "unix"})
 			if err == nil {
@@ -169,7 +169,7 @@ func TestReadSourceOddFiles(t *testing.T) {
 				err = l.Close()
 			}
 			return err
-		}, err: name + ": is a socket; an .env must be a regular file"},
+		}, err: name + ": is a socket; make it a regular file"},
 		{name: "sparse", make: func(p string) error {
 			return errors.Join(os.WriteFile(p, nil, 0o644), os.Truncate(p, 1<<30))
 		}, err: name + ": is larger than 64 KiB; keep large values in files of their own"},

@@ -55,27 +55,27 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 	}
 	s := &Spec{App: src.App, Source: src, Env: f.Values, directives: map[string]string{}}
 	var problems []*Problem
-	refuse := func(name, why string) {
-		problems = append(problems, &Problem{Path: src.Path, Line: f.Written(name).Line, Text: name + " " + why})
+	refuse := func(name string, p *Problem) {
+		problems = append(problems, &Problem{Path: src.Path, Line: f.Written(name).Line, Text: name + " " + p.Text, Remedy: p.Remedy})
 	}
 	for _, name := range f.Names() {
 		if _, known := setting(name); !known && strings.HasPrefix(name, "SYSTEMD_") {
-			refuse(name, "is no setting; did you mean "+nearest(name)+"?")
+			refuse(name, &Problem{Text: "is no setting", Remedy: "did you mean " + nearest(name) + "?"})
 		}
 	}
 	for _, set := range settings {
 		value, given := f.Values[set.Name]
 		if given {
-			if why := unfit(set, src, value, f.Written(set.Name)); why != "" {
+			if why := unfit(set, src, value, f.Written(set.Name)); why != nil {
 				refuse(set.Name, why)
 				continue
 			}
 		}
-		why := ""
+		var why *Problem
 		switch {
 		case set.Name == "SYSTEMD_EXEC_START":
 			if !given {
-				problems = append(problems, &Problem{Path: src.Path, Text: "SYSTEMD_EXEC_START is missing; it must say what to run"})
+				problems = append(problems, &Problem{Path: src.Path, Text: "SYSTEMD_EXEC_START is missing", Remedy: "let it say what to run"})
 			}
 		case set.Name == "SYSTEMD_USER":
 			why = s.asUser(value, given)
@@ -84,19 +84,19 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 		case set.Name == "SYSTEMD_READ_WRITE_PATHS":
 			why = s.readWritePaths(l, value, given)
 		case given:
-			if why = set.apply(s, set.Directive, value); why != "" {
-				why = "must be " + why
+			if must := set.apply(s, set.Directive, value); must != "" {
+				why = &Problem{Text: "must be " + must}
 			}
 		case set.Default != "":
 			set.apply(s, set.Directive, set.Default)
 		}
-		if why != "" {
+		if why != nil {
 			refuse(set.Name, why)
 		}
 		// The command may lie in the working directory, so it is checked after that.
 		if set.Name == "SYSTEMD_READ_WRITE_PATHS" {
-			if value, given := f.Values["SYSTEMD_EXEC_START"]; given && unfit(execStart, src, value, f.Written(execStart.Name)) == "" {
-				if why := s.command(l, value); why != "" {
+			if value, given := f.Values["SYSTEMD_EXEC_START"]; given && unfit(execStart, src, value, f.Written(execStart.Name)) == nil {
+				if why := s.command(l, value); why != nil {
 					refuse(execStart.Name, why)
 				}
 			}
@@ -105,8 +105,8 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 	if s.Plan.Mode == 0 {
 		s.Plan.Nodes = 1
 	}
-	for _, why := range s.contradictions() {
-		refuse(why.name, why.text)
+	for _, c := range s.contradictions() {
+		refuse(c.name, &c.Problem)
 	}
 	if len(problems) > 0 {
 		var all []error
@@ -123,36 +123,39 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 var execStart, _ = setting("SYSTEMD_EXEC_START")
 
 // unfit says why a value is refused before the check of its setting sees it.
-func unfit(set Setting, src *Source, value string, written dotenv.Assignment) string {
+func unfit(set Setting, src *Source, value string, written dotenv.Assignment) *Problem {
 	switch {
 	case set.Root && src.UID != 0:
-		return "can only be set in an .env that belongs to root; chown root " + shell(src.Path) + ", or use a drop-in: systemctl edit"
+		return &Problem{Text: "can only be set in an .env that belongs to root", Remedy: "chown root " + shell(src.Path) + ", or use a drop-in: systemctl edit"}
 	case strings.TrimSpace(value) == "":
-		return "is empty; give it a value or remove the line"
+		return &Problem{Text: "is empty", Remedy: "give it a value or remove the line"}
 	case strings.ContainsFunc(value, unicode.IsControl):
-		return "must not hold control characters or line breaks"
+		return &Problem{Text: "must not hold control characters or line breaks"}
 	case set.Name != "SYSTEMD_EXEC_START" && set.Name != "PORT" && written.Expands():
-		return "must not have a variable replaced in it; write the value out"
+		return &Problem{Text: "must not have a variable replaced in it", Remedy: "write the value out"}
 	}
-	return ""
+	return nil
 }
 
 // maxRestarts is how many starts a second all instances of an app together may
 // cost PID 1 if each ends at once. PID 1 can do some hundreds.
 const maxRestarts = 64
 
-type contradiction struct{ name, text string }
+type contradiction struct {
+	name string
+	Problem
+}
 
 // contradictions are settings that are valid by themselves but not together.
 func (s *Spec) contradictions() (all []contradiction) {
 	if s.Plan.HealthPath != "" && s.Plan.Port == 0 {
-		all = append(all, contradiction{"SYSTEMD_CLUSTER_HEALTH_PATH", "needs PORT, to know where to ask"})
+		all = append(all, contradiction{"SYSTEMD_CLUSTER_HEALTH_PATH", Problem{Text: "needs PORT, to know where to ask"}})
 	}
 	if ms, err := strconv.Atoi(strings.TrimSuffix(s.directives["RestartSec"], "ms")); err == nil && s.Source.UID != 0 && s.Plan.Nodes*1000 > ms*maxRestarts {
-		all = append(all, contradiction{"SYSTEMD_RESTART_SEC", fmt.Sprintf("must be %d ms or more for %d instances, since the .env is not root's", s.Plan.Nodes*1000/maxRestarts+1, s.Plan.Nodes)})
+		all = append(all, contradiction{"SYSTEMD_RESTART_SEC", Problem{Text: fmt.Sprintf("must be %d ms or more for %d instances, since the .env is not root's", s.Plan.Nodes*1000/maxRestarts+1, s.Plan.Nodes)}})
 	}
 	if s.dynamic && s.directives["PrivateTmp"] == "no" {
-		all = append(all, contradiction{"SYSTEMD_PRIVATE_TMP", "has no effect for a dynamic user; set SYSTEMD_USER too"})
+		all = append(all, contradiction{"SYSTEMD_PRIVATE_TMP", Problem{Text: "has no effect for a dynamic user", Remedy: "set SYSTEMD_USER too"}})
 	}
 	return all
 }

@@ -18,31 +18,31 @@ import (
 // dynamic user if root owns the file and names none. systemd would name a dynamic
 // user after the unit. Instances of different users cannot share a port, so the
 // dynamic user gets a name of the app's.
-func (s *Spec) asUser(value string, given bool) (why string) {
+func (s *Spec) asUser(value string, given bool) *Problem {
 	src := s.Source
 	if src.UID != 0 {
 		number := strconv.FormatUint(uint64(src.UID), 10)
 		if !accountName(number) {
-			return "has no user: the .env belongs to one that stands for none; chown it"
+			return &Problem{Text: "has no user: the .env belongs to one that stands for none", Remedy: "chown it"}
 		}
 		// systemd reads a name of only digits as a number, and so as another user.
 		if s.Plan.User = src.User; !accountName(src.User) || strings.Trim(src.User, "0123456789") == "" {
 			s.Plan.User = number
 		}
 		if given && value != src.User && value != number {
-			return "must be the owner of the .env; only root can name another user"
+			return &Problem{Text: "must be the owner of the .env", Remedy: "let root own the .env to name another user"}
 		}
-		return ""
+		return nil
 	}
 	if !given {
 		s.Plan.User, s.dynamic = dynamicUser(s.App), true
-		return ""
+		return nil
 	}
 	if !accountName(value) {
-		return "must be the name or number of a user"
+		return &Problem{Text: "must be the name or number of a user"}
 	}
 	s.Plan.User = value
-	return ""
+	return nil
 }
 
 // dynamicUser is ar-<app>; no distribution has users of such names. A user's name
@@ -57,65 +57,65 @@ func dynamicUser(app string) string {
 }
 
 // workingDirectory decides WorkingDirectory=, and resolves its links.
-func (s *Spec) workingDirectory(l Layout, value string, given bool) (why string) {
+func (s *Spec) workingDirectory(l Layout, value string, given bool) *Problem {
 	s.released = s.Source.released
 	if !given {
 		if !s.Source.Linked {
 			s.Plan.WorkingDirectory = "/"
-			return ""
+			return nil
 		}
 		value = s.Source.dir()
 	}
 	if !strings.HasPrefix(value, "/") {
-		return "must be an absolute path"
+		return &Problem{Text: "must be an absolute path"}
 	}
 	path, isDir, linked, why := s.place(l, value)
 	switch {
-	case why != "":
+	case why != nil:
 		return why
 	case !isDir:
-		return "must be a directory"
+		return &Problem{Text: "must be a directory"}
 	}
 	s.Plan.WorkingDirectory = path
 	if given {
 		s.released = linked
 	}
-	return ""
+	return nil
 }
 
 // readWritePaths decides ReadWritePaths=, and resolves their links.
-func (s *Spec) readWritePaths(l Layout, value string, given bool) (why string) {
+func (s *Spec) readWritePaths(l Layout, value string, given bool) *Problem {
 	if !given {
 		if wd := s.Plan.WorkingDirectory; wd != "/" && wd != "" {
 			s.writable = []string{wd}
 		}
-		return ""
+		return nil
 	}
 	paths, why := splitWords(value)
 	switch {
 	case why != "":
-		return why
+		return &Problem{Text: why}
 	case len(paths) > maxPaths:
-		return "must be " + strconv.Itoa(maxPaths) + " paths at most; name a directory above them"
+		return &Problem{Text: "must be " + strconv.Itoa(maxPaths) + " paths at most", Remedy: "name a directory above them"}
 	}
 	for _, p := range paths {
 		if rest, ok := strings.CutPrefix(p, "./"); ok && s.Plan.WorkingDirectory != "" {
 			p = s.Plan.WorkingDirectory + "/" + rest
 		}
 		if !strings.HasPrefix(p, "/") {
-			return "must be absolute paths, or begin with ./ for the working directory"
+			return &Problem{Text: "must be absolute paths, or begin with ./ for the working directory"}
 		}
 		path, _, _, why := s.place(l, p)
-		if why != "" {
+		if why != nil {
 			return why
 		}
 		if path == "/" {
-			return "must not be /, which would undo the sandbox"
+			return &Problem{Text: "must not be /, which would undo the sandbox"}
 		}
 		s.writable = append(s.writable, path)
 	}
 	s.writable = outermost(s.writable)
-	return ""
+	return nil
 }
 
 // maxPaths bounds the work that one app makes for PID 1 and the kernel: each path
@@ -139,7 +139,7 @@ func outermost(paths []string) []string {
 // place resolves a path from a setting, and says whether links led there. If root
 // does not own the .env, the path must lie inside the real .env's directory, on a
 // way that only the owner and root can change.
-func (s *Spec) place(l Layout, path string) (resolved string, isDir, linked bool, why string) {
+func (s *Spec) place(l Layout, path string) (resolved string, isDir, linked bool, why *Problem) {
 	w, err := l.walk(path)
 	if err != nil {
 		return "", false, false, about(err)
@@ -147,29 +147,29 @@ func (s *Spec) place(l Layout, path string) (resolved string, isDir, linked bool
 	defer w.close()
 	kind := w.stat.Mode & unix.S_IFMT
 	if kind != unix.S_IFDIR && kind != unix.S_IFREG {
-		return "", false, false, "must be a directory, not " + kindName(kind)
+		return "", false, false, &Problem{Text: "must be a directory, not " + kindName(kind)}
 	}
 	if !unitPath(w.path) {
-		return "", false, false, "has a character that systemd could not be given; rename the directory"
+		return "", false, false, &Problem{Text: "has a character that systemd could not be given", Remedy: "rename the directory"}
 	}
 	if s.Source.UID != 0 {
 		if !inside(w.path, s.Source.dir()) {
-			return "", false, false, "must lie inside " + s.Source.dir() + ", the directory of the real .env; for another, root must own the .env"
+			return "", false, false, &Problem{Text: "must lie inside " + s.Source.dir() + ", the directory of the real .env", Remedy: "for another one, let root own the .env"}
 		}
 		if err := w.guard(l.accounts(), s.Source.UID); err != nil {
 			return "", false, false, about(err)
 		}
 	}
-	return w.path, kind == unix.S_IFDIR, w.links > 0, ""
+	return w.path, kind == unix.S_IFDIR, w.links > 0, nil
 }
 
 // about puts the problem of a path into a sentence about a setting.
-func about(err error) string {
+func about(err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
-		return "cannot be used: " + p.Path + " " + p.Text
+		return &Problem{Text: "cannot be used: " + p.Path + " " + p.Text, Remedy: p.Remedy}
 	}
-	return "cannot be used"
+	return &Problem{Text: "cannot be used"}
 }
 
 // inside says whether a resolved path is dir or lies below it.

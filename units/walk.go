@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"app-rollout/units/problem"
 )
 
 const (
@@ -68,11 +70,11 @@ func (l Layout) follow(w *walked, path string) error {
 	top := element{path: "/"}
 	err := w.reach(l.held, above, &top, root, unix.O_DIRECTORY)
 	if err != nil {
-		return &Problem{Path: root, Text: unreachable(err)}
+		return unreachable(root, err)
 	}
 	var mount uint64
 	if top.stat, mount, err = look(top.fd); err != nil {
-		return &Problem{Path: root, Text: "cannot be looked at: " + trouble(err)}
+		return &Problem{Path: root, Text: "cannot be looked at: " + trouble(err), Remedy: remedy(err)}
 	}
 	w.hold(l.held, above, &top)
 	own := mount
@@ -83,7 +85,7 @@ func (l Layout) follow(w *walked, path string) error {
 	todo := split(path)
 	for steps := 1; len(todo) > 0; steps++ {
 		if steps > maxSteps {
-			return &Problem{Path: stack[len(stack)-1].path, Text: "is reached by too long a way; point the links to the real place"}
+			return &Problem{Path: stack[len(stack)-1].path, Text: "is reached by too long a way", Remedy: "point the links to the real place"}
 		}
 		name := todo[0]
 		todo = todo[1:]
@@ -96,23 +98,23 @@ func (l Layout) follow(w *walked, path string) error {
 		here := stack[len(stack)-1]
 		e := element{path: strings.TrimSuffix(here.path, "/") + "/" + name}
 		if here.stat.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return &Problem{Path: here.path, Text: "is not a directory; correct the path"}
+			return &Problem{Path: here.path, Text: "is not a directory", Remedy: "correct the path"}
 		}
 		if printable(name) != name {
-			return &Problem{Path: here.path, Text: "the path leads on through a name with control characters; rename it"}
+			return &Problem{Path: here.path, Text: "the path leads on through a name with control characters", Remedy: "rename it"}
 		}
 		if len(stack) > maxDepth {
-			return &Problem{Path: e.path, Text: fmt.Sprintf("lies below more than %d directories; move it up", maxDepth)}
+			return &Problem{Path: e.path, Text: fmt.Sprintf("lies below more than %d directories", maxDepth), Remedy: "move it up"}
 		}
 		if err := w.reach(l.held, here, &e, name, unix.O_NOFOLLOW); err != nil {
-			p := &Problem{Path: e.path, Text: unreachable(err)}
+			p := unreachable(e.path, err)
 			if errors.Is(err, fs.ErrNotExist) && w.links == 0 {
 				return &missing{p, len(todo) == 0}
 			}
 			return p
 		}
 		if e.stat, mount, err = look(e.fd); err != nil {
-			return &Problem{Path: e.path, Text: "cannot be looked at: " + trouble(err)}
+			return &Problem{Path: e.path, Text: "cannot be looked at: " + trouble(err), Remedy: remedy(err)}
 		}
 		if e.held {
 			mounts[mount] = "" // a walk has entered it before
@@ -123,21 +125,21 @@ func (l Layout) follow(w *walked, path string) error {
 			mounts[mount] = why
 		}
 		if why != "" {
-			return &Problem{Path: e.path, Text: why + "; move the files to a local one"}
+			return &Problem{Path: e.path, Text: why, Remedy: "move the files to a local one"}
 		}
 		if mount != own { // look may have returned old data of another file system
 			if err := unix.Fstat(e.fd, &e.stat); err != nil {
-				return &Problem{Path: e.path, Text: "cannot be looked at: " + trouble(err)}
+				return &Problem{Path: e.path, Text: "cannot be looked at: " + trouble(err), Remedy: remedy(err)}
 			}
 		}
 		switch e.stat.Mode & unix.S_IFMT {
 		case unix.S_IFLNK:
 			if w.links++; w.links > maxLinks {
-				return &Problem{Path: e.path, Text: "leads through more than 40 links; point it to the real place"}
+				return &Problem{Path: e.path, Text: "leads through more than 40 links", Remedy: "point it to the real place"}
 			}
 			target, err := readlink(e.fd)
 			if err != nil {
-				return &Problem{Path: e.path, Text: "cannot be read: " + trouble(err)}
+				return &Problem{Path: e.path, Text: "cannot be read: " + trouble(err), Remedy: remedy(err)}
 			}
 			w.midway = w.midway || len(todo) > 0
 			w.passed = append(w.passed, e)
@@ -188,28 +190,32 @@ func readlink(fd int) (string, error) {
 }
 
 // unreachable says why an element cannot be opened, and what to do about it.
-func unreachable(err error) string {
+func unreachable(path string, err error) *Problem {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "is not there; create it or correct the path"
+		return &Problem{Path: path, Text: "is not there", Remedy: "create it or correct the path"}
 	case errors.Is(err, unix.ENAMETOOLONG):
-		return "has too long a name; correct the path"
+		return &Problem{Path: path, Text: "has too long a name", Remedy: "correct the path"}
 	}
-	return "cannot be reached: " + trouble(err)
+	return &Problem{Path: path, Text: "cannot be reached: " + trouble(err), Remedy: remedy(err)}
 }
 
-// trouble is an error of a system call in words, without the paths that Go adds, and
-// with what to do about it. If rights are missing, the commands say what to do.
+// trouble is an error of a system call in words, without the paths that Go adds.
 func trouble(err error) string {
 	var path *os.PathError
 	if errors.As(err, &path) {
 		err = path.Err
 	}
+	return err.Error()
+}
+
+// remedy is what to do about an error of a system call.
+func remedy(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return err.Error()
+		return problem.Sudo(err)
 	case errors.Is(err, unix.EAGAIN): // fcntl(2), F_SETLEASE
-		return err.Error() + "; end the program that holds a lease on it"
+		return "end the program that holds a lease on it"
 	}
-	return err.Error() + "; see what the kernel says: dmesg"
+	return "see what the kernel says: dmesg"
 }

@@ -8,35 +8,35 @@ import (
 
 // warn notes what may surprise, but does not keep the app from running.
 func (s *Spec) warn(f *dotenv.File) {
-	add := func(line int, text string) {
-		s.Warnings = append(s.Warnings, &Problem{Path: s.Source.Path, Line: line, Text: text})
+	add := func(line int, text, remedy string) {
+		s.Warnings = append(s.Warnings, &Problem{Path: s.Source.Path, Line: line, Text: text, Remedy: remedy})
 	}
 	for _, name := range f.Names() {
 		w := f.Written(name)
-		for _, text := range w.Surprises() {
-			add(w.Line, name+" "+text)
+		for _, p := range w.Surprises() {
+			add(w.Line, name+" "+p.Text, p.Remedy)
 		}
 		switch {
 		case name == "PATH":
-			add(w.Line, "PATH replaces the one that systemd sets for the app")
+			add(w.Line, "PATH replaces the one that systemd sets for the app", "")
 		case strings.HasPrefix(name, "LD_"):
-			add(w.Line, name+" changes how every program of the app is loaded")
+			add(w.Line, name+" changes how every program of the app is loaded", "")
 		}
 	}
 	command := f.Written("SYSTEMD_EXEC_START")
 	if command.Expands() {
-		add(command.Line, "SYSTEMD_EXEC_START has a variable replaced in it, and units and command lines can be read by everybody; let the app read a secret from its environment")
+		add(command.Line, "SYSTEMD_EXEC_START has a variable replaced in it, and units and command lines can be read by everybody", "let the app read a secret from its environment")
 	}
 	if s.linkedWord {
-		add(command.Line, "SYSTEMD_EXEC_START has a path that leads through a link, so that what it names is not frozen; write it relative to the working directory")
+		add(command.Line, "SYSTEMD_EXEC_START has a path that leads through a link, so that what it names is not frozen", "write it relative to the working directory")
 	}
 	if wd := s.Plan.WorkingDirectory; wd != "/" && !s.released {
-		add(f.Written("SYSTEMD_WORKING_DIRECTORY").Line, "the code in "+wd+" is not deployed as a release (a new directory, and a link that is moved to it): a restarted old instance runs what lies there by then")
+		add(f.Written("SYSTEMD_WORKING_DIRECTORY").Line, "the code in "+wd+" is not deployed as a release: a restarted old instance runs what lies there by then", "deploy each release into a new directory, and move a link to it")
 	}
 	if s.Plan.User == "root" || s.Plan.User == "0" {
-		add(f.Written("SYSTEMD_USER").Line, "SYSTEMD_USER makes the app run as root")
+		add(f.Written("SYSTEMD_USER").Line, "SYSTEMD_USER makes the app run as root", "")
 	}
 	if restart := s.directives["Restart"]; restart != "always" {
-		add(f.Written("SYSTEMD_RESTART").Line, "SYSTEMD_RESTART lets an instance that ends by itself stay down")
+		add(f.Written("SYSTEMD_RESTART").Line, "SYSTEMD_RESTART lets an instance that ends by itself stay down", "")
 	}
 }

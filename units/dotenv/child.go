@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"app-rollout/units/problem"
 )
 
 const (
@@ -39,7 +41,7 @@ func parseApart(text []byte) (map[string]string, error) {
 	answer, err := child.Output()
 	body, ok := bytes.CutPrefix(answer, []byte(parserOK))
 	if err != nil || !ok {
-		return nil, errors.New("takes too much time or memory to parse; use single quotes around values with a $")
+		return nil, &problem.Problem{Text: "takes too much time or memory to parse", Remedy: quoteDollars}
 	}
 	values := make(map[string]string)
 	for len(body) > 0 {

@@ -48,28 +48,31 @@ func (f *File) Written(name string) Assignment { return f.written[name] }
 // valid, because what looks like a name may be a piece of a key. The errors are
 // *problem.Problems of path, joined.
 func Parse(path string, text []byte) (*File, error) {
-	refuse := func(line int, why string) error { return &problem.Problem{Path: path, Line: line, Text: why} }
+	refuse := func(line int, why, remedy string) error {
+		return &problem.Problem{Path: path, Line: line, Text: why, Remedy: remedy}
+	}
 	if len(text) > MaxText {
-		return nil, refuse(0, fmt.Sprintf("is larger than %d KiB; keep large values in files of their own", MaxText>>10))
+		return nil, refuse(0, fmt.Sprintf("is larger than %d KiB", MaxText>>10), "keep large values in files of their own")
 	}
 	if at := bytes.IndexByte(text, 0); at >= 0 {
-		return nil, refuse(lineOf(text, at), "holds a NUL byte; save the file as plain text in UTF-8")
+		return nil, refuse(lineOf(text, at), "holds a NUL byte", "save the file as plain text in UTF-8")
 	}
 	if at := invalidUTF8(text); at >= 0 {
-		return nil, refuse(lineOf(text, at), "is not UTF-8; save the file as UTF-8")
+		return nil, refuse(lineOf(text, at), "is not UTF-8", "save the file as UTF-8")
 	}
 	text = withoutBOM(text)
 
 	assignments, bad, why := scan(text)
 	if bad != 0 {
-		return nil, refuse(bad, why+"; use single quotes around a value with spaces, quotes or several lines")
+		return nil, refuse(bad, why, useQuotes)
 	}
 	if grown(assignments, 4*maxSum) > 4*maxSum {
-		return nil, refuse(0, "has variables that grow too large when they are replaced in one another; use single quotes around values with a $")
+		return nil, refuse(0, "has variables that grow too large when they are replaced in one another", quoteDollars)
 	}
 	values, err := values(text)
 	if err != nil {
-		return nil, refuse(0, err.Error())
+		p := problem.Of(err)
+		return nil, refuse(0, p.Text, p.Remedy)
 	}
 	f := &File{Values: values, written: make(map[string]Assignment, len(values))}
 	for _, a := range assignments {
@@ -92,7 +95,13 @@ func values(text []byte) (map[string]string, error) {
 	return parseHere(text)
 }
 
-var errSyntax = errors.New("cannot be parsed; use single quotes around a value with spaces, quotes or several lines")
+// What helps with most of what godotenv cannot read.
+const (
+	useQuotes    = "use single quotes around a value with spaces, quotes or several lines"
+	quoteDollars = "use single quotes around values with a $"
+)
+
+var errSyntax = &problem.Problem{Text: "cannot be parsed", Remedy: useQuotes}
 
 // parseHere runs godotenv. It never returns godotenv's error, which quotes the file.
 func parseHere(text []byte) (values map[string]string, err error) {
@@ -111,9 +120,11 @@ func parseHere(text []byte) (values map[string]string, err error) {
 // check refuses variables that systemd cannot take.
 func (f *File) check(path string) error {
 	var all []error
-	refuse := func(line int, why string) { all = append(all, &problem.Problem{Path: path, Line: line, Text: why}) }
+	refuse := func(line int, why, remedy string) {
+		all = append(all, &problem.Problem{Path: path, Line: line, Text: why, Remedy: remedy})
+	}
 	if len(f.Values) > maxVariables {
-		refuse(0, fmt.Sprintf("has more than %d variables; keep the others in a file that the app reads itself", maxVariables))
+		refuse(0, fmt.Sprintf("has more than %d variables", maxVariables), "keep the others in a file that the app reads itself")
 		return errors.Join(all...)
 	}
 	sum := 0
@@ -122,17 +133,17 @@ func (f *File) check(path string) error {
 		sum += len(name) + len(value) + 2
 		switch {
 		case !ValidName(name):
-			refuse(line, "has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit")
+			refuse(line, "has no valid name before the =", "make it of letters, digits and _, and do not begin it with a digit")
 		case reserved(name):
-			refuse(line, name+" is set by systemd for the app itself; remove it")
+			refuse(line, name+" is set by systemd for the app itself", "remove it")
 		case strings.ContainsRune(value, 0) || HasNoncharacter(value):
-			refuse(line, name+" holds a character that systemd takes for invalid UTF-8; remove it")
+			refuse(line, name+" holds a character that systemd takes for invalid UTF-8", "remove it")
 		case len(name)+1+len(value) > maxAssignment:
-			refuse(line, fmt.Sprintf("%s is longer than %d bytes; keep it in a file of its own", name, maxAssignment))
+			refuse(line, fmt.Sprintf("%s is longer than %d bytes", name, maxAssignment), "keep it in a file of its own")
 		}
 	}
 	if sum > maxSum {
-		refuse(0, "has variables of more than 1 MiB in all; keep large values in files of their own")
+		refuse(0, "has variables of more than 1 MiB in all", "keep large values in files of their own")
 	}
 	return errors.Join(all...)
 }

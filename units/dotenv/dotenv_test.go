@@ -41,8 +41,8 @@ func TestParseRefuses(t *testing.T) {
 		{"Latin-1", "A=1\nB=caf\xe9\n", "x.env:2: is not UTF-8; save the file as UTF-8"},
 		{"noncharacter", "A=\ufdd0\n", "x.env:1: A holds a character that systemd takes for invalid UTF-8; remove it"},
 		{"too large", "A=" + strings.Repeat("x", MaxText), "x.env: is larger than 64 KiB; keep large values in files of their own"},
-		{"empty name", "A=1\n=" + dotenvtest.Canary + "\n", "x.env:2: has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit"},
-		{"odd name", "A=1\n\n1" + dotenvtest.Canary + "=x\n", "x.env:3: has no valid name before the =; names are made of letters, digits and _, and do not begin with a digit"},
+		{"empty name", "A=1\n=" + dotenvtest.Canary + "\n", "x.env:2: has no valid name before the =; make it of letters, digits and _, and do not begin it with a digit"},
+		{"odd name", "A=1\n\n1" + dotenvtest.Canary + "=x\n", "x.env:3: has no valid name before the =; make it of letters, digits and _, and do not begin it with a digit"},
 		{"no assignment", "A=1\n" + dotenvtest.Canary + "\nB=2\n", "x.env:2: is not NAME=value; use single quotes around a value with spaces, quotes or several lines"},
 		{"open quote", "A=1\nB=\"" + dotenvtest.Canary + "\nC=2\n", "x.env:2: has a quote that is never closed; use single quotes around a value with spaces, quotes or several lines"},
 		{"line after a quoted value of several", "A='1\n2\n3'\nB-C=" + dotenvtest.Canary + "\n", "x.env:4: is not NAME=value; use single quotes around a value with spaces, quotes or several lines"},
@@ -195,7 +195,13 @@ func TestSurprises(t *testing.T) {
 		`A=plain`:          "",
 	} {
 		all, _, _ := scan([]byte(text))
-		got := strings.Join(all[0].Surprises(), "; ")
+		got := ""
+		for _, p := range all[0].Surprises() {
+			got = problem.Join(got, p.Text)
+			if !strings.HasPrefix(p.Remedy, "use ") {
+				t.Errorf("%s: %q has the remedy %q", text, p.Text, p.Remedy)
+			}
+		}
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}

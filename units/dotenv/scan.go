@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"app-rollout/units/problem"
 )
 
 // Assignment is one NAME=value of an .env as godotenv v1.5.1 cuts it.
@@ -35,20 +37,21 @@ func (a Assignment) Expands() bool {
 
 // Surprises says where godotenv reads the assignment differently from what most
 // people mean.
-func (a Assignment) Surprises() (texts []string) {
+func (a Assignment) Surprises() (all []problem.Problem) {
+	add := func(text, remedy string) { all = append(all, problem.Problem{Text: text, Remedy: remedy}) }
 	if a.quote != '\'' && strings.Contains(a.text, "$") {
-		texts = append(texts, "has a $ that may be replaced; use single quotes to keep it")
+		add("has a $ that may be replaced", "use single quotes to keep it")
 	}
 	if a.quote == 0 && strings.HasPrefix(a.text, "#") {
-		texts = append(texts, "has a value that begins with #, which is no comment there; use quotes, or leave it empty")
+		add("has a value that begins with #, which is no comment there", "use quotes, or leave it empty")
 	}
 	if a.quote == 0 && a.tail != "" && comment(a.text) < len(a.text) {
-		texts = append(texts, "has two # on its line, and only the last one begins the comment; use single quotes")
+		add("has two # on its line, and only the last one begins the comment", "use single quotes")
 	}
 	if a.quote == '"' && strings.HasSuffix(a.text, `\`) {
-		texts = append(texts, `has a \" right before its closing quote, which is lost; use single quotes`)
+		add(`has a \" right before its closing quote, which is lost`, "use single quotes")
 	}
-	return texts
+	return all
 }
 
 // scan cuts an .env into assignments exactly where godotenv v1.5.1 does

@@ -1,21 +1,29 @@
-// Package problem is how this program says what is wrong: where, and what to do.
+// Package problem is how this program says what is wrong: where, what, and what
+// to do about it.
 package problem
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 )
 
-// Problem is one line for a person: where, what is wrong, and what to do. It
-// never holds a value from an .env.
+// Problem is what is wrong, for a person. It never holds a value from an .env.
 type Problem struct {
-	Path string // "" when the problem lies in no file
-	Line int    // 1-based; 0 when no single line is to blame
-	Text string
+	Path   string `json:"path,omitempty"`   // "" when the problem lies in no file
+	Line   int    `json:"line,omitempty"`   // 1-based; 0 when no single line is to blame
+	Text   string `json:"text"`             // what is wrong
+	Remedy string `json:"remedy,omitempty"` // what to do about it; "" when the text implies it
 }
 
-func (p *Problem) Error() string {
+// Error is all of it on one line.
+func (p *Problem) Error() string { return Join(p.What(), p.Remedy) }
+
+// What is where and what is wrong, without what to do about it.
+func (p *Problem) What() string {
 	switch {
 	case p.Path == "":
 		return p.Text
@@ -23,6 +31,47 @@ func (p *Problem) Error() string {
 		return p.Path + ": " + p.Text
 	}
 	return p.Path + ":" + strconv.Itoa(p.Line) + ": " + p.Text
+}
+
+// Problem is p itself: see Of.
+func (p *Problem) Problem() *Problem { return p }
+
+// Of is an error as a problem. An error with a method Problem knows its remedy
+// itself; joined errors become one problem, on one line.
+func Of(err error) *Problem {
+	all := Each(err)
+	if len(all) == 1 {
+		if own, ok := all[0].(interface{ Problem() *Problem }); ok {
+			return own.Problem()
+		}
+		return &Problem{Text: all[0].Error(), Remedy: Sudo(all[0])}
+	}
+	var one Problem
+	for _, err := range all {
+		p := Of(err)
+		one.Text = Join(one.Text, p.What())
+		one.Remedy = Join(one.Remedy, p.Remedy)
+	}
+	return &one
+}
+
+// Join puts two parts of a line together; either may be empty.
+func Join(a, b string) string {
+	switch {
+	case a == "" || a == b:
+		return b
+	case b == "":
+		return a
+	}
+	return a + "; " + b
+}
+
+// Sudo is the remedy for an error that root would not get, "" for any other.
+func Sudo(err error) string {
+	if os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) {
+		return "try sudo"
+	}
+	return ""
 }
 
 // ByLine sorts problems of one file, those of the whole file first.

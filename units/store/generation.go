@@ -97,11 +97,11 @@ func ReadGeneration(dir string) (*Generation, error) {
 	}
 	g := new(Generation)
 	if err := json.Unmarshal(data, g); err != nil || !g.valid() {
-		return nil, &problem.Problem{Path: path, Text: "is damaged; move its directory away to let the app be rolled out anew"}
+		return nil, &problem.Problem{Path: path, Text: "is damaged", Remedy: "move its directory away to let the app be rolled out anew"}
 	}
 	for _, name := range []string{units.EnvFile, unitFile, units.EnvironmentFile} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return nil, &problem.Problem{Path: filepath.Join(dir, name), Text: "is missing; move its directory away to let the app be rolled out anew"}
+			return nil, &problem.Problem{Path: filepath.Join(dir, name), Text: "is missing", Remedy: "move its directory away to let the app be rolled out anew"}
 		}
 	}
 	return g, nil

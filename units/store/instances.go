@@ -40,7 +40,7 @@ func (s Store) Instances() (Instances, error) {
 		return i, err
 	}
 	if err := json.Unmarshal(data, &i); err != nil || i.Next < 1 {
-		return i, &problem.Problem{Path: path, Text: "is damaged; remove it"}
+		return i, &problem.Problem{Path: path, Text: "is damaged", Remedy: "remove it"}
 	}
 	if i.Generations == nil {
 		i.Generations = map[int][]int{}

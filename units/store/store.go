@@ -82,11 +82,11 @@ func (s Store) Current() (*Generation, error) {
 	}
 	number, err := strconv.Atoi(strings.TrimPrefix(target, "generations/"))
 	if err != nil {
-		return nil, &problem.Problem{Path: link, Text: "does not lead to a generation" + s.mend()}
+		return nil, &problem.Problem{Path: link, Text: "does not lead to a generation", Remedy: s.mend()}
 	}
 	g, err := s.Generation(number)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &problem.Problem{Path: link, Text: "leads to a generation that is gone" + s.mend()}
+		return nil, &problem.Problem{Path: link, Text: "leads to a generation that is gone", Remedy: s.mend()}
 	}
 	return g, err
 }
@@ -94,14 +94,14 @@ func (s Store) Current() (*Generation, error) {
 // mend is the two things that a person can do about a broken link. Only a person
 // knows which one is right.
 func (s Store) mend() string {
-	return "; point it to one of " + filepath.Join(s.dir, "generations") + " that was ready, or remove it and start anew: app-rollout run " + s.app
+	return "point it to one of " + filepath.Join(s.dir, "generations") + " that was ready, or remove it and start anew: app-rollout run " + s.app
 }
 
 // Generation reads one generation.
 func (s Store) Generation(number int) (*Generation, error) {
 	g, err := ReadGeneration(s.Dir(number))
 	if err == nil && (g.App != s.app || g.Number != number) {
-		return nil, &problem.Problem{Path: filepath.Join(s.Dir(number), generationFile), Text: "belongs to another generation; move its directory away"}
+		return nil, &problem.Problem{Path: filepath.Join(s.Dir(number), generationFile), Text: "belongs to another generation", Remedy: "move its directory away"}
 	}
 	return g, err
 }
@@ -306,7 +306,7 @@ func (s Store) number(name string) (int, error) {
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil {
-		return 0, &problem.Problem{Path: filepath.Join(s.dir, name), Text: "does not hold a generation's number; remove it"}
+		return 0, &problem.Problem{Path: filepath.Join(s.dir, name), Text: "does not hold a generation's number", Remedy: "remove it"}
 	}
 	return n, nil
 }
