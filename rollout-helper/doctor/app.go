@@ -13,6 +13,7 @@ import (
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/units"
+	"app-rollout/units/problem"
 	"app-rollout/units/store"
 )
 
@@ -38,7 +39,7 @@ func (d *Doctor) App(ctx context.Context, r *Report, app string) {
 	d.begin()
 	spec, err := d.Layout.Read(app)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.warn(app, d.Layout.Env(app), 0, "is gone; the next run stops the app")
+		r.warn(app, problem.Problem{Path: d.Layout.Env(app), Text: "is gone: the next run stops the app"})
 		return
 	}
 	if err != nil {
@@ -49,9 +50,10 @@ func (d *Doctor) App(ctx context.Context, r *Report, app string) {
 	f, err := d.Foresee(ctx, app)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		r.warn(app, "", 0, "what a run would do cannot be told: only root can see the generations; try sudo")
+		r.warn(app, problem.Problem{Text: "what a run would do cannot be told: only root can see the generations", Remedy: "try sudo"})
 	case err != nil && f == nil:
-		r.warn(app, "", 0, "what a run would do cannot be told: "+err.Error())
+		p := problem.Of(err)
+		r.warn(app, problem.Problem{Text: "what a run would do cannot be told: " + p.What(), Remedy: p.Remedy})
 	case err != nil:
 		r.Refuse(app, err)
 	default:
@@ -82,11 +84,11 @@ func (d *Doctor) File(ctx context.Context, r *Report, app, path string) {
 // history is advice from what was rolled out before.
 func (d *Doctor) history(r *Report, app string, f *rollout.Foresight) {
 	if f.Held {
-		r.warn(app, "", 0, fmt.Sprintf("is held on generation %d, which was rolled back to; app-rollout run %s ends that", f.Current.Number, app))
+		r.warn(app, problem.Problem{Text: fmt.Sprintf("is held on generation %d, which was rolled back to", f.Current.Number), Remedy: "app-rollout run " + app + " ends that"})
 	}
 	rejected, err := store.Of(d.Layout, app).Rejected()
 	if err == nil && rejected != nil && rejected.Digest == f.Spec.Digest() && rejected.Rollout != nil {
-		r.warn(app, f.Spec.Source.Path, 0, fmt.Sprintf("asks for what failed as generation %d: %s", rejected.Number, rejected.Rollout.Reason))
+		r.warn(app, problem.Problem{Path: f.Spec.Source.Path, Text: fmt.Sprintf("asks for what failed as generation %d: %s", rejected.Number, rejected.Rollout.Reason), Remedy: rejected.Rollout.Remedy})
 	}
 }
 
@@ -94,24 +96,24 @@ func (d *Doctor) history(r *Report, app string, f *rollout.Foresight) {
 func (d *Doctor) advise(ctx context.Context, r *Report, spec *units.Spec) {
 	app, path, plan := spec.App, spec.Source.Path, spec.Plan
 	for _, w := range spec.Warnings {
-		r.warn(app, w.Path, w.Line, w.Text)
+		r.warn(app, *w)
 	}
 	if plan.Port == 0 {
 		if plan.Mode == 1 {
-			r.warn(app, path, 0, "PORT is missing: at the first start an instance that only keeps running counts as ready; set it to the port that the app listens on")
+			r.warn(app, problem.Problem{Path: path, Text: "PORT is missing: at the first start an instance that only keeps running counts as ready", Remedy: "set it to the port that the app listens on"})
 		}
 	} else {
 		d.port(ctx, r, spec)
 	}
 	if plan.Mode == 1 && !plan.ReusePort {
-		r.warn(app, path, 0, "SYSTEMD_CLUSTER_REUSE_PORT is 0: the app must set SO_REUSEPORT itself, or its second instance finds the port taken")
+		r.warn(app, problem.Problem{Path: path, Text: "SYSTEMD_CLUSTER_REUSE_PORT is 0: the app must set SO_REUSEPORT itself, or its second instance finds the port taken"})
 	}
 	if plan.TimeoutStopSec < plan.DrainSec {
-		r.warn(app, path, 0, fmt.Sprintf("SYSTEMD_TIMEOUT_STOP_SEC (%d s) is shorter than SYSTEMD_CLUSTER_DRAIN_SEC (%d s): where traffic cannot be steered, and at a plain stop, requests have only the shorter time to end",
-			plan.TimeoutStopSec, plan.DrainSec))
+		r.warn(app, problem.Problem{Path: path, Text: fmt.Sprintf("SYSTEMD_TIMEOUT_STOP_SEC (%d s) is shorter than SYSTEMD_CLUSTER_DRAIN_SEC (%d s): where traffic cannot be steered, and at a plain stop, requests have only the shorter time to end",
+			plan.TimeoutStopSec, plan.DrainSec)})
 	}
 	for _, p := range d.notAtBoot(path, plan.WorkingDirectory) {
-		r.warn(app, p.Path, 0, p.Text)
+		r.warn(app, *p)
 	}
 	d.apps[app] = spec
 }
@@ -121,7 +123,7 @@ func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 	app, port := spec.App, spec.Plan.Port
 	for _, other := range slices.Sorted(maps.Keys(d.apps)) {
 		if other != app && d.apps[other].Plan.Port == port {
-			r.warn(app, spec.Source.Path, 0, "PORT "+strconv.Itoa(port)+" is the app "+other+"'s too; give one of them another, unless they listen on different addresses")
+			r.warn(app, problem.Problem{Path: spec.Source.Path, Text: "PORT " + strconv.Itoa(port) + " is the app " + other + "'s too", Remedy: "give one of them another, unless they listen on different addresses"})
 		}
 	}
 	own := make(map[uint64]bool)
@@ -150,6 +152,6 @@ func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 	}
 	for _, where := range slices.Sorted(maps.Keys(owners)) {
 		slices.Sort(owners[where])
-		r.warn(app, spec.Source.Path, 0, "PORT "+strconv.Itoa(port)+" is taken by "+strings.Join(owners[where], " ")+" on "+where+"; stop that, or give the app another, unless it listens on another address")
+		r.warn(app, problem.Problem{Path: spec.Source.Path, Text: "PORT " + strconv.Itoa(port) + " is taken by " + strings.Join(owners[where], " ") + " on " + where, Remedy: "stop that, or give the app another, unless it listens on another address"})
 	}
 }

@@ -30,7 +30,7 @@ func (d *Doctor) notAtBoot(paths ...string) (problems []*units.Problem) {
 		case kind == "tmpfs" || kind == "ramfs":
 			problems = append(problems, &units.Problem{Path: path, Text: "lies in memory (" + point + " is a " + kind + "): it is gone after a reboot"})
 		case !d.mountedAtBoot(point):
-			problems = append(problems, &units.Problem{Path: path, Text: fmt.Sprintf("lies on %s, which nothing mounts at boot; enter it in /etc/fstab", point)})
+			problems = append(problems, &units.Problem{Path: path, Text: fmt.Sprintf("lies on %s, which nothing mounts at boot", point), Remedy: "enter it in /etc/fstab"})
 		}
 	}
 	return problems

@@ -3,19 +3,11 @@
 // It changes nothing.
 package doctor
 
-import (
-	"errors"
-	"io/fs"
-	"os"
-	"strings"
-
-	"app-rollout/units"
-	"app-rollout/units/problem"
-)
+import "app-rollout/units/problem"
 
 // Version is the version of the JSON below. It grows when a field changes its meaning
 // or is removed. New fields may be added at any time.
-const Version = 1
+const Version = 2
 
 // Report is what `app-rollout check --json` prints. No field ever holds the
 // value of a variable.
@@ -35,13 +27,11 @@ const (
 type Finding struct {
 	Level string `json:"level"`
 	App   string `json:"app,omitempty"`
-	Path  string `json:"path,omitempty"`
-	Line  int    `json:"line,omitempty"`
-	Text  string `json:"text"`
+	problem.Problem
 }
 
 func (f Finding) String() string {
-	text := (&units.Problem{Path: f.Path, Line: f.Line, Text: f.Text}).Error()
+	text := f.Problem.Error()
 	if f.Path == "" && f.App != "" {
 		text = f.App + ": " + text
 	}
@@ -58,19 +48,11 @@ func New() *Report { return &Report{Version: Version, OK: true, Findings: []Find
 func (r *Report) Refuse(app string, err error) {
 	for _, one := range problem.Each(err) {
 		r.OK = false
-		f := Finding{Level: Error, App: app, Text: one.Error()}
-		var p *units.Problem
-		if errors.As(one, &p) {
-			f.Path, f.Line, f.Text = p.Path, p.Line, p.Text
-		}
-		if denied := errors.Is(one, fs.ErrPermission) || strings.HasSuffix(f.Text, "permission denied"); denied && os.Geteuid() != 0 {
-			f.Text += "; try sudo"
-		}
-		r.Findings = append(r.Findings, f)
+		r.Findings = append(r.Findings, Finding{Level: Error, App: app, Problem: *problem.Of(one)})
 	}
 }
 
 // warn adds advice.
-func (r *Report) warn(app, path string, line int, text string) {
-	r.Findings = append(r.Findings, Finding{Level: Warning, App: app, Path: path, Line: line, Text: text})
+func (r *Report) warn(app string, p problem.Problem) {
+	r.Findings = append(r.Findings, Finding{Level: Warning, App: app, Problem: p})
 }

@@ -16,36 +16,39 @@ import (
 	"app-rollout/rollout-helper/ports"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/units"
+	"app-rollout/units/problem"
 )
+
+const restartPorts = "systemctl restart app-rollout-ports.service"
 
 // Host is advice about the machine: which rung of traffic its kernel allows,
 // and whether ports are shared for the apps.
 func (d *Doctor) Host(ctx context.Context, r *Report) {
 	d.begin()
 	if name := release(); name != "" && !since(name, 5, 14) {
-		r.warn("", "", 0, "the kernel is "+name+": connections can be neither steered nor moved before 5.14, so that a rollout may lose some; use a newer one")
+		r.warn("", problem.Problem{Text: "the kernel is " + name + ": connections can be neither steered nor moved before 5.14, so that a rollout may lose some", Remedy: "use a newer one"})
 	}
 	if sockets.Root() == "" {
-		r.warn("", "", 0, "no cgroup2 file system is mounted: whose sockets are whose cannot be told; boot with systemd.unified_cgroup_hierarchy=1")
+		r.warn("", problem.Problem{Text: "no cgroup2 file system is mounted: whose sockets are whose cannot be told", Remedy: "boot with systemd.unified_cgroup_hierarchy=1"})
 	}
 	if _, err := sockets.Listeners(); err != nil {
-		r.warn("", "", 0, "who listens cannot be told: "+err.Error())
+		r.warn("", problem.Problem{Text: "who listens cannot be told: " + err.Error()})
 	}
 	started := d.portsStarted(ctx)
 	if started {
 		d.portSharing(r)
 	}
 	if started && !d.Traffic.Migrates() {
-		r.warn("", "", 0, "net.ipv4.tcp_migrate_req is off: a listener that closes loses what waits in its queue; systemctl restart app-rollout-ports.service")
+		r.warn("", problem.Problem{Text: "net.ipv4.tcp_migrate_req is off: a listener that closes loses what waits in its queue", Remedy: restartPorts})
 	}
 	if os.Geteuid() != 0 {
-		r.warn("", "", 0, "whether BPF can be used was not looked at: only root can; try sudo")
+		r.warn("", problem.Problem{Text: "whether BPF can be used was not looked at: only root can", Remedy: "try sudo"})
 		return
 	}
 	if err := features.HaveProgramType(ebpf.SkReuseport); errors.Is(err, ebpf.ErrNotSupported) {
-		r.warn("", "", 0, "the kernel has no sk_reuseport programs: traffic is not steered, new instances may be asked before they are ready")
+		r.warn("", problem.Problem{Text: "the kernel has no sk_reuseport programs: traffic is not steered, new instances may be asked before they are ready"})
 	} else if err != nil {
-		r.warn("", "", 0, fmt.Sprintf("BPF programs cannot be loaded (%v): traffic is not steered; a container or lockdown may forbid it", err))
+		r.warn("", problem.Problem{Text: fmt.Sprintf("BPF programs cannot be loaded (%v): traffic is not steered", err), Remedy: "see whether a container or lockdown forbids it"})
 	}
 }
 
@@ -67,7 +70,7 @@ func (d *Doctor) portSharing(r *Report) {
 	}
 	err := ports.Pinned(d.Layout.Path(units.BPFDir), units.SliceGroup)
 	if shared && err != nil && !(errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0) {
-		r.warn("", "", 0, fmt.Sprintf("the port-sharing programs are not in force (%v): an instance shares its port only if the app sets SO_REUSEPORT itself; systemctl restart app-rollout-ports.service", err))
+		r.warn("", problem.Problem{Text: fmt.Sprintf("the port-sharing programs are not in force (%v): an instance shares its port only if the app sets SO_REUSEPORT itself", err), Remedy: restartPorts})
 	}
 }
 

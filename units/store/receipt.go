@@ -4,15 +4,18 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"app-rollout/units/problem"
 )
 
 // Receipt says how a rollout went.
 type Receipt struct {
 	Started time.Time `json:"started"`
 	Seconds float64   `json:"seconds"`
-	Result  string    `json:"result"` // "ready" or "failed"
-	Reason  string    `json:"reason,omitempty"`
-	Rung    string    `json:"traffic"` // "steered", "migrated" or "plain"
+	Result  string    `json:"result"`           // "ready" or "failed"
+	Reason  string    `json:"reason,omitempty"` // what went wrong
+	Remedy  string    `json:"remedy,omitempty"` // what to do about it; version 0.1.0 wrote it into Reason
+	Rung    string    `json:"traffic"`          // "steered", "migrated" or "plain"
 	RungWhy string    `json:"traffic_reason,omitempty"`
 	Drained int       `json:"drained"` // connections that ended within the drain time
 	Cut     int       `json:"cut"`     // connections still busy when it had passed
@@ -29,6 +32,9 @@ type Step struct {
 	Name         string  `json:"step"`
 	Milliseconds float64 `json:"ms"`
 }
+
+// Why is why the rollout failed, and what to do about it, on one line.
+func (r *Receipt) Why() string { return problem.Join(r.Reason, r.Remedy) }
 
 // Connections says what became of the connections. Of the kernel's counters, which
 // are of the whole machine, it names only those that grew.
