@@ -62,7 +62,7 @@ func history(s *screen.Screen, disk store.Store) error {
 			drained, cut, migrated, steps = fmt.Sprint(r.Drained), fmt.Sprint(r.Cut), fmt.Sprint(r.Migrated), r.Took()
 			if color = ""; r.Result == "failed" {
 				color = screen.Red
-				reasons = append(reasons, fmt.Sprintf("generation %d failed: %s", n, r.Reason))
+				reasons = append(reasons, fmt.Sprintf("generation %d failed: %s", n, r.Why()))
 			}
 		}
 		if current != nil && n == current.Number {

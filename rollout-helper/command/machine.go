@@ -1,7 +1,6 @@
 package command
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -13,12 +12,13 @@ import (
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/rollout-helper/traffic"
 	"app-rollout/units"
+	"app-rollout/units/problem"
 )
 
 // machine is this machine, for a command that changes it.
 func machine(std streams) (*rollout.Machine, func(), error) {
 	if os.Geteuid() != 0 {
-		return nil, nil, errors.New("only root can do that; try sudo")
+		return nil, nil, &problem.Problem{Text: "only root can do that", Remedy: "try sudo"}
 	}
 	manager, err := systemd.Dial()
 	if err != nil {
@@ -60,7 +60,7 @@ func known(m interface {
 	}
 	for _, name := range names {
 		if !slices.Contains(apps, name) {
-			return fmt.Errorf("there is no app %s: put its .env, or a link to it, at %s", name, units.Layout{}.Env(name))
+			return &problem.Problem{Text: "there is no app " + name, Remedy: "put its .env, or a link to it, at " + units.Layout{}.Env(name)}
 		}
 	}
 	return nil

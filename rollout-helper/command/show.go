@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -14,6 +13,7 @@ import (
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units"
+	"app-rollout/units/problem"
 	"app-rollout/units/store"
 )
 
@@ -127,13 +127,8 @@ func reason(disk store.Store, f *rollout.Foresight) string {
 
 // explain makes an error about missing rights say what to do.
 func explain(err error) error {
-	switch {
-	case err == nil || os.Geteuid() == 0:
-		return err
-	case errors.Is(err, fs.ErrPermission):
-		return errors.New("only root can see the generations; try sudo")
-	case strings.HasSuffix(err.Error(), "permission denied"):
-		return fmt.Errorf("%w; try sudo", err)
+	if remedy := problem.Sudo(err); remedy != "" {
+		return &problem.Problem{Text: "only root can see the generations", Remedy: remedy}
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
+	"app-rollout/units/problem"
 )
 
 func statusCommand(std streams) *cli.Command {
@@ -65,7 +66,9 @@ func printReport(s *screen.Screen, r *status.Report) {
 	// The first instance starts the service that shares the ports.
 	running := slices.ContainsFunc(r.Apps, func(a status.App) bool { return a.State == "up" || a.State == "degraded" })
 	var notes []string
-	notes = append(notes, r.Machine.Problems...)
+	for _, p := range r.Machine.Problems {
+		notes = append(notes, p.Error())
+	}
 	if running && r.Machine.PortSharing == "off" {
 		notes = append(notes, "port sharing is off ("+r.Machine.PortSharingWhy+"): an app must set SO_REUSEPORT itself; see: systemctl status app-rollout-ports")
 	}
@@ -73,7 +76,7 @@ func printReport(s *screen.Screen, r *status.Report) {
 		notes = append(notes, "net.ipv4.tcp_migrate_req is off: a stopping instance loses what waits in its queue, unless traffic is steered; see: systemctl status app-rollout-ports")
 	}
 	for _, h := range r.Machine.Hidden {
-		notes = append(notes, "not seen: "+h)
+		notes = append(notes, "not seen: "+h.String())
 	}
 	if len(notes) > 0 && len(r.Apps) > 0 {
 		s.Println()
@@ -113,7 +116,7 @@ func printApp(s *screen.Screen, a status.App) {
 		row("under way", text, screen.Bold)
 	}
 	for _, h := range a.Hidden {
-		row("not seen", h, screen.Yellow)
+		row("not seen", h.String(), screen.Yellow)
 	}
 	s.Table("  ", rows)
 	if len(a.Instances) > 0 {
@@ -177,14 +180,14 @@ func asks(a status.App) (text, color string) {
 	case status.Gone:
 		return "gone: the next run stops the app", screen.Yellow
 	case status.Invalid:
-		return "invalid: " + strings.Join(a.Asked.Why, "; "), screen.Red
+		return "invalid: " + lines(a.Asked.Why), screen.Red
 	case status.Rejected:
 		text = fmt.Sprintf("was rejected as generation %d", a.Asked.Generation)
 		if changed != "" {
 			text += " (changed: " + changed + ")"
 		}
 		if a.Last == nil || a.Last.Generation != a.Asked.Generation {
-			text += ": " + strings.Join(a.Asked.Why, "; ")
+			text += ": " + lines(a.Asked.Why)
 		}
 		return text + "; mend it, then: app-rollout run " + a.Name, screen.Red
 	case status.Pending:
@@ -199,9 +202,18 @@ func asks(a status.App) (text, color string) {
 	return a.Asked.State, ""
 }
 
+// lines puts several problems on one line.
+func lines(problems []problem.Problem) string {
+	text := ""
+	for _, p := range problems {
+		text = problem.Join(text, p.Error())
+	}
+	return text
+}
+
 func lastRollout(r *status.Rollout) (text, color string) {
 	if r.Result == "failed" {
-		return fmt.Sprintf("generation %d failed after %.1f s: %s", r.Generation, r.Seconds, r.Reason), screen.Red
+		return fmt.Sprintf("generation %d failed after %.1f s: %s", r.Generation, r.Seconds, r.Why()), screen.Red
 	}
 	text = fmt.Sprintf("%s in %.1f s, traffic %s, %s", r.Result, r.Seconds, r.Traffic(), r.Connections())
 	if r.Cut > 0 {

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"encoding/json"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -89,11 +90,29 @@ func TestAdvice(t *testing.T) {
 				if text := f.String(); !strings.Contains(text, want) || strings.Contains(text, secret) {
 					t.Errorf("%q, want %q", text, want)
 				}
-				if strings.Contains(f.Text, "\n") {
+				if strings.Contains(f.Text+f.Remedy, "\n") {
 					t.Errorf("several lines: %q", f.Text)
 				}
 			}
 		})
+	}
+}
+
+// What to do is a field of its own, for people as well as in the JSON.
+func TestRemedy(t *testing.T) {
+	env := "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=8080\nSYSTEMD_CLUSTER_NODS=3"
+	r := examine(t, map[string]string{"shop": env}, "shop")
+	got, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"version":2,"ok":false,"findings":[{"level":"error","app":"shop","path":"/etc/app-rollout/shop.env","line":4,` +
+		`"text":"SYSTEMD_CLUSTER_NODS is no setting","remedy":"did you mean SYSTEMD_CLUSTER_NODES?"}]}`
+	if string(got) != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if line := r.Findings[0].String(); line != "/etc/app-rollout/shop.env:4: SYSTEMD_CLUSTER_NODS is no setting; did you mean SYSTEMD_CLUSTER_NODES?" {
+		t.Errorf("the line is %q", line)
 	}
 }
 

@@ -43,16 +43,16 @@ func (e Eyes) Report(ctx context.Context, names []string) (*Report, error) {
 	if len(names) == 0 {
 		names = all
 		for _, p := range problems {
-			r.Machine.Problems = append(r.Machine.Problems, p.Error())
+			r.Machine.Problems = append(r.Machine.Problems, *p)
 		}
 	}
 	listeners, err := e.Traffic.Listeners()
 	if err != nil {
-		r.Machine.Hidden = append(r.Machine.Hidden, "who listens: "+err.Error())
+		r.Machine.Hidden = append(r.Machine.Hidden, Unseen{"who listens", *problem.Of(err)})
 	}
 	runs, err := e.underWay(ctx)
 	if err != nil {
-		r.Machine.Hidden = append(r.Machine.Hidden, "units: systemd does not answer: "+err.Error())
+		r.Machine.Hidden = append(r.Machine.Hidden, Unseen{"units", problem.Problem{Text: "systemd does not answer: " + err.Error()}})
 	}
 	for _, name := range names {
 		r.Apps = append(r.Apps, e.app(ctx, name, listeners, runs))
@@ -61,7 +61,7 @@ func (e Eyes) Report(ctx context.Context, names []string) (*Report, error) {
 }
 
 func (e Eyes) machine() Machine {
-	m := Machine{PortSharing: "on", Migrates: e.Traffic.Migrates(), Problems: []string{}}
+	m := Machine{PortSharing: "on", Migrates: e.Traffic.Migrates(), Problems: []problem.Problem{}}
 	if err := ports.Pinned(e.Layout.Path(units.BPFDir), units.SliceGroup); errors.Is(err, fs.ErrPermission) {
 		m.PortSharing, m.PortSharingWhy = "unknown", "only root can look into "+units.BPFDir
 	} else if err != nil {
@@ -118,7 +118,7 @@ func (e Eyes) app(ctx context.Context, name string, listeners []sockets.Listener
 			a.UnderWay.Says = all.Says
 		}
 	}
-	hide := func(what string, err error) { a.Hidden = append(a.Hidden, what+": "+why(err)) }
+	hide := func(what string, err error) { a.Hidden = append(a.Hidden, Unseen{what, why(err)}) }
 	disk := store.Of(e.Layout, name)
 	current, err := disk.Current()
 	if err != nil {
@@ -128,7 +128,9 @@ func (e Eyes) app(ctx context.Context, name string, listeners []sockets.Listener
 	}
 	a.Asked = e.asked(name, current, err == nil)
 	if a.Asked.State == Hidden {
-		a.Hidden = append(a.Hidden, "what the .env asks for: "+strings.Join(a.Asked.Why, "; "))
+		for _, why := range a.Asked.Why {
+			a.Hidden = append(a.Hidden, Unseen{"what the .env asks for", why})
+		}
 		a.Asked.Why = nil
 	}
 	us, err := e.Units(ctx, name)
@@ -142,11 +144,11 @@ func (e Eyes) app(ctx context.Context, name string, listeners []sockets.Listener
 }
 
 // why is an error for a user who may not do something.
-func why(err error) string {
-	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-		return "only root can see them; try sudo"
+func why(err error) problem.Problem {
+	if remedy := problem.Sudo(err); remedy != "" {
+		return problem.Problem{Text: "only root can see them", Remedy: remedy}
 	}
-	return strings.ReplaceAll(err.Error(), "\n", "; ")
+	return *problem.Of(err)
 }
 
 // stored fills in what the store of generations knows.
@@ -177,15 +179,15 @@ func (e Eyes) asked(name string, current *store.Generation, known bool) Asked {
 	case errors.Is(err, fs.ErrNotExist):
 		return Asked{State: Gone}
 	case err != nil && os.Geteuid() != 0 && !e.readable(name):
-		return Asked{State: Hidden, Why: []string{"only root and its owner can read it; try sudo"}}
+		return Asked{State: Hidden, Why: []problem.Problem{{Text: "only root and its owner can read it", Remedy: "try sudo"}}}
 	case err != nil:
 		a := Asked{State: Invalid}
 		for _, e := range problem.Each(err) {
-			a.Why = append(a.Why, e.Error())
+			a.Why = append(a.Why, *problem.Of(e))
 		}
 		return a
 	case !known:
-		return Asked{State: Hidden, Why: []string{"only root can compare it with what runs; try sudo"}}
+		return Asked{State: Hidden, Why: []problem.Problem{{Text: "only root can compare it with what runs", Remedy: "try sudo"}}}
 	case current == nil:
 		return e.rejected(name, spec, Asked{State: Pending})
 	case current.Digest == spec.Digest():
@@ -216,7 +218,7 @@ func (e Eyes) rejected(name string, spec *units.Spec, a Asked) Asked {
 	}
 	a.State, a.Generation = Rejected, g.Number
 	if g.Rollout != nil {
-		a.Why = []string{g.Rollout.Reason}
+		a.Why = []problem.Problem{{Text: g.Rollout.Reason, Remedy: g.Rollout.Remedy}}
 	}
 	return a
 }
@@ -263,7 +265,7 @@ func (a App) Says() string {
 
 // HidesStore says that the generations cannot be seen.
 func (a App) HidesStore() bool {
-	return slices.ContainsFunc(a.Hidden, func(h string) bool { return strings.HasPrefix(h, hiddenStore) })
+	return slices.ContainsFunc(a.Hidden, func(u Unseen) bool { return u.What == hiddenStore })
 }
 
 const hiddenStore = "generations, hold and last rollout"

@@ -6,13 +6,14 @@ package status
 import (
 	"time"
 
+	"app-rollout/units/problem"
 	"app-rollout/units/store"
 )
 
 // Version is the version of the schema below. It grows when a field changes its meaning
 // or is removed. New fields may be added at any time. app-rollout(1), "JSON", describes
 // the schema.
-const Version = 1
+const Version = 2
 
 // Report is what `app-rollout status --json` prints. No field ever holds the
 // value of a variable.
@@ -24,11 +25,11 @@ type Report struct {
 
 // Machine is what concerns all apps.
 type Machine struct {
-	PortSharing    string   `json:"port_sharing"` // "on", "off" or "unknown"
-	PortSharingWhy string   `json:"port_sharing_reason,omitempty"`
-	Migrates       bool     `json:"migrates"`         // net.ipv4.tcp_migrate_req
-	Problems       []string `json:"problems"`         // of /etc/app-rollout as a whole
-	Hidden         []string `json:"hidden,omitempty"` // what could not be seen, and why
+	PortSharing    string            `json:"port_sharing"` // "on", "off" or "unknown"
+	PortSharingWhy string            `json:"port_sharing_reason,omitempty"`
+	Migrates       bool              `json:"migrates"` // net.ipv4.tcp_migrate_req
+	Problems       []problem.Problem `json:"problems"` // of /etc/app-rollout as a whole
+	Hidden         []Unseen          `json:"hidden,omitempty"`
 }
 
 // App is one app.
@@ -44,8 +45,16 @@ type App struct {
 	Last       *Rollout    `json:"last_rollout"`
 	UnderWay   *UnderWay   `json:"under_way"` // the run that works on it now
 	Instances  []Instance  `json:"instances"`
-	Hidden     []string    `json:"hidden,omitempty"` // what could not be seen, and why
+	Hidden     []Unseen    `json:"hidden,omitempty"`
 }
+
+// Unseen is what could not be seen, and why.
+type Unseen struct {
+	What string `json:"what"`
+	problem.Problem
+}
+
+func (u Unseen) String() string { return u.What + ": " + u.Problem.Error() }
 
 // Generation is the current one.
 type Generation struct {
@@ -67,11 +76,11 @@ const (
 
 // Asked is what the .env asks for.
 type Asked struct {
-	State      string   `json:"state"`
-	Generation int      `json:"generation,omitempty"` // the rejected one
-	Changed    []string `json:"changed,omitempty"`    // names of variables
-	Otherwise  []string `json:"otherwise,omitempty"`  // what else changed, in words
-	Why        []string `json:"why,omitempty"`        // of rejected and invalid
+	State      string            `json:"state"`
+	Generation int               `json:"generation,omitempty"` // the rejected one
+	Changed    []string          `json:"changed,omitempty"`    // names of variables
+	Otherwise  []string          `json:"otherwise,omitempty"`  // what else changed, in words
+	Why        []problem.Problem `json:"why,omitempty"`        // of rejected and invalid
 }
 
 // Rollout is the newest rollout that has ended.

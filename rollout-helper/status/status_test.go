@@ -108,6 +108,7 @@ func machine(t *testing.T) Eyes {
 	}
 	g = freeze(text + secret)
 	g.Rollout.Result, g.Rollout.Reason = "failed", "shop@3.service exited with status 3"
+	g.Rollout.Remedy = "see: journalctl -b -u shop@3.service"
 	if err := store.Of(l, "shop").Reject(g); err != nil {
 		t.Fatal(err)
 	}
