@@ -18,8 +18,8 @@ import (
 
 // steered says whether a steering program is attached to a listener of the
 // machine, by whomever. The kernel does not tell which program a socket has;
-// but the program holds its array of sockets, which goes with it, and reading
-// the array gives the sockets' cookies, which ss shows too.
+// but the program holds its map of sockets, which goes with it, and reading the
+// map gives the sockets' cookies, which ss shows too.
 func steered(t *testing.T, m *machine.Machine) bool {
 	t.Helper()
 	cookies := map[uint64]bool{}
@@ -39,22 +39,22 @@ func steered(t *testing.T, m *machine.Machine) bool {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		array, err := ebpf.NewMapFromID(id)
+		listeners, err := ebpf.NewMapFromID(id)
 		if err != nil {
 			continue // it has gone meanwhile
 		}
-		found := array.Type() == ebpf.ReusePortSockArray && holds(array, cookies)
-		array.Close()
+		found := listeners.Type() == ebpf.SockMap && holds(listeners, cookies)
+		listeners.Close()
 		if found {
 			return true
 		}
 	}
 }
 
-func holds(array *ebpf.Map, cookies map[uint64]bool) bool {
-	for i := range min(array.MaxEntries(), 512) {
+func holds(listeners *ebpf.Map, cookies map[uint64]bool) bool {
+	for i := range min(listeners.MaxEntries(), 512) {
 		var cookie uint64
-		if array.Lookup(i, &cookie) == nil && cookies[cookie] {
+		if listeners.Lookup(i, &cookie) == nil && cookies[cookie] {
 			return true
 		}
 	}

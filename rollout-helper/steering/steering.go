@@ -313,6 +313,10 @@ func (s *Steering) Detach() error {
 	defer s.mu.Unlock()
 	err := Detach(slices.Sorted(maps.Keys(s.paths))...)
 	for _, g := range s.groups {
+		// The kernel would let the sockets out of the map some time after this.
+		for _, slot := range g.slots {
+			_ = g.ArListeners.Delete(slot.index)
+		}
 		g.close()
 	}
 	s.groups, s.paths, s.alone = nil, nil, nil
