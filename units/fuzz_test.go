@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coreos/go-systemd/v22/unit"
+
 	"app-rollout/units/dotenv"
 	"app-rollout/units/dotenv/dotenvtest"
-
-	"github.com/coreos/go-systemd/v22/unit"
 )
 
 func seed(f *testing.F) {
@@ -46,6 +46,40 @@ var hostileSettings = []string{
 func FuzzUnit(f *testing.F) {
 	seed(f)
 	l := tree(f, map[string]string{"/usr/bin/app": "#!", "/srv/a b%c/app": "#!"})
+	allowed := directives()
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if len(text) > 1500 || dotenv.Costly(text) {
+			return // the unit reader takes no longer lines; the child is slow
+		}
+		text = append([]byte("CANARY="+dotenvtest.Canary+"\n"), text...)
+		for uid, user := range map[uint32]string{0: "root", uint32(alice): "alice"} {
+			s, err := l.Check(&Source{App: "shop", Path: "/srv/a b%c/.env", Linked: true, UID: uid, User: user, Text: text})
+			if err != nil {
+				// The replaced canary may stand in a setting, never in a message.
+				if strings.Contains(err.Error(), dotenvtest.Canary) {
+					t.Fatalf("a value stands in %s", err)
+				}
+				continue
+			}
+			for _, w := range s.Warnings {
+				if strings.Contains(w.Error(), dotenvtest.Canary) {
+					t.Fatalf("a value stands in %s", w)
+				}
+			}
+			out := s.Unit("/var/lib/app-rollout/shop/generations/1")
+			holdsUnit(t, s, out, allowed)
+			if !strings.Contains(string(text), "$") && strings.Contains(out, dotenvtest.Canary) {
+				t.Fatalf("a secret stands in\n%s", out)
+			}
+			if back := readEnvironmentFile(t, s.Environment()); !maps.Equal(back, s.Env) {
+				t.Fatalf("systemd reads %q, meant is %q", back, s.Env)
+			}
+		}
+	})
+}
+
+// directives are all that may stand in a unit, as Section.Directive.
+func directives() map[string]bool {
 	allowed := make(map[string]bool)
 	for _, s := range settings {
 		allowed[s.Section+"."+s.Directive] = true
@@ -60,75 +94,41 @@ func FuzzUnit(f *testing.F) {
 		name, _, _ := strings.Cut(h, "=")
 		allowed["Service."+name] = true
 	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if len(text) > 1500 || dotenv.Costly(text) {
-			return // the unit reader takes no longer lines; the child is slow
-		}
-		text = append([]byte("CANARY="+dotenvtest.Canary+"\n"), text...)
-		for _, uid := range []uint32{0, uint32(alice)} {
-			src := &Source{App: "shop", Path: "/srv/a b%c/.env", Linked: true, UID: uid, User: "alice", Text: text}
-			if uid == 0 {
-				src.User = "root"
-			}
-			s, err := l.Check(src)
-			if err != nil {
-				// The replaced canary may stand in a setting, never in a message.
-				if strings.Contains(err.Error(), dotenvtest.Canary) {
-					t.Fatalf("a value stands in %s", err)
-				}
-				continue
-			}
-			for _, w := range s.Warnings {
-				if strings.Contains(w.Error(), dotenvtest.Canary) {
-					t.Fatalf("a value stands in %s", w)
-				}
-			}
-			out := s.Unit("/var/lib/app-rollout/shop/generations/1")
-			options, err := unit.DeserializeOptions(strings.NewReader(out))
-			if err != nil {
-				t.Fatalf("%v in\n%s", err, out)
-			}
-			seen := make(map[string]int)
-			for _, o := range options {
-				name := o.Section + "." + o.Name
-				seen[name]++
-				if !allowed[name] {
-					t.Fatalf("%s stands in\n%s", name, out)
-				}
-				switch o.Name {
-				case "User":
-					if uid != 0 && o.Value != "alice" {
-						t.Fatalf("User=%s of alice's .env", o.Value)
-					}
-				case "SyslogIdentifier":
-					if o.Value != "shop" {
-						t.Fatalf("the lines of shop are called %s", o.Value)
-					}
-				case "LogExtraFields":
-					if o.Value != "APP_ROLLOUT_APP=shop" {
-						t.Fatalf("the lines of shop are marked %s", o.Value)
-					}
-				case "ExecStart":
-					if words := systemdWords(t, o.Value); !slices.Equal(words, s.exec) {
-						t.Fatalf("systemd runs %q, meant is %q", words, s.exec)
-					}
-				case "AmbientCapabilities":
-					if uid != 0 {
-						t.Fatal("a capability for alice's .env")
-					}
-				}
-			}
-			if seen["Service.ExecStart"] != 1 || seen["Service.User"] != 1 || seen["Service.EnvironmentFile"] != 1 {
-				t.Fatalf("directives are missing or there twice:\n%s", out)
-			}
-			if !strings.Contains(string(text), "$") && strings.Contains(out, dotenvtest.Canary) {
-				t.Fatalf("a secret stands in\n%s", out)
-			}
-			if back := readEnvironmentFile(t, s.Environment()); !maps.Equal(back, s.Env) {
-				t.Fatalf("systemd reads %q, meant is %q", back, s.Env)
+	return allowed
+}
+
+// holdsUnit holds a rendered unit to what the spec means.
+func holdsUnit(t *testing.T, s *Spec, out string, allowed map[string]bool) {
+	t.Helper()
+	options, err := unit.DeserializeOptions(strings.NewReader(out))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	root := s.Source.UID == 0
+	seen := make(map[string]int)
+	for _, o := range options {
+		name := o.Section + "." + o.Name
+		seen[name]++
+		switch {
+		case !allowed[name]:
+			t.Fatalf("%s stands in\n%s", name, out)
+		case o.Name == "User" && !root && o.Value != "alice":
+			t.Fatalf("User=%s of alice's .env", o.Value)
+		case o.Name == "SyslogIdentifier" && o.Value != "shop":
+			t.Fatalf("the lines of shop are called %s", o.Value)
+		case o.Name == "LogExtraFields" && o.Value != "APP_ROLLOUT_APP=shop":
+			t.Fatalf("the lines of shop are marked %s", o.Value)
+		case o.Name == "AmbientCapabilities" && !root:
+			t.Fatal("a capability for alice's .env")
+		case o.Name == "ExecStart":
+			if words := systemdWords(t, o.Value); !slices.Equal(words, s.exec) {
+				t.Fatalf("systemd runs %q, meant is %q", words, s.exec)
 			}
 		}
-	})
+	}
+	if seen["Service.ExecStart"] != 1 || seen["Service.User"] != 1 || seen["Service.EnvironmentFile"] != 1 {
+		t.Fatalf("directives are missing or there twice:\n%s", out)
+	}
 }
 
 // systemdWords reads an ExecStart= as systemd 252 does: extract_first_word

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"app-rollout/units/dotenv/dotenvtest"
-
 	"golang.org/x/sys/unix"
+
+	"app-rollout/units/dotenv/dotenvtest"
 )
 
 // alice owns what a test gives her, or, if it may give nothing away, what it
