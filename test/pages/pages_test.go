@@ -1,5 +1,5 @@
 // Package pages holds the pages of the repository to what they promise: links
-// that lead somewhere, and a README of one page.
+// that lead somewhere, a README of one page, and a complete map of the code.
 package pages
 
 import (
@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,30 @@ func TestOnePage(t *testing.T) {
 	const most = 170
 	if n := strings.Count(read(t, filepath.Join(machine.Root(), "README.md")), "\n"); n > most {
 		t.Errorf("README.md has %d lines: a page is at most %d", n, most)
+	}
+}
+
+// TestMap keeps the map of the code complete: it links to each package.
+func TestMap(t *testing.T) {
+	root := filepath.Join(machine.Root(), "rollout-helper")
+	named := links(read(t, filepath.Join(root, "README.md")))
+	for _, top := range []string{"generator", "units", "rollout-helper"} {
+		packages := map[string]bool{}
+		err := filepath.WalkDir(filepath.Join(root, "..", top), func(path string, entry fs.DirEntry, err error) error {
+			// Packages that only tests import have names like socktest.
+			if dir := filepath.Dir(path); filepath.Ext(path) == ".go" && !strings.HasSuffix(path, "_test.go") && !strings.HasSuffix(dir, "test") {
+				packages[dir] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for dir := range packages {
+			if link, _ := filepath.Rel(root, dir); !slices.Contains(named, link) {
+				t.Errorf("rollout-helper/README.md does not link to the package %s", link)
+			}
+		}
 	}
 }
 
