@@ -52,7 +52,7 @@ func generate(layout units.Layout, limits limits, dirs []string) int {
 	}
 	// The program ends before there is much garbage to collect.
 	debug.SetGCPercent(400)
-	layout, release := layout.Hold()
+	layout, release := layout.Cached()
 	defer release()
 	g := &generator{layout: layout, out: out, say: log.say, under: map[string]bool{}, wrong: map[string][]error{}}
 	timer := time.AfterFunc(limits.recorded, func() {

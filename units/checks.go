@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"app-rollout/units/problem"
 )
 
 // These are the checks of the settings table. A check enters a good value in the
@@ -218,7 +220,7 @@ func orderable(unit string) bool {
 		return false
 	}
 	for _, c := range []byte(base) {
-		if !strings.ContainsRune(plainWord, rune(c)) && c != '\\' || c == '/' || c == '=' || c == ',' || c == '+' {
+		if !strings.ContainsRune(problem.PlainWord, rune(c)) && c != '\\' || c == '/' || c == '=' || c == ',' || c == '+' {
 			return false
 		}
 	}

@@ -5,6 +5,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"app-rollout/units/problem"
+	"app-rollout/units/reach"
 )
 
 // splitWords cuts a command into words as a shell would, but expands nothing. '…'
@@ -55,7 +58,7 @@ func splitWords(s string) (words []string, why string) {
 // whatever quotes, C escapes, specifiers or variables it seems to contain
 // (systemd.service(5), "Command lines").
 func execWord(word string) string {
-	if word != "" && strings.Trim(word, plainWord) == "" {
+	if word != "" && strings.Trim(word, problem.PlainWord) == "" {
 		return word
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(word) + `"`
@@ -90,29 +93,29 @@ func (s *Spec) command(l Layout, value string) *Problem {
 	if strings.HasSuffix(first, "/") || base == "." || base == ".." {
 		return &Problem{Text: "must name a program, not a directory"}
 	}
-	dir, err := l.walk(first[:strings.LastIndexByte(first, '/')])
-	if err != nil || !dir.isDir() {
+	dir, err := l.tree().Walk(first[:strings.LastIndexByte(first, '/')])
+	if err != nil || dir.Kind() != unix.S_IFDIR {
 		return &Problem{Text: "must name a program that is there", Remedy: "its directory is not"}
 	}
-	defer dir.close()
-	var st unix.Stat_t
-	if err := unix.Fstatat(dir.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
+	defer dir.Close()
+	mode, err := dir.Entry(base)
+	if err != nil {
 		return &Problem{Text: "must name a program that is there"}
 	}
-	switch st.Mode & unix.S_IFMT {
+	switch mode & unix.S_IFMT {
 	case unix.S_IFLNK:
 	case unix.S_IFREG:
-		if st.Mode&0o111 == 0 {
+		if mode&0o111 == 0 {
 			return &Problem{Text: "must name a program that can be executed", Remedy: "chmod +x it"}
 		}
 	default:
-		return &Problem{Text: "must name a program, not " + kindName(st.Mode&unix.S_IFMT)}
+		return &Problem{Text: "must name a program, not " + reach.KindName(mode&unix.S_IFMT)}
 	}
-	if !unitPath(dir.path) {
+	if !unitPath(dir.Path) {
 		return &Problem{Text: "lies in a directory whose name systemd could not be given", Remedy: "rename it"}
 	}
-	words[0] = strings.TrimSuffix(dir.path, "/") + "/" + base
-	s.exec, s.execDir = words, dir.path
+	words[0] = strings.TrimSuffix(dir.Path, "/") + "/" + base
+	s.exec, s.execDir = words, dir.Path
 	// Each look costs some system calls, so only the first words are looked at.
 	for _, w := range words[1:min(len(words), 64)] {
 		if strings.HasPrefix(w, "/") && len(w) < unix.PathMax && !s.linkedWord {
@@ -124,10 +127,10 @@ func (s *Spec) command(l Layout, value string) *Problem {
 
 // leadsThroughLink says whether a link is on the way to path.
 func (l Layout) leadsThroughLink(path string) bool {
-	w, err := l.walk(path)
+	w, err := l.tree().Walk(path)
 	if err != nil {
 		return false
 	}
-	defer w.close()
-	return w.links > 0
+	defer w.Close()
+	return w.Links > 0
 }

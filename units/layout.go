@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	"app-rollout/units/problem"
+	"app-rollout/units/reach"
 )
 
 // Problem is what is wrong with an app, and what to do.
@@ -37,12 +39,40 @@ const (
 // system. Its methods return paths to open. A path that is written into a unit
 // never contains the root.
 type Layout struct {
-	Root string
-	held *held // see Hold
+	Root  string
+	cache *cache // see Cached
 }
 
 // Path is where an absolute path of the running system lies below the root.
 func (l Layout) Path(path string) string { return filepath.Join(l.Root, path) }
+
+// cache is what a run over many apps looks up once.
+type cache struct {
+	dirs     *reach.Cache
+	unitDirs func() []string
+}
+
+// Cached is the layout for one short run over many apps. During the run a directory
+// that is renamed is still found under its old name, and a new one may not be
+// found. release ends the run.
+func (l Layout) Cached() (cached Layout, release func()) {
+	c := &cache{dirs: reach.NewCache(), unitDirs: sync.OnceValue(l.unitDirs)}
+	l.cache = c
+	return l, c.dirs.Close
+}
+
+// tree is where paths are followed that may belong to somebody who means harm.
+func (l Layout) tree() reach.Tree {
+	t := reach.Tree{Root: l.Root}
+	if l.cache != nil {
+		t.Cache = l.cache.dirs
+	}
+	return t
+}
+
+// UserID is the id of a user in /etc/passwd. It is false if the user has no entry
+// there: a dynamic user, or one of another source of names.
+func (l Layout) UserID(name string) (uint32, bool) { return l.tree().Accounts().ID(name) }
 
 // Env is the file or link that makes app an app.
 func (l Layout) Env(app string) string { return l.Path(EtcDir + "/" + app + ".env") }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"app-rollout/units/problem"
 )
 
 const (
@@ -55,25 +57,25 @@ func Instance(app string, number int) string {
 // app but has no valid name is a problem. Leftovers of editors and of dpkg, hidden
 // files and *.off are skipped. Without the directory there are no apps.
 func AppNames(l Layout) (names []string, problems []*Problem, err error) {
-	at, err := l.walk(EtcDir)
+	at, err := l.tree().Walk(EtcDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	defer at.close()
-	if !at.isDir() {
+	defer at.Close()
+	if at.Kind() != unix.S_IFDIR {
 		return nil, nil, &Problem{Path: EtcDir, Text: "is not a directory", Remedy: "move it away and create one"}
 	}
-	dir, err := os.Open(at.reopenPath())
+	dir, err := os.Open(at.Reopen())
 	if err != nil {
-		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + trouble(err), Remedy: remedy(err)}
+		return nil, nil, problem.System(EtcDir, "cannot be listed", err)
 	}
 	defer dir.Close()
 	all, err := dir.Readdirnames(-1)
 	if err != nil {
-		return nil, nil, &Problem{Path: EtcDir, Text: "cannot be listed: " + trouble(err), Remedy: remedy(err)}
+		return nil, nil, problem.System(EtcDir, "cannot be listed", err)
 	}
 	slices.Sort(all)
 	for _, name := range all {
@@ -81,10 +83,10 @@ func AppNames(l Layout) (names []string, problems []*Problem, err error) {
 		switch {
 		case leftover(name):
 		case !isEnv:
-			problems = append(problems, &Problem{Path: EtcDir + "/" + printable(name),
+			problems = append(problems, &Problem{Path: EtcDir + "/" + problem.Printable(name),
 				Text: "is no app: its name does not end in .env", Remedy: "rename or remove it"})
 		case !ValidName(app):
-			problems = append(problems, &Problem{Path: EtcDir + "/" + printable(name), Text: invalidName(app), Remedy: "rename it"})
+			problems = append(problems, &Problem{Path: EtcDir + "/" + problem.Printable(name), Text: invalidName(app), Remedy: "rename it"})
 		case len(names) == maxApps:
 			problems = append(problems, &Problem{Path: EtcDir,
 				Text:   "holds more than " + strconv.Itoa(maxApps) + " apps; those from " + app + " on are ignored",
@@ -130,8 +132,8 @@ var unitDirs = []string{
 
 // unitDirs are the ones that exist, each once: /lib is mostly a link to /usr/lib.
 func (l Layout) unitDirs() (dirs []string) {
-	if l.held != nil {
-		return l.held.unitDirs()
+	if l.cache != nil {
+		return l.cache.unitDirs()
 	}
 	var there []fs.FileInfo
 	for _, dir := range unitDirs {
@@ -183,12 +185,4 @@ func (l Layout) foreign(path string) bool {
 func exists(path string) bool {
 	var st unix.Stat_t
 	return unix.Lstat(path, &st) == nil
-}
-
-// printable keeps a file's name from doing anything to a terminal or a log.
-func printable(name string) string {
-	if q := strconv.Quote(name); q != `"`+name+`"` {
-		return q
-	}
-	return name
 }

@@ -74,7 +74,7 @@ func TestShadows(t *testing.T) {
 		"shop":     "",
 		"dropin":   "",
 	} {
-		for _, l := range heldAndNot(t, l) {
+		for _, l := range cachedAndNot(t, l) {
 			err := l.Shadows(app)
 			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 				t.Errorf("%s: %v", app, err)
@@ -91,7 +91,7 @@ func TestUnitDirs(t *testing.T) {
 		"/etc/systemd/system":                 "-> ../../srv/units",
 		"/srv/units/mine.service":             "[Unit]\n",
 	})
-	for _, l := range heldAndNot(t, l) {
+	for _, l := range cachedAndNot(t, l) {
 		if got, want := strings.Join(l.unitDirs(), " "), "/etc/systemd/system /usr/lib/systemd/system"; got != want {
 			t.Errorf("they are %s, want %s", got, want)
 		}

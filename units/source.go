@@ -2,16 +2,12 @@ package units
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strconv"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"app-rollout/units/dotenv"
 	"app-rollout/units/problem"
+	"app-rollout/units/reach"
 )
 
 // Source is an app's .env. Only root and the file's owner can change the file and
@@ -33,31 +29,31 @@ type Source struct {
 func (l Layout) ReadSource(app string) (*Source, error) {
 	name := EtcDir + "/" + app + ".env"
 	if !ValidName(app) {
-		return nil, &Problem{Path: printable(name), Text: invalidName(app)}
+		return nil, &Problem{Path: problem.Printable(name), Text: invalidName(app)}
 	}
-	w, err := l.walk(name)
+	w, err := l.tree().Walk(name)
 	if err != nil {
-		var m *missing
+		var m *reach.Missing
 		switch {
-		case errors.As(err, &m) && m.last:
+		case errors.As(err, &m) && m.Last:
 			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 		case errors.As(err, &m):
 			return nil, m.Problem
 		}
 		return nil, dangling(name, err)
 	}
-	defer w.close()
+	defer w.Close()
 	return l.readSource(app, w)
 }
 
 // ReadFile reads an .env outside of /etc/app-rollout as if a link in there led to
 // it.
 func (l Layout) ReadFile(app, path string) (*Source, error) {
-	w, err := l.walk(path)
+	w, err := l.tree().Walk(path)
 	if err != nil {
 		return nil, err
 	}
-	defer w.close()
+	defer w.Close()
 	src, err := l.readSource(app, w)
 	if err == nil {
 		src.Linked = true
@@ -74,139 +70,20 @@ func dangling(name string, err error) error {
 	return err
 }
 
-func (l Layout) readSource(app string, w *walked) (*Source, error) {
-	refuse := func(text, remedy string) error { return &Problem{Path: w.path, Text: text, Remedy: remedy} }
-	if kind := w.stat.Mode & unix.S_IFMT; kind != unix.S_IFREG {
-		return nil, refuse("is "+kindName(kind), "make it a regular file")
-	}
-	// The checks below are of the file that is read: they use its descriptor.
-	fd, err := unix.Open(w.reopenPath(), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+func (l Layout) readSource(app string, w *reach.Way) (*Source, error) {
+	accounts := l.tree().Accounts()
+	text, err := w.Read(accounts, dotenv.MaxText)
 	if err != nil {
-		return nil, refuse("cannot be read: "+trouble(err), remedy(err))
-	}
-	defer unix.Close(fd)
-	if err := unix.Fstat(fd, &w.stat); err != nil {
-		return nil, refuse("cannot be read: "+trouble(err), remedy(err))
-	}
-	accounts := l.accounts()
-	if err := w.guard(accounts, w.stat.Uid); err != nil {
 		return nil, err
 	}
-	if w.stat.Nlink != 1 {
-		return nil, refuse(fmt.Sprintf("has %d hard links", w.stat.Nlink), fmt.Sprintf("make it a file of its own: cp %[1]s %[1]s.new && mv %[1]s.new %[1]s", shell(w.path)))
-	}
-	text, err := readAtMost(fd, w.stat.Size)
-	if err != nil {
-		p := problem.Of(err)
-		return nil, refuse(p.Text, p.Remedy)
+	if len(text) > dotenv.MaxText {
+		return nil, dotenv.TooLarge(w.Path)
 	}
 	return &Source{
-		App: app, Path: w.path, Linked: w.links > 0,
-		UID: w.stat.Uid, GID: w.stat.Gid, User: accounts.name(w.stat.Uid),
-		Text: text, released: w.midway,
+		App: app, Path: w.Path, Linked: w.Links > 0,
+		UID: w.Stat.Uid, GID: w.Stat.Gid, User: accounts.Name(w.Stat.Uid),
+		Text: text, released: w.Midway,
 	}, nil
-}
-
-// readAtMost reads a whole file that may grow while it is read.
-func readAtMost(fd int, size int64) ([]byte, error) {
-	tooBig := &Problem{Text: fmt.Sprintf("is larger than %d KiB", dotenv.MaxText>>10), Remedy: "keep large values in files of their own"}
-	if size > dotenv.MaxText {
-		return nil, tooBig
-	}
-	text := make([]byte, 0, size+1)
-	for {
-		if len(text) == cap(text) {
-			text = append(text, 0)[:len(text)]
-		}
-		n, err := unix.Read(fd, text[len(text):cap(text)])
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return nil, &Problem{Text: "cannot be read: " + trouble(err), Remedy: remedy(err)}
-		case n == 0:
-			return text, nil
-		}
-		if text = text[:len(text)+n]; len(text) > dotenv.MaxText {
-			return nil, tooBig
-		}
-	}
-}
-
-// guard checks that only root and owner can change the element that a path leads
-// to, or make the path lead elsewhere. The error names the element that fails and
-// the command that mends it.
-func (w *walked) guard(a *accounts, owner uint32) error {
-	for _, e := range append(w.passed[:len(w.passed):len(w.passed)], w.element) {
-		if uid := e.stat.Uid; uid != 0 && uid != owner {
-			who := "root"
-			if owner != 0 {
-				who = "root or " + a.label(owner)
-			}
-			return &Problem{Path: e.path, Text: fmt.Sprintf("belongs to %s, not to %s, the owner of the .env", a.label(uid), who),
-				Remedy: fmt.Sprintf("chown -h %s %s", a.label(owner), shell(e.path))}
-		}
-		mode := e.stat.Mode
-		if mode&unix.S_IFMT == unix.S_IFLNK {
-			continue // a link's own mode means nothing
-		}
-		if mode&0o002 != 0 {
-			return &Problem{Path: e.path, Text: "can be written by everybody", Remedy: "chmod o-w " + shell(e.path)}
-		}
-		if mode&0o020 == 0 {
-			continue
-		}
-		if !a.private(e.stat.Gid, owner) && !a.private(e.stat.Gid, 0) {
-			return &Problem{Path: e.path, Text: "can be written by a group that others are or may be in", Remedy: "chmod g-w " + shell(e.path)}
-		}
-		// With an access control list the group's bits are its mask, and everybody
-		// whom it names may write (acl(5)).
-		if hasACL(e.fd) {
-			return &Problem{Path: e.path, Text: "has an access control list by which others may write", Remedy: "setfacl -b " + shell(e.path)}
-		}
-	}
-	return nil
-}
-
-// hasACL says whether the file of an O_PATH descriptor has an access control list.
-// An error counts as a list.
-func hasACL(fd int) bool {
-	_, err := unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), "system.posix_acl_access", nil)
-	return !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP)
-}
-
-// label names a user, by number if there is no name.
-func (a *accounts) label(uid uint32) string {
-	if name := a.name(uid); name != "" {
-		return name
-	}
-	return strconv.FormatUint(uint64(uid), 10)
-}
-
-// shell quotes a path for a command that a person may paste.
-func shell(path string) string {
-	if strings.ContainsFunc(path, func(r rune) bool { return !strings.ContainsRune(plainWord, r) }) {
-		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-	}
-	return path
-}
-
-// plainWord are the characters that have no meaning of their own to a shell or to
-// systemd.
-const plainWord = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@,+-"
-
-func kindName(kind uint32) string {
-	switch kind {
-	case unix.S_IFDIR:
-		return "a directory"
-	case unix.S_IFIFO:
-		return "a FIFO"
-	case unix.S_IFSOCK:
-		return "a socket"
-	case unix.S_IFCHR, unix.S_IFBLK:
-		return "a device"
-	}
-	return "no file"
 }
 
 // Costly says whether parsing the text may take noticeably long.

@@ -126,7 +126,7 @@ var execStart, _ = setting("SYSTEMD_EXEC_START")
 func unfit(set Setting, src *Source, value string, written dotenv.Assignment) *Problem {
 	switch {
 	case set.Root && src.UID != 0:
-		return &Problem{Text: "can only be set in an .env that belongs to root", Remedy: "chown root " + shell(src.Path) + ", or use a drop-in: systemctl edit"}
+		return &Problem{Text: "can only be set in an .env that belongs to root", Remedy: "chown root " + problem.Shell(src.Path) + ", or use a drop-in: systemctl edit"}
 	case strings.TrimSpace(value) == "":
 		return &Problem{Text: "is empty", Remedy: "give it a value or remove the line"}
 	case strings.ContainsFunc(value, unicode.IsControl):

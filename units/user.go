@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"app-rollout/units/dotenv"
+	"app-rollout/units/reach"
 )
 
 // asUser decides User=: the owner of the .env, or the user that root names, or a
@@ -140,27 +141,27 @@ func outermost(paths []string) []string {
 // does not own the .env, the path must lie inside the real .env's directory, on a
 // way that only the owner and root can change.
 func (s *Spec) place(l Layout, path string) (resolved string, isDir, linked bool, why *Problem) {
-	w, err := l.walk(path)
+	w, err := l.tree().Walk(path)
 	if err != nil {
 		return "", false, false, about(err)
 	}
-	defer w.close()
-	kind := w.stat.Mode & unix.S_IFMT
+	defer w.Close()
+	kind := w.Kind()
 	if kind != unix.S_IFDIR && kind != unix.S_IFREG {
-		return "", false, false, &Problem{Text: "must be a directory, not " + kindName(kind)}
+		return "", false, false, &Problem{Text: "must be a directory, not " + reach.KindName(kind)}
 	}
-	if !unitPath(w.path) {
+	if !unitPath(w.Path) {
 		return "", false, false, &Problem{Text: "has a character that systemd could not be given", Remedy: "rename the directory"}
 	}
 	if s.Source.UID != 0 {
-		if !inside(w.path, s.Source.dir()) {
+		if !inside(w.Path, s.Source.dir()) {
 			return "", false, false, &Problem{Text: "must lie inside " + s.Source.dir() + ", the directory of the real .env", Remedy: "for another one, let root own the .env"}
 		}
-		if err := w.guard(l.accounts(), s.Source.UID); err != nil {
+		if err := w.Guard(l.tree().Accounts(), s.Source.UID); err != nil {
 			return "", false, false, about(err)
 		}
 	}
-	return w.path, kind == unix.S_IFDIR, w.links > 0, nil
+	return w.Path, kind == unix.S_IFDIR, w.Links > 0, nil
 }
 
 // about puts the problem of a path into a sentence about a setting.

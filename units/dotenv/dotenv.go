@@ -52,7 +52,7 @@ func Parse(path string, text []byte) (*File, error) {
 		return &problem.Problem{Path: path, Line: line, Text: why, Remedy: remedy}
 	}
 	if len(text) > MaxText {
-		return nil, refuse(0, fmt.Sprintf("is larger than %d KiB", MaxText>>10), "keep large values in files of their own")
+		return nil, TooLarge(path)
 	}
 	if at := bytes.IndexByte(text, 0); at >= 0 {
 		return nil, refuse(lineOf(text, at), "holds a NUL byte", "save the file as plain text in UTF-8")
@@ -79,6 +79,11 @@ func Parse(path string, text []byte) (*File, error) {
 		f.written[a.name] = a
 	}
 	return f, f.check(path)
+}
+
+// TooLarge is the problem of a text of more than MaxText bytes.
+func TooLarge(path string) *problem.Problem {
+	return &problem.Problem{Path: path, Text: fmt.Sprintf("is larger than %d KiB", MaxText>>10), Remedy: "keep large values in files of their own"}
 }
 
 // Costly says whether parsing a text may take noticeably long: an attacker can make

@@ -1,15 +1,16 @@
-package units
+package reach
 
 import (
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
 
-// accounts are /etc/passwd and /etc/group, read without NSS: the generator
+// Accounts are /etc/passwd and /etc/group, read without NSS: the generator
 // runs when NSS may wait for PID 1, which waits for the generator.
-type accounts struct {
-	layout Layout
+type Accounts struct {
+	root   string
 	read   bool
 	users  []account
 	groups []group
@@ -26,17 +27,17 @@ type group struct {
 	members []string
 }
 
-// accounts returns them unread: load reads them when they are first needed.
-func (l Layout) accounts() *accounts { return &accounts{layout: l} }
+// Accounts returns them unread: load reads them when they are first needed.
+func (t Tree) Accounts() *Accounts { return &Accounts{root: t.Root} }
 
 // load reads both files. It skips a missing file and a malformed line.
-func (a *accounts) load() {
+func (a *Accounts) load() {
 	if a.read {
 		return
 	}
 	a.read = true
 	each := func(path string, do func(f []string)) {
-		data, err := os.ReadFile(a.layout.Path(path))
+		data, err := os.ReadFile(filepath.Join(a.root, path))
 		if err != nil {
 			return
 		}
@@ -60,8 +61,8 @@ func (a *accounts) load() {
 	})
 }
 
-// name is the first name in /etc/passwd of a user id, "" if it has none.
-func (a *accounts) name(uid uint32) string {
+// Name is the first name in /etc/passwd of a user id, "" if it has none.
+func (a *Accounts) Name(uid uint32) string {
 	if uid == 0 {
 		return "root"
 	}
@@ -74,10 +75,9 @@ func (a *accounts) name(uid uint32) string {
 	return ""
 }
 
-// UserID is the id of a user in /etc/passwd. It is false if the user has no entry
+// ID is the id of a user in /etc/passwd. It is false if the user has no entry
 // there: a dynamic user, or one of another source of names.
-func (l Layout) UserID(name string) (uint32, bool) {
-	a := l.accounts()
+func (a *Accounts) ID(name string) (uint32, bool) {
 	a.load()
 	for _, u := range a.users {
 		if u.name == name {
@@ -89,9 +89,9 @@ func (l Layout) UserID(name string) (uint32, bool) {
 
 // private says whether gid is the private group of uid: the user's primary
 // group, of the user's name, with nobody else in it.
-func (a *accounts) private(gid, uid uint32) bool {
+func (a *Accounts) private(gid, uid uint32) bool {
 	a.load()
-	owner := a.name(uid)
+	owner := a.Name(uid)
 	if owner == "" {
 		return false
 	}
@@ -115,4 +115,12 @@ func (a *accounts) private(gid, uid uint32) bool {
 		}
 	}
 	return mine && named
+}
+
+// label names a user, by number if there is no name.
+func (a *Accounts) label(uid uint32) string {
+	if name := a.Name(uid); name != "" {
+		return name
+	}
+	return strconv.FormatUint(uint64(uid), 10)
 }
