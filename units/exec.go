@@ -67,11 +67,14 @@ func execWord(word string) string {
 // command checks SYSTEMD_EXEC_START and freezes it. It resolves links in the
 // directory of the program, but never the program's own name: a venv's python is a
 // link that must be called by that name.
-func (s *Spec) command(l Layout, value string) *Problem {
-	words, why := splitWords(value)
+func (s *Spec) command(l Layout, value string, given bool) *Problem {
+	if !given {
+		return &Problem{Text: "is missing", Remedy: "let it say what to run"}
+	}
+	words, bad := splitWords(value)
 	switch {
-	case why != "":
-		return &Problem{Text: why}
+	case bad != "":
+		return &Problem{Text: bad}
 	case len(words) == 0 || words[0] == "":
 		return &Problem{Text: "must name a program"}
 	}
@@ -89,33 +92,12 @@ func (s *Spec) command(l Layout, value string) *Problem {
 	case first[0] != '/':
 		return &Problem{Text: "must begin with an absolute path, or with ./ for a program in the working directory"}
 	}
-	base := filepath.Base(first)
-	if strings.HasSuffix(first, "/") || base == "." || base == ".." {
-		return &Problem{Text: "must name a program, not a directory"}
+	program, why := resolveProgram(l, first)
+	if why != nil {
+		return why
 	}
-	dir, err := l.tree().Walk(first[:strings.LastIndexByte(first, '/')])
-	if err != nil || dir.Kind() != unix.S_IFDIR {
-		return &Problem{Text: "must name a program that is there", Remedy: "its directory is not"}
-	}
-	defer dir.Close()
-	mode, err := dir.Entry(base)
-	if err != nil {
-		return &Problem{Text: "must name a program that is there"}
-	}
-	switch mode & unix.S_IFMT {
-	case unix.S_IFLNK:
-	case unix.S_IFREG:
-		if mode&0o111 == 0 {
-			return &Problem{Text: "must name a program that can be executed", Remedy: "chmod +x it"}
-		}
-	default:
-		return &Problem{Text: "must name a program, not " + reach.KindName(mode&unix.S_IFMT)}
-	}
-	if !unitPath(dir.Path) {
-		return &Problem{Text: "lies in a directory whose name systemd could not be given", Remedy: "rename it"}
-	}
-	words[0] = strings.TrimSuffix(dir.Path, "/") + "/" + base
-	s.exec, s.execDir = words, dir.Path
+	words[0] = program
+	s.exec, s.execDir = words, filepath.Dir(program)
 	// Each look costs some system calls, so only the first words are looked at.
 	for _, w := range words[1:min(len(words), 64)] {
 		if strings.HasPrefix(w, "/") && len(w) < unix.PathMax && !s.linkedWord {
@@ -123,6 +105,37 @@ func (s *Spec) command(l Layout, value string) *Problem {
 		}
 	}
 	return nil
+}
+
+// resolveProgram is the path of a program that is there, without links in its
+// directory.
+func resolveProgram(l Layout, path string) (resolved string, why *Problem) {
+	base := filepath.Base(path)
+	if strings.HasSuffix(path, "/") || base == "." || base == ".." {
+		return "", &Problem{Text: "must name a program, not a directory"}
+	}
+	dir, err := l.tree().Walk(path[:strings.LastIndexByte(path, '/')])
+	if err != nil || dir.Kind() != unix.S_IFDIR {
+		return "", &Problem{Text: "must name a program that is there", Remedy: "its directory is not"}
+	}
+	defer dir.Close()
+	mode, err := dir.Entry(base)
+	if err != nil {
+		return "", &Problem{Text: "must name a program that is there"}
+	}
+	switch mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+	case unix.S_IFREG:
+		if mode&0o111 == 0 {
+			return "", &Problem{Text: "must name a program that can be executed", Remedy: "chmod +x it"}
+		}
+	default:
+		return "", &Problem{Text: "must name a program, not " + reach.KindName(mode&unix.S_IFMT)}
+	}
+	if !unitPath(dir.Path) {
+		return "", &Problem{Text: "lies in a directory whose name systemd could not be given", Remedy: "rename it"}
+	}
+	return strings.TrimSuffix(dir.Path, "/") + "/" + base, nil
 }
 
 // leadsThroughLink says whether a link is on the way to path.

@@ -1,5 +1,7 @@
 package units
 
+import "strings"
+
 // Setting is one SYSTEMD_… variable, or PORT. The table of settings says what each
 // is called, what it becomes, who may set it, and which values it takes.
 type Setting struct {
@@ -9,12 +11,39 @@ type Setting struct {
 	Default   string // what counts when the variable is missing; "" means none
 	Otherwise string // the default in words, where it is no fixed text
 	Root      bool   // only in an .env that root owns
+	Expands   bool   // a variable may be replaced in its value
 	Help      string // one line for the pages
 
-	// apply checks a value and enters it in the spec. For a bad value it returns
-	// what the value must be, else "". Check handles settings without it by name.
-	apply func(s *Spec, d, value string) (must string)
+	// Each setting has one of these two. They enter a value in the spec.
+
+	// apply is for a setting that counts when it is in the .env or has a Default. It
+	// returns what the value must be, "" if it is that.
+	apply func(s *Spec, directive, value string) (must string)
+	// decide is for a setting that counts in any case: value is "" if it is not given.
+	decide func(s *Spec, l Layout, value string, given bool) *Problem
+	// last: it is decided after all others, because it depends on one of them.
+	last bool
 }
+
+// enter checks what an .env says of the setting and enters it in the spec.
+func (set Setting) enter(s *Spec, l Layout, value string, given bool) *Problem {
+	if set.decide != nil {
+		return set.decide(s, l, value, given)
+	}
+	if !given {
+		if set.Default == "" {
+			return nil
+		}
+		value = set.Default
+	}
+	if must := set.apply(s, set.Directive, value); must != "" {
+		return &Problem{Text: "must be " + must}
+	}
+	return nil
+}
+
+// prefix begins the name of each setting but PORT.
+const prefix = "SYSTEMD_"
 
 // Settings is the table, in the order of the pages.
 func Settings() []Setting { return settings }
@@ -29,15 +58,15 @@ var settings = []Setting{
 		Help: "0: one service APP.service; 1: instances APP@1.service, APP@2.service … of a template"},
 	{Name: "SYSTEMD_CLUSTER_NODES", Default: "2", apply: nodes,
 		Help: "the number of instances in mode 1: 1 to 256, or auto for one per CPU"},
-	{Name: "SYSTEMD_EXEC_START", Section: sectionService, Directive: "ExecStart", Otherwise: "required",
+	{Name: "SYSTEMD_EXEC_START", Section: sectionService, Directive: "ExecStart", Otherwise: "required", Expands: true, decide: (*Spec).command, last: true,
 		Help: "the command: an absolute path, or ./x in the working directory, and its arguments; no shell runs it, and systemd's special prefixes are refused"},
-	{Name: "SYSTEMD_USER", Section: sectionService, Directive: "User", Otherwise: "the owner of the .env; a dynamic user ar-APP if that is root",
+	{Name: "SYSTEMD_USER", Section: sectionService, Directive: "User", Otherwise: "the owner of the .env; a dynamic user ar-APP if that is root", decide: (*Spec).asUser,
 		Help: "the user that the app runs as; an owner other than root can only name itself"},
-	{Name: "SYSTEMD_WORKING_DIRECTORY", Section: sectionService, Directive: "WorkingDirectory", Otherwise: "the directory of the real .env if the one in /etc/app-rollout is a link, else /",
+	{Name: "SYSTEMD_WORKING_DIRECTORY", Section: sectionService, Directive: "WorkingDirectory", Otherwise: "the directory of the real .env if the one in /etc/app-rollout is a link, else /", decide: (*Spec).workingDirectory,
 		Help: "the directory that the app runs in; links are resolved when it is rolled out; for an owner other than root, it must lie inside the real .env's directory"},
-	{Name: "SYSTEMD_READ_WRITE_PATHS", Section: sectionService, Directive: "ReadWritePaths", Otherwise: "the working directory, unless it is /",
+	{Name: "SYSTEMD_READ_WRITE_PATHS", Section: sectionService, Directive: "ReadWritePaths", Otherwise: "the working directory, unless it is /", decide: (*Spec).readWritePaths,
 		Help: "directories that the app may write to, separated by spaces; for an owner other than root, they must lie inside the real .env's directory"},
-	{Name: "PORT", apply: port, Otherwise: "none",
+	{Name: "PORT", Otherwise: "none", Expands: true, apply: port,
 		Help: "the port that every instance must listen on to be ready; only root's .env files may have one below 1024"},
 	{Name: "SYSTEMD_CLUSTER_REUSE_PORT", Default: "1", apply: reusePort,
 		Help: "1: app-rollout sets SO_REUSEPORT for the app when it binds its port; 0: the app sets it itself"},
@@ -112,7 +141,7 @@ func setting(name string) (Setting, bool) {
 func nearest(name string) string {
 	best, least := "", 1<<30
 	for _, s := range settings {
-		if d := distance(name, s.Name); s.Name != "PORT" && d < least {
+		if d := distance(name, s.Name); strings.HasPrefix(s.Name, prefix) && d < least {
 			best, least = s.Name, d
 		}
 	}

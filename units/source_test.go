@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
+	"maps"
 	"os"
 	"os/signal"
 	"strings"
@@ -42,66 +42,79 @@ func accountsTree(t *testing.T, files map[string]string) Layout {
 	return tree(t, files)
 }
 
-func TestReadSource(t *testing.T) {
-	type own struct {
-		path     string
-		uid, gid int
-	}
-	type mode struct {
-		path string
-		mode os.FileMode
-	}
-	release := map[string]string{
-		"/etc/app-rollout/shop.env":    "-> /srv/shop/current/.env",
-		"/srv/shop/current":            "-> releases/12",
-		"/srv/shop/releases/12/.env":   "A=1\n",
-		"/srv/shop/releases/12/app.js": "x",
-	}
-	alices := []own{
-		{"/srv/shop", alice, alice}, {"/srv/shop/current", alice, alice}, {"/srv/shop/releases", alice, alice},
-		{"/srv/shop/releases/12", alice, alice}, {"/srv/shop/releases/12/.env", alice, alice},
-	}
-	plain := map[string]string{"/etc/app-rollout/shop.env": "A=1\n"}
-	for _, c := range []struct {
-		name   string
-		files  map[string]string
-		owners []own
-		modes  []mode
-		path   string // of the source
-		user   string
-		err    string
-	}{
-		{name: "root's file", files: plain, path: "/etc/app-rollout/shop.env", user: "root"},
-		{name: "root's release", files: release, path: "/srv/shop/releases/12/.env", user: "root"},
-		{name: "alice's release", files: release, owners: alices, path: "/srv/shop/releases/12/.env", user: "alice"},
-		{name: "alice's file in place", files: plain, owners: []own{{"/etc/app-rollout/shop.env", alice, alice}}, path: "/etc/app-rollout/shop.env", user: "alice"},
-		{name: "umask 002 and a private group", files: release, owners: alices,
-			modes: []mode{{"/srv/shop/releases", 0o775}, {"/srv/shop/releases/12/.env", 0o664}}, path: "/srv/shop/releases/12/.env", user: "alice"},
+// own gives a file to somebody.
+type own struct {
+	path     string
+	uid, gid int
+}
 
-		{name: "another user's file on root's way", files: release, owners: alices[:4],
-			err: "/srv/shop: belongs to alice, not to root, the owner of the .env; chown -h root /srv/shop"},
-		{name: "another user's link", files: release, owners: []own{{"/srv/shop/current", alice, alice}, {"/srv/shop/releases/12/.env", bob, bob}},
-			err: "/srv/shop/current: belongs to alice, not to root or bob, the owner of the .env; chown -h bob /srv/shop/current"},
-		{name: "a user's link to a root file", files: release, owners: []own{{"/srv/shop/current", alice, alice}},
-			err: "/srv/shop/current: belongs to alice, not to root, the owner of the .env; chown -h root /srv/shop/current"},
-		{name: "writable by all", files: plain, modes: []mode{{"/etc/app-rollout/shop.env", 0o646}},
-			err: "/etc/app-rollout/shop.env: can be written by everybody; chmod o-w /etc/app-rollout/shop.env"},
-		{name: "a directory writable by all", files: release, modes: []mode{{"/srv/shop/releases", 0o757}},
-			err: "/srv/shop/releases: can be written by everybody; chmod o-w /srv/shop/releases"},
-		{name: "a sticky directory is writable all the same", files: release, modes: []mode{{"/srv/shop/releases", 0o777 | os.ModeSticky}},
-			err: "/srv/shop/releases: can be written by everybody; chmod o-w /srv/shop/releases"},
-		{name: "the directory of the links writable by all", files: plain, modes: []mode{{"/etc/app-rollout", 0o777}},
-			err: "/etc/app-rollout: can be written by everybody; chmod o-w /etc/app-rollout"},
-		{name: "writable by a group of services", files: plain, owners: []own{{"/etc/app-rollout/shop.env", 0, 33}}, modes: []mode{{"/etc/app-rollout/shop.env", 0o664}},
-			err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
-		{name: "a private group with a guest", files: plain, owners: []own{{"/etc/app-rollout/shop.env", bob, bob}}, modes: []mode{{"/etc/app-rollout/shop.env", 0o664}},
-			err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
-		{name: "a primary group of many", files: plain, owners: []own{{"/etc/app-rollout/shop.env", carol, 100}}, modes: []mode{{"/etc/app-rollout/shop.env", 0o664}},
-			err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
-	} {
+// fileMode changes who may do what with a file.
+type fileMode struct {
+	path string
+	mode os.FileMode
+}
+
+// release is an app that is deployed by releases.
+var release = map[string]string{
+	"/etc/app-rollout/shop.env":    "-> /srv/shop/current/.env",
+	"/srv/shop/current":            "-> releases/12",
+	"/srv/shop/releases/12/.env":   "A=1\n",
+	"/srv/shop/releases/12/app.js": "x",
+}
+
+// alices are all of it, as alice's.
+var alices = []own{
+	{"/srv/shop", alice, alice}, {"/srv/shop/current", alice, alice}, {"/srv/shop/releases", alice, alice},
+	{"/srv/shop/releases/12", alice, alice}, {"/srv/shop/releases/12/.env", alice, alice},
+}
+
+// plain is an app whose .env lies in place.
+var plain = map[string]string{"/etc/app-rollout/shop.env": "A=1\n"}
+
+// sources are apps, and what reading their .env gives.
+var sources = []struct {
+	name   string
+	files  map[string]string
+	owners []own
+	modes  []fileMode
+	path   string // of the source
+	user   string
+	err    string
+}{
+	{name: "root's file", files: plain, path: "/etc/app-rollout/shop.env", user: "root"},
+	{name: "root's release", files: release, path: "/srv/shop/releases/12/.env", user: "root"},
+	{name: "alice's release", files: release, owners: alices, path: "/srv/shop/releases/12/.env", user: "alice"},
+	{name: "alice's file in place", files: plain, owners: []own{{"/etc/app-rollout/shop.env", alice, alice}}, path: "/etc/app-rollout/shop.env", user: "alice"},
+	{name: "umask 002 and a private group", files: release, owners: alices,
+		modes: []fileMode{{"/srv/shop/releases", 0o775}, {"/srv/shop/releases/12/.env", 0o664}}, path: "/srv/shop/releases/12/.env", user: "alice"},
+
+	{name: "another user's file on root's way", files: release, owners: alices[:4],
+		err: "/srv/shop: belongs to alice, not to root, the owner of the .env; chown -h root /srv/shop"},
+	{name: "another user's link", files: release, owners: []own{{"/srv/shop/current", alice, alice}, {"/srv/shop/releases/12/.env", bob, bob}},
+		err: "/srv/shop/current: belongs to alice, not to root or bob, the owner of the .env; chown -h bob /srv/shop/current"},
+	{name: "a user's link to a root file", files: release, owners: []own{{"/srv/shop/current", alice, alice}},
+		err: "/srv/shop/current: belongs to alice, not to root, the owner of the .env; chown -h root /srv/shop/current"},
+	{name: "writable by all", files: plain, modes: []fileMode{{"/etc/app-rollout/shop.env", 0o646}},
+		err: "/etc/app-rollout/shop.env: can be written by everybody; chmod o-w /etc/app-rollout/shop.env"},
+	{name: "a directory writable by all", files: release, modes: []fileMode{{"/srv/shop/releases", 0o757}},
+		err: "/srv/shop/releases: can be written by everybody; chmod o-w /srv/shop/releases"},
+	{name: "a sticky directory is writable all the same", files: release, modes: []fileMode{{"/srv/shop/releases", 0o777 | os.ModeSticky}},
+		err: "/srv/shop/releases: can be written by everybody; chmod o-w /srv/shop/releases"},
+	{name: "the directory of the links writable by all", files: plain, modes: []fileMode{{"/etc/app-rollout", 0o777}},
+		err: "/etc/app-rollout: can be written by everybody; chmod o-w /etc/app-rollout"},
+	{name: "writable by a group of services", files: plain, owners: []own{{"/etc/app-rollout/shop.env", 0, 33}}, modes: []fileMode{{"/etc/app-rollout/shop.env", 0o664}},
+		err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
+	{name: "a private group with a guest", files: plain, owners: []own{{"/etc/app-rollout/shop.env", bob, bob}}, modes: []fileMode{{"/etc/app-rollout/shop.env", 0o664}},
+		err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
+	{name: "a primary group of many", files: plain, owners: []own{{"/etc/app-rollout/shop.env", carol, 100}}, modes: []fileMode{{"/etc/app-rollout/shop.env", 0o664}},
+		err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
+}
+
+func TestReadSource(t *testing.T) {
+	for _, c := range sources {
 		t.Run(c.name, func(t *testing.T) {
 			needRoot(t)
-			l := accountsTree(t, clone(c.files))
+			l := accountsTree(t, maps.Clone(c.files))
 			for _, o := range c.owners {
 				if err := os.Lchown(l.Path(o.path), o.uid, o.gid); err != nil {
 					t.Fatal(err)
@@ -126,167 +139,6 @@ func TestReadSource(t *testing.T) {
 				if src.Path != c.path || src.User != c.user || string(src.Text) != "A=1\n" || src.Linked != (c.path != "/etc/app-rollout/shop.env") {
 					t.Errorf("source is %+v", src)
 				}
-			}
-		})
-	}
-}
-
-func clone(m map[string]string) map[string]string {
-	c := make(map[string]string, len(m))
-	for k, v := range m {
-		c[k] = v
-	}
-	return c
-}
-
-// What is no readable file is refused at once, and only a missing one counts
-// as missing: an app whose .env is gone is stopped.
-func TestReadSourceOddFiles(t *testing.T) {
-	const name = "/etc/app-rollout/shop.env"
-	for _, c := range []struct {
-		name    string
-		files   map[string]string
-		make    func(path string) error
-		err     string
-		missing bool
-	}{
-		{name: "gone", err: "open /etc/app-rollout/shop.env: file does not exist", missing: true},
-		{name: "dangling", files: map[string]string{name: "-> /srv/gone/.env"},
-			err: name + ": leads to /srv, which is not there; create it or correct the path"},
-		{name: "a dangling link in /etc/app-rollout", files: map[string]string{name: "-> other.env"},
-			err: name + ": leads to /etc/app-rollout/other.env, which is not there; create it or correct the path"},
-		{name: "a loop", files: map[string]string{name: "-> shop.env"},
-			err: name + ": leads through more than 40 links; point it to the real place"},
-		{name: "a directory", make: func(p string) error { return os.Mkdir(p, 0o755) },
-			err: name + ": is a directory; make it a regular file"},
-		{name: "a FIFO", make: func(p string) error { return unix.Mkfifo(p, 0o644) },
-			err: name + ": is a FIFO; make it a regular file"},
-		{name: "a device", make: makeNull, err: name + ": is a device; make it a regular file"},
-		{name: "a socket", make: func(p string) error {
-			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p, Net: "unix"})
-			if err == nil {
-				l.SetUnlinkOnClose(false)
-				err = l.Close()
-			}
-			return err
-		}, err: name + ": is a socket; make it a regular file"},
-		{name: "sparse", make: func(p string) error {
-			return errors.Join(os.WriteFile(p, nil, 0o644), os.Truncate(p, 1<<30))
-		}, err: name + ": is larger than 64 KiB; keep large values in files of their own"},
-		{name: "hard links", make: func(p string) error {
-			return errors.Join(os.WriteFile(p, nil, 0o644), os.Link(p, p+".bak"))
-		}, err: name + ": has 2 hard links; make it a file of its own: cp " + name + " " + name + ".new && mv " + name + ".new " + name},
-		{name: "out of the root and back", files: map[string]string{name: "-> ../../../../../../etc/app-rollout/real", "/etc/app-rollout/real": ""}},
-		{name: "round and round", files: map[string]string{name: "-> " + strings.Repeat("../app-rollout/", 200) + "l1",
-			"/etc/app-rollout/l1": "-> " + strings.Repeat("../app-rollout/", 200) + "l2", "/etc/app-rollout/l2": "-> " + strings.Repeat("../app-rollout/", 200) + "l3"},
-			err: name + ": leads to /etc, which is reached by too long a way; point the links to the real place"},
-		{name: "a file as a directory", files: map[string]string{name: "-> /srv/file/.env", "/srv/file": ""},
-			err: name + ": leads to /srv/file, which is not a directory; correct the path"},
-		{name: "a long way down", files: map[string]string{name: "-> /srv" + strings.Repeat("/a", 128) + "/.env", "/srv" + strings.Repeat("/a", 128) + "/.env": ""},
-			err: name + ": leads to /srv" + strings.Repeat("/a", 128) + ", which lies below more than 128 directories; move it up"},
-		{name: "a long name", files: map[string]string{name: "-> " + strings.Repeat("x", 300)},
-			err: name + ": leads to /etc/app-rollout/" + strings.Repeat("x", 300) + ", which has too long a name; correct the path"},
-		{name: "a name with a line break", files: map[string]string{name: "-> /srv/a\nb/.env"},
-			err: name + ": leads to /srv, which is not there; create it or correct the path"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			files := map[string]string{"/etc/app-rollout/.keep": ""}
-			for k, v := range c.files {
-				files[k] = v
-			}
-			l := tree(t, files)
-			if c.make != nil {
-				if err := c.make(l.Path(name)); err != nil {
-					t.Skip(err) // a socket's path may be too long here, and only root can make a device
-				}
-			}
-			for _, l := range cachedAndNot(t, l) {
-				began := time.Now()
-				_, err := l.ReadSource("shop")
-				if took := time.Since(began); took > time.Second {
-					t.Errorf("took %s", took)
-				}
-				if got := strings.Join(lines(err), "\n"); got != c.err {
-					t.Errorf("error is\n%s\nwant\n%s", got, c.err)
-				}
-				if errors.Is(err, fs.ErrNotExist) != c.missing {
-					t.Errorf("counts as missing: %t", !c.missing)
-				}
-			}
-		})
-	}
-	// Without the directory nothing is known of any app.
-	if _, err := (Layout{Root: t.TempDir()}).ReadSource("shop"); err == nil || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("error is %v", err)
-	}
-}
-
-// A device is refused before it is opened: opening a watchdog arms it. Nor is
-// a file system entered that may hang, or whose files are not what they seem.
-func TestWalkOddMounts(t *testing.T) {
-	for _, path := range []string{"/proc/self/environ", "/proc/kmsg", "/sys/kernel/uevent_seqnum"} {
-		if _, err := (Layout{}).tree().Walk(path); err == nil || !strings.Contains(err.Error(), "may keep the boot waiting") {
-			t.Errorf("%s: %v", path, err)
-		}
-	}
-	// A machine's /dev is a devtmpfs, which is not entered; a container's is not.
-	mounts, err := os.ReadFile("/proc/mounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	why := "is a device"
-	if strings.Contains(string(mounts), " /dev devtmpfs ") {
-		why = "lies on a file system of type devtmpfs, which may keep the boot waiting"
-	}
-	if _, err := (Layout{}).ReadFile("shop", "/dev/zero"); err == nil || !strings.Contains(err.Error(), why) {
-		t.Errorf("/dev/zero: %v, want that it %s", err, why)
-	}
-}
-
-// makeNull makes a device that does no harm.
-func makeNull(path string) error {
-	return errors.Join(unix.Mknod(path, unix.S_IFCHR|0o644, int(unix.Mkdev(1, 3))), os.Chmod(path, 0o644))
-}
-
-// What is no regular file is not even opened: an open arms a watchdog and wakes
-// whoever waits at the other end of a FIFO. A look with O_PATH is no open, and
-// raises no event (inotify(7)).
-func TestLooksOnly(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		make func(path string) error
-	}{
-		{"a FIFO", func(path string) error { return unix.Mkfifo(path, 0o644) }},
-		{"a device", makeNull},
-		{"a directory", func(path string) error { return os.Mkdir(path, 0o755) }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			l := tree(t, map[string]string{"/etc/app-rollout/.keep": ""})
-			if err := c.make(l.Env("shop")); err != nil {
-				t.Skip("left out:", err)
-			}
-			watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer unix.Close(watch)
-			if _, err := unix.InotifyAddWatch(watch, l.Env("shop"), unix.IN_OPEN); err != nil {
-				t.Fatal(err)
-			}
-			opened := func() bool {
-				_, err := unix.Read(watch, make([]byte, 4096))
-				return !errors.Is(err, unix.EAGAIN)
-			}
-			if _, err := l.ReadSource("shop"); err == nil || opened() {
-				t.Errorf("it was opened, or not refused: %v", err)
-			}
-			fd, err := unix.Open(l.Env("shop"), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-			if err != nil {
-				t.Skip("left out: it cannot be opened here:", err)
-			}
-			unix.Close(fd)
-			if !opened() {
-				t.Error("an open is not seen: nothing is tested")
 			}
 		})
 	}

@@ -59,46 +59,25 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 		problems = append(problems, &Problem{Path: src.Path, Line: f.Written(name).Line, Text: name + " " + p.Text, Remedy: p.Remedy})
 	}
 	for _, name := range f.Names() {
-		if _, known := setting(name); !known && strings.HasPrefix(name, "SYSTEMD_") {
+		if _, known := setting(name); !known && strings.HasPrefix(name, prefix) {
 			refuse(name, &Problem{Text: "is no setting", Remedy: "did you mean " + nearest(name) + "?"})
 		}
 	}
-	for _, set := range settings {
-		value, given := f.Values[set.Name]
-		if given {
-			if why := unfit(set, src, value, f.Written(set.Name)); why != nil {
-				refuse(set.Name, why)
+	for _, last := range []bool{false, true} {
+		for _, set := range settings {
+			if set.last != last {
 				continue
 			}
-		}
-		var why *Problem
-		switch {
-		case set.Name == "SYSTEMD_EXEC_START":
-			if !given {
-				problems = append(problems, &Problem{Path: src.Path, Text: "SYSTEMD_EXEC_START is missing", Remedy: "let it say what to run"})
+			value, given := f.Values[set.Name]
+			var why *Problem
+			if given {
+				why = unfit(set, src, value, f.Written(set.Name))
 			}
-		case set.Name == "SYSTEMD_USER":
-			why = s.asUser(value, given)
-		case set.Name == "SYSTEMD_WORKING_DIRECTORY":
-			why = s.workingDirectory(l, value, given)
-		case set.Name == "SYSTEMD_READ_WRITE_PATHS":
-			why = s.readWritePaths(l, value, given)
-		case given:
-			if must := set.apply(s, set.Directive, value); must != "" {
-				why = &Problem{Text: "must be " + must}
+			if why == nil {
+				why = set.enter(s, l, value, given)
 			}
-		case set.Default != "":
-			set.apply(s, set.Directive, set.Default)
-		}
-		if why != nil {
-			refuse(set.Name, why)
-		}
-		// The command may lie in the working directory, so it is checked after that.
-		if set.Name == "SYSTEMD_READ_WRITE_PATHS" {
-			if value, given := f.Values["SYSTEMD_EXEC_START"]; given && unfit(execStart, src, value, f.Written(execStart.Name)) == nil {
-				if why := s.command(l, value); why != nil {
-					refuse(execStart.Name, why)
-				}
+			if why != nil {
+				refuse(set.Name, why)
 			}
 		}
 	}
@@ -109,18 +88,21 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 		refuse(c.name, &c.Problem)
 	}
 	if len(problems) > 0 {
-		var all []error
-		for _, p := range problem.ByLine(problems) {
-			all = append(all, p)
-		}
-		return nil, errors.Join(all...)
+		return nil, joined(problems)
 	}
 	s.warn(f)
 	problem.ByLine(s.Warnings)
 	return s, nil
 }
 
-var execStart, _ = setting("SYSTEMD_EXEC_START")
+// joined are the problems as one error, in the order of their lines.
+func joined(problems []*Problem) error {
+	var all []error
+	for _, p := range problem.ByLine(problems) {
+		all = append(all, p)
+	}
+	return errors.Join(all...)
+}
 
 // unfit says why a value is refused before the check of its setting sees it.
 func unfit(set Setting, src *Source, value string, written dotenv.Assignment) *Problem {
@@ -131,7 +113,7 @@ func unfit(set Setting, src *Source, value string, written dotenv.Assignment) *P
 		return &Problem{Text: "is empty", Remedy: "give it a value or remove the line"}
 	case strings.ContainsFunc(value, unicode.IsControl):
 		return &Problem{Text: "must not hold control characters or line breaks"}
-	case set.Name != "SYSTEMD_EXEC_START" && set.Name != "PORT" && written.Expands():
+	case !set.Expands && written.Expands():
 		return &Problem{Text: "must not have a variable replaced in it", Remedy: "write the value out"}
 	}
 	return nil

@@ -19,7 +19,7 @@ import (
 // dynamic user if root owns the file and names none. systemd would name a dynamic
 // user after the unit. Instances of different users cannot share a port, so the
 // dynamic user gets a name of the app's.
-func (s *Spec) asUser(value string, given bool) *Problem {
+func (s *Spec) asUser(_ Layout, value string, given bool) *Problem {
 	src := s.Source
 	if src.UID != 0 {
 		number := strconv.FormatUint(uint64(src.UID), 10)

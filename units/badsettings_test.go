@@ -1,0 +1,144 @@
+package units
+
+import (
+	"strings"
+	"testing"
+)
+
+// What several of them are told.
+const (
+	badSeconds = " must be a number of seconds from "
+	badOwner   = " can only be set in an .env that belongs to root; chown root /srv/shop/.env, or use a drop-in: systemctl edit"
+	badPrefix  = "must not begin with one of systemd's special prefixes @ - : + ! |; begin with the path"
+)
+
+// badSettings are one bad line each.
+var badSettings = []struct {
+	line string // after a good EXEC_START on line 1
+	uid  int
+	want string // after "/srv/shop/.env:2: "
+}{
+	{"SYSTEMD_CLUSTER_NODES=0", 0, "SYSTEMD_CLUSTER_NODES must be a number from 1 to 256, or auto"},
+	{"SYSTEMD_CLUSTER_NODES=-1", 0, "SYSTEMD_CLUSTER_NODES must be a number from 1 to 256, or auto"},
+	{"SYSTEMD_CLUSTER_NODES=two", 0, "SYSTEMD_CLUSTER_NODES must be a number from 1 to 256, or auto"},
+	{"SYSTEMD_CLUSTER_NODES=1e9", 0, "SYSTEMD_CLUSTER_NODES must be a number from 1 to 256, or auto"},
+	{"SYSTEMD_CLUSTER_NODES=257", 0, "SYSTEMD_CLUSTER_NODES must be a number from 1 to 256, or auto"},
+	{"SYSTEMD_CLUSTER_NODES=02", 0, "SYSTEMD_CLUSTER_NODES must be a number from 1 to 256, or auto"},
+	{"SYSTEMD_CLUSTER_NODES=", 0, "SYSTEMD_CLUSTER_NODES is empty; give it a value or remove the line"},
+	{"SYSTEMD_CLUSTER_NODES=$N", 0, "SYSTEMD_CLUSTER_NODES is empty; give it a value or remove the line"},
+	{`SYSTEMD_CLUSTER_NODES="2$N"`, 0, "SYSTEMD_CLUSTER_NODES must not have a variable replaced in it; write the value out"},
+	{"SYSTEMD_CLUSTER_NODES='2\n'", 0, "SYSTEMD_CLUSTER_NODES must not hold control characters or line breaks"},
+	{"SYSTEMD_CLUSTER_MODE=yes", 0, "SYSTEMD_CLUSTER_MODE must be 0 or 1"},
+	{"SYSTEMD_CLUSTER_MODE=2", 0, "SYSTEMD_CLUSTER_MODE must be 0 or 1"},
+	{"SYSTEMD_CLUSTER_NODE=2", 0, "SYSTEMD_CLUSTER_NODE is no setting; did you mean SYSTEMD_CLUSTER_NODES?"},
+	{"SYSTEMD_EXECSTART=2", 0, "SYSTEMD_EXECSTART is no setting; did you mean SYSTEMD_EXEC_START?"},
+	{"SYSTEMD_INSTANCE=2", 0, "SYSTEMD_INSTANCE is set by systemd for the app itself; remove it"},
+	{"SYSTEMD_CLUSTER_REUSE_PORT=true", 0, "SYSTEMD_CLUSTER_REUSE_PORT must be 0 or 1"},
+	{"SYSTEMD_CLUSTER_READY_SEC=0", 0, "SYSTEMD_CLUSTER_READY_SEC" + badSeconds + "1 to 600"},
+	{"SYSTEMD_CLUSTER_READY_SEC=601", 0, "SYSTEMD_CLUSTER_READY_SEC" + badSeconds + "1 to 600"},
+	{"SYSTEMD_CLUSTER_WATCH_SEC=-1", 0, "SYSTEMD_CLUSTER_WATCH_SEC" + badSeconds + "0 to 600"},
+	{"SYSTEMD_CLUSTER_DRAIN_SEC=1.5", 0, "SYSTEMD_CLUSTER_DRAIN_SEC" + badSeconds + "0 to 3600"},
+	{"SYSTEMD_CLUSTER_HEALTH_PATH=/health", 0, "SYSTEMD_CLUSTER_HEALTH_PATH needs PORT, to know where to ask"},
+	{"SYSTEMD_CLUSTER_HEALTH_PATH=health\nPORT=3000", 0, "SYSTEMD_CLUSTER_HEALTH_PATH must be an HTTP path: a / and printable ASCII without spaces, 1024 characters at most"},
+	{"SYSTEMD_CLUSTER_HEALTH_PATH='/a HTTP/1.1'\nPORT=3000", 0, "SYSTEMD_CLUSTER_HEALTH_PATH must be an HTTP path: a / and printable ASCII without spaces, 1024 characters at most"},
+	{"PORT=0", 0, "PORT must be a number from 1 to 65535"},
+	{"PORT=http", 0, "PORT must be a number from 1 to 65535"},
+	{"PORT=65536", 0, "PORT must be a number from 1 to 65535"},
+	{"PORT=80", alice, "PORT must be 1024 or more, since the .env is not root's"},
+	{`SYSTEMD_DESCRIPTION='a\'` + " x=y", 0, ""},
+	{"SYSTEMD_DESCRIPTION=" + strings.Repeat("x", 201), 0, "SYSTEMD_DESCRIPTION must be at most 200 bytes, without a space at either end or a backslash at the end"},
+	{`SYSTEMD_DESCRIPTION=x\`, 0, "SYSTEMD_DESCRIPTION must be at most 200 bytes, without a space at either end or a backslash at the end"},
+	{"SYSTEMD_TYPE=forking", 0, "SYSTEMD_TYPE must be exec, simple or notify"},
+	{"SYSTEMD_RESTART=no", 0, "SYSTEMD_RESTART must be always, on-failure or on-abnormal"},
+	{"SYSTEMD_RESTART_SEC=0", 0, "SYSTEMD_RESTART_SEC must be a time from 100ms to 10min, as 5s"},
+	{"SYSTEMD_RESTART_SEC=5 parsecs", 0, "SYSTEMD_RESTART_SEC must be a time from 100ms to 10min, as 5s"},
+	{"SYSTEMD_TIMEOUT_STOP_SEC=infinity", 0, "SYSTEMD_TIMEOUT_STOP_SEC must be a time from 1s to 1h, as 30s"},
+	{"SYSTEMD_KILL_SIGNAL=9", 0, "SYSTEMD_KILL_SIGNAL must be SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH or SIGKILL"},
+
+	{"SYSTEMD_USER=root", alice, "SYSTEMD_USER must be the owner of the .env; let root own the .env to name another user"},
+	{"SYSTEMD_USER=0", alice, "SYSTEMD_USER must be the owner of the .env; let root own the .env to name another user"},
+	{"SYSTEMD_USER='alice\nUser=root'", alice, "SYSTEMD_USER must not hold control characters or line breaks"},
+	{"SYSTEMD_USER=a/b", 0, "SYSTEMD_USER must be the name or number of a user"},
+	{"SYSTEMD_USER=-x", 0, "SYSTEMD_USER must be the name or number of a user"},
+	{"SYSTEMD_WORKING_DIRECTORY=data", 0, "SYSTEMD_WORKING_DIRECTORY must be an absolute path"},
+	{"SYSTEMD_WORKING_DIRECTORY=~", 0, "SYSTEMD_WORKING_DIRECTORY must be an absolute path"},
+	{"SYSTEMD_WORKING_DIRECTORY=/srv/gone", 0, "SYSTEMD_WORKING_DIRECTORY cannot be used: /srv/gone is not there; create it or correct the path"},
+	{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/plain", 0, "SYSTEMD_WORKING_DIRECTORY must be a directory"},
+	{"SYSTEMD_WORKING_DIRECTORY=/srv/other", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another one, let root own the .env"},
+	{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/out", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another one, let root own the .env"},
+	{"SYSTEMD_WORKING_DIRECTORY=/srv/shop/../other", alice, "SYSTEMD_WORKING_DIRECTORY must lie inside /srv/shop, the directory of the real .env; for another one, let root own the .env"},
+	{"SYSTEMD_READ_WRITE_PATHS=/etc", alice, "SYSTEMD_READ_WRITE_PATHS must lie inside /srv/shop, the directory of the real .env; for another one, let root own the .env"},
+	{"SYSTEMD_READ_WRITE_PATHS=/", 0, "SYSTEMD_READ_WRITE_PATHS must not be /, which would undo the sandbox"},
+	{"SYSTEMD_READ_WRITE_PATHS=-/srv/shop/data", 0, "SYSTEMD_READ_WRITE_PATHS must be absolute paths, or begin with ./ for the working directory"},
+	{"SYSTEMD_READ_WRITE_PATHS='/srv/shop/data /srv/gone'", 0, "SYSTEMD_READ_WRITE_PATHS cannot be used: /srv/gone is not there; create it or correct the path"},
+
+	{"SYSTEMD_READ_WRITE_PATHS='" + strings.Repeat("./data ", 65) + "x'", alice, "SYSTEMD_READ_WRITE_PATHS must be 64 paths at most; name a directory above them"},
+	{"SYSTEMD_USER=4294967295", 0, "SYSTEMD_USER must be the name or number of a user"},
+	{"SYSTEMD_RESTART_SEC=100ms\nSYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=256", alice, "SYSTEMD_RESTART_SEC must be 4001 ms or more for 256 instances, since the .env is not root's"},
+
+	{"SYSTEMD_GROUP=alice", alice, "SYSTEMD_GROUP" + badOwner},
+	{"SYSTEMD_GROUP='a b'", 0, "SYSTEMD_GROUP must be the name or number of a group"},
+	{"SYSTEMD_SUPPLEMENTARY_GROUPS='a /b'", 0, "SYSTEMD_SUPPLEMENTARY_GROUPS must be names or numbers of groups, separated by spaces"},
+	{"SYSTEMD_AFTER=multi-user.target", 0, "SYSTEMD_AFTER must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
+	{"SYSTEMD_AFTER=app-rollout.service", 0, "SYSTEMD_AFTER must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
+	{"SYSTEMD_AFTER=app-rollout-boot.service", 0, "SYSTEMD_AFTER must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
+	{"SYSTEMD_AFTER='a.service %i.service'", 0, "SYSTEMD_AFTER must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
+	{"SYSTEMD_AFTER=multi-user.target", alice, "SYSTEMD_AFTER" + badOwner},
+	{"SYSTEMD_REQUIRES=postgresql", 0, "SYSTEMD_REQUIRES must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
+	{"SYSTEMD_LIMIT_NOFILE=2:1", 0, "SYSTEMD_LIMIT_NOFILE must be a number of files, or SOFT:HARD with SOFT no more than HARD"},
+	{"SYSTEMD_MEMORY_MAX=1GB", 0, "SYSTEMD_MEMORY_MAX must be a number of bytes, with K, M, G or T if you like, or a percentage, or infinity"},
+	{"SYSTEMD_CPU_QUOTA=50", 0, "SYSTEMD_CPU_QUOTA must be a percentage of one CPU, as 150%"},
+	{"SYSTEMD_CPU_WEIGHT=0", 0, "SYSTEMD_CPU_WEIGHT must be a number from 1 to 10000"},
+	{"SYSTEMD_TASKS_MAX=some", 0, "SYSTEMD_TASKS_MAX must be a number, a percentage, or infinity"},
+	{"SYSTEMD_UMASK=9", 0, "SYSTEMD_UMASK must be an octal number, as 0027"},
+	{"SYSTEMD_PRIVATE_TMP=maybe", 0, "SYSTEMD_PRIVATE_TMP must be yes or no"},
+	{"SYSTEMD_PRIVATE_TMP=no", 0, "SYSTEMD_PRIVATE_TMP has no effect for a dynamic user; set SYSTEMD_USER too"},
+	{"SYSTEMD_PRIVATE_DEVICES=no", alice, "SYSTEMD_PRIVATE_DEVICES" + badOwner},
+	{"SYSTEMD_PROTECT_HOME=never", 0, "SYSTEMD_PROTECT_HOME must be yes, no, read-only or tmpfs"},
+	{"SYSTEMD_PROTECT_PROC=x", 0, "SYSTEMD_PROTECT_PROC must be invisible, noaccess, ptraceable or default"},
+	{"SYSTEMD_MEMORY_DENY_WRITE_EXECUTE=1", 0, "SYSTEMD_MEMORY_DENY_WRITE_EXECUTE must be yes or no"},
+	{"SYSTEMD_RESTRICT_ADDRESS_FAMILIES='AF_INET ~AF_UNIX'", 0, "SYSTEMD_RESTRICT_ADDRESS_FAMILIES must be names as AF_INET, separated by spaces"},
+	{"SYSTEMD_RESTRICT_NAMESPACES=user", 0, "SYSTEMD_RESTRICT_NAMESPACES must be yes or no"},
+
+	{"SYSTEMD_EXEC_START=node app.js", 0, "SYSTEMD_EXEC_START must begin with an absolute path, or with ./ for a program in the working directory"},
+	{"SYSTEMD_EXEC_START=+/usr/bin/app", 0, "SYSTEMD_EXEC_START " + badPrefix},
+	{"SYSTEMD_EXEC_START=!/usr/bin/app", 0, "SYSTEMD_EXEC_START " + badPrefix},
+	{"SYSTEMD_EXEC_START=@/usr/bin/app x", 0, "SYSTEMD_EXEC_START " + badPrefix},
+	{"SYSTEMD_EXEC_START=:/usr/bin/app", 0, "SYSTEMD_EXEC_START " + badPrefix},
+	{"SYSTEMD_EXEC_START=-/usr/bin/app", 0, "SYSTEMD_EXEC_START " + badPrefix},
+	{"SYSTEMD_EXEC_START='|/usr/bin/app'", 0, "SYSTEMD_EXEC_START " + badPrefix},
+	{`SYSTEMD_EXEC_START="/usr/bin/app\nExecStartPre=/bin/sh"`, 0, "SYSTEMD_EXEC_START must not hold control characters or line breaks"},
+	{"SYSTEMD_EXEC_START='/usr/bin/app\nUser=root'", 0, "SYSTEMD_EXEC_START must not hold control characters or line breaks"},
+	{`SYSTEMD_EXEC_START=/usr/bin/app \`, 0, "SYSTEMD_EXEC_START must not end in a backslash"},
+	{`SYSTEMD_EXEC_START=/usr/bin/app "x`, 0, "SYSTEMD_EXEC_START has a quote that is never closed"},
+	{"SYSTEMD_EXEC_START=/usr/bin/", 0, "SYSTEMD_EXEC_START must name a program, not a directory"},
+	{"SYSTEMD_EXEC_START=/usr/bin", 0, "SYSTEMD_EXEC_START must name a program, not a directory"},
+	{"SYSTEMD_EXEC_START=/usr/bin/gone", 0, "SYSTEMD_EXEC_START must name a program that is there"},
+	{"SYSTEMD_EXEC_START=/gone/app", 0, "SYSTEMD_EXEC_START must name a program that is there; its directory is not"},
+	{"SYSTEMD_EXEC_START=./plain", 0, "SYSTEMD_EXEC_START must name a program that can be executed; chmod +x it"},
+	{"SYSTEMD_EXEC_START='/usr/bin/a$pp'", 0, "SYSTEMD_EXEC_START must not have a $ in the path of its program"},
+	{`SYSTEMD_EXEC_START='""'`, 0, "SYSTEMD_EXEC_START must name a program"},
+}
+
+// Each bad value is refused with one line that says what it must be.
+func TestBadSettings(t *testing.T) {
+	l := shopTree(t)
+	for _, c := range badSettings {
+		text := run + c.line + "\n"
+		if strings.HasPrefix(c.line, "SYSTEMD_EXEC_START") {
+			text = "\n" + c.line + "\n"
+		}
+		want := ""
+		if c.want != "" {
+			want = "/srv/shop/.env:2: " + c.want
+		}
+		_, err := ask(l, c.uid, text)
+		if got := strings.Join(lines(err), "\n"); want != "" && got != want || want == "" && err == nil {
+			t.Errorf("%s:\n%s\nwant\n%s", c.line, got, want)
+		}
+	}
+	_, err := ask(l, 0, "A=1\n")
+	if got := strings.Join(lines(err), "\n"); got != "/srv/shop/.env: SYSTEMD_EXEC_START is missing; let it say what to run" {
+		t.Errorf("without EXEC_START: %s", got)
+	}
+}
