@@ -160,15 +160,21 @@ func TestOrdinaryUser(t *testing.T) {
 		Apps    []struct {
 			Generation any
 			Asked      struct{ State string }
-			Hidden     []string
+			Hidden     []struct{ What, Text, Remedy string }
 			Instances  []struct{ Generation int }
 		}
 	}
 	if err := json.Unmarshal([]byte(p.types(as+"status --json", 0)), &report); err != nil {
 		t.Fatal(err)
 	}
-	if a := report.Apps[0]; report.Version != 1 || a.Generation != nil || a.Asked.State != "hidden" || len(a.Hidden) != 2 || a.Instances[0].Generation != 1 {
+	if a := report.Apps[0]; report.Version != 2 || a.Generation != nil || a.Asked.State != "hidden" || len(a.Hidden) != 2 || a.Instances[0].Generation != 1 {
 		t.Errorf("%+v", report)
+	} else {
+		for _, h := range a.Hidden {
+			if h.What == "" || h.Text == "" || h.Remedy != "try sudo" {
+				t.Errorf("%+v", h)
+			}
+		}
 	}
 	p.reads(p.types(as+"check", 1), "shop.env", "try sudo")
 	p.reads(p.types(as+"history shop", 1), "only root can see the generations; try sudo")
