@@ -61,21 +61,6 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-func TestNext(t *testing.T) {
-	for _, c := range []struct{ command, text, want string }{
-		{"run", "shop@3 exited", "; when that is mended: app-rollout run shop"},
-		{"run", "stop it, then: app-rollout run shop", ""},
-		{"run", "the rollout was interrupted; x serves", "; to begin anew: app-rollout run shop"},
-		{"rollback", "the rollout was interrupted; x serves", "; to begin anew: app-rollout rollback shop"},
-		{"rollback", "the one before it is not wholly gone; app-rollout run puts it right", ""},
-		{"rollback", "there is nothing to roll back to", ""},
-	} {
-		if got := next(c.command, "shop", c.text); got != c.want {
-			t.Errorf("%s: %q: %q", c.command, c.text, got)
-		}
-	}
-}
-
 func TestPrintFindings(t *testing.T) {
 	r := doctor.New()
 	r.Refuse("shop", &units.Problem{Path: "/etc/app-rollout/shop.env", Line: 3, Text: "PORT must be a number"})

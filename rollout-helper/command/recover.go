@@ -30,7 +30,7 @@ func recoverCommand(std streams) *cli.Command {
 			if c.Args().Present() {
 				apps = slices.DeleteFunc(apps, func(app string) bool { return app != c.Args().First() })
 			}
-			return each(c.Context, m, apps, "run", m.Recover)
+			return each(c.Context, m, apps, m.Recover)
 		},
 	}
 }

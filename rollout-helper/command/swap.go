@@ -44,11 +44,11 @@ func swapCommand(std streams) *cli.Command {
 			}
 			switch {
 			case c.Bool("boot"):
-				err = forAll(c.Context, m, names, "run", m.Boot)
+				err = forAll(c.Context, m, names, m.Boot)
 			case c.Bool("rollback"):
-				err = forAll(c.Context, m, names, "rollback", m.Rollback)
+				err = forAll(c.Context, m, names, m.Rollback)
 			case len(names) == 1:
-				err = forAll(c.Context, m, names, "run", m.Swap)
+				err = forAll(c.Context, m, names, m.Swap)
 			default:
 				err = deployAll(c.Context, m)
 			}
@@ -65,21 +65,20 @@ func swapCommand(std streams) *cli.Command {
 // deployAll rolls out every app, and once more those that have been changed, or
 // have come, while the run for all was under way.
 func deployAll(ctx context.Context, m *rollout.Machine) error {
-	err := forAll(ctx, m, nil, "run", m.Deploy)
+	err := forAll(ctx, m, nil, m.Deploy)
 	changed, e := m.Changed()
 	if e != nil || len(changed) == 0 || ctx.Err() != nil {
 		return cmp.Or(err, e)
 	}
-	return cmp.Or(forAll(ctx, m, changed, "run", m.Deploy), err)
+	return cmp.Or(forAll(ctx, m, changed, m.Deploy), err)
 }
 
 // forAll does the same for the named apps, or for all there are, and reports
-// in the order of their names. One that fails stops no other. command is what a
-// person types to have it done again.
+// in the order of their names. One that fails stops no other.
 //
 // The last report is the service's status text for as long as nothing is
 // started again, so it is the one that tells what went wrong.
-func forAll(ctx context.Context, m *rollout.Machine, names []string, command string, do func(context.Context, string) error) error {
+func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(context.Context, string) error) error {
 	fine := true
 	if len(names) == 0 {
 		apps, problems, err := m.Apps()
@@ -88,34 +87,28 @@ func forAll(ctx context.Context, m *rollout.Machine, names []string, command str
 		}
 		for _, p := range problems {
 			fine = false
-			m.Report(rollout.Event{Text: p.Error(), Level: rollout.Failed})
+			m.Report(rollout.Event{Text: p.What(), Remedy: p.Remedy, Level: rollout.Failed})
 		}
 		names = apps
 	} else if err := known(m, names); err != nil {
 		return err
 	}
-	if err := each(ctx, m, names, command, do); err != nil || fine {
+	if err := each(ctx, m, names, do); err != nil || fine {
 		return err
 	}
 	return errReported
 }
 
 // each is forAll for apps that there are.
-func each(ctx context.Context, m *rollout.Machine, names []string, command string, do func(context.Context, string) error) error {
+func each(ctx context.Context, m *rollout.Machine, names []string, do func(context.Context, string) error) error {
 	var failed []string
 	for _, r := range m.Each(ctx, names, do) {
 		if r.Err == nil {
 			continue
 		}
 		failed = append(failed, r.App)
-		all := problem.Each(r.Err)
-		for i, err := range all {
-			e := failure(r.App, err)
-			if i == len(all)-1 {
-				e.Text += next(command, r.App, e.Text)
-			}
-			e.Level = rollout.Failed
-			m.Report(e)
+		for _, err := range problem.Each(r.Err) {
+			m.Report(failure(r.App, err))
 		}
 	}
 	if len(failed) == 0 {
@@ -123,30 +116,19 @@ func each(ctx context.Context, m *rollout.Machine, names []string, command strin
 	}
 	if len(failed) > 1 {
 		m.Report(rollout.Event{Step: step.End, Level: rollout.Failed,
-			Text: fmt.Sprintf("%d of %d apps failed (%s); see: app-rollout status", len(failed), len(names), strings.Join(failed, ", "))})
+			Text: fmt.Sprintf("%d of %d apps failed (%s)", len(failed), len(names), strings.Join(failed, ", ")), Remedy: "see: app-rollout status"})
 	}
 	return errReported
 }
 
-// failure is what is said of an app that failed: what is wrong, where, and what
-// still serves.
+// failure is what is said of an app that failed: what is wrong, where, what still
+// serves, and what to do.
 func failure(app string, err error) rollout.Event {
-	e := rollout.Event{App: app, Step: step.Failed, Text: err.Error()}
-	var did *rollout.Failure
-	if errors.As(err, &did) {
-		e.Unit = did.Unit
+	p := problem.Of(err)
+	e := rollout.Event{App: app, Step: step.Failed, Text: p.What(), Remedy: p.Remedy, Level: rollout.Failed}
+	var ended *rollout.RunError
+	if errors.As(err, &ended) {
+		e.Unit = ended.Unit
 	}
 	return e
-}
-
-// next is what to type then, unless the text says that already.
-func next(command, app, text string) string {
-	again := "app-rollout " + command + " " + app
-	switch {
-	case strings.Contains(text, again), strings.Contains(text, "puts it right"), strings.Contains(text, "nothing to roll back to"):
-		return ""
-	case strings.Contains(text, "was interrupted"):
-		return "; to begin anew: " + again
-	}
-	return "; when that is mended: " + again
 }

@@ -15,6 +15,7 @@ import (
 	sdjournal "github.com/coreos/go-systemd/v22/journal"
 
 	"app-rollout/rollout-helper/rollout"
+	"app-rollout/units/problem"
 )
 
 // Log reports the steps of a run: to the journal, one record for each step with fields
@@ -59,7 +60,7 @@ func Service() string {
 func (l *Log) Event(e rollout.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text := e.Text
+	text := problem.Join(e.Text, e.Remedy)
 	if e.App != "" {
 		text = e.App + ": " + text
 	}
@@ -77,6 +78,9 @@ func (l *Log) Event(e rollout.Event) {
 	fields := map[string]string{"APP_ROLLOUT_APP": e.App, "APP_ROLLOUT_STEP": e.Step, serviceField: l.service}
 	if e.Unit != "" {
 		fields["APP_ROLLOUT_INSTANCE"] = e.Unit
+	}
+	if e.Remedy != "" {
+		fields["APP_ROLLOUT_REMEDY"] = oneLine(e.Remedy)
 	}
 	if e.Generation > 0 {
 		fields["APP_ROLLOUT_GENERATION"] = strconv.Itoa(e.Generation)

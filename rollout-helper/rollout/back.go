@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"app-rollout/units/problem"
 	"app-rollout/units/step"
 )
 
@@ -36,21 +37,34 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	}}))
 	r.receipt(step.Back, "undone")
 	if r.new.Ready = false; ctx.Err() == nil {
-		r.record.Result, r.record.Reason = "failed", cause.Error()
+		p := problem.Of(cause)
+		r.record.Result, r.record.Reason, r.record.Remedy = "failed", p.What(), p.Remedy
 		wrong = append(wrong, r.store.Reject(r.new))
-		cause = fmt.Errorf("%w; %s", cause, r.serves())
+		cause = r.failed(cause)
 	} else {
 		// Nobody found it bad: it is not kept.
-		cause = fmt.Errorf("the rollout was interrupted; %s", r.serves())
+		cause = told("the rollout was interrupted; "+r.serves(), "to begin anew: "+r.again())
 	}
 	known, err := r.reinstate(undo)
 	if wrong = append(wrong, err); known {
 		wrong = append(wrong, r.tidy(undo, r.old, r.was))
 	}
 	if err := errors.Join(wrong...); err != nil {
-		r.say(Warning, step.Back, "%v", err)
+		r.warn(step.Back, err)
 	}
 	return cause
+}
+
+// failed is what a rollout ends with that has gone back: what went wrong, and what
+// serves now.
+func (r *rollout) failed(cause error) error {
+	var e *RunError
+	if !errors.As(cause, &e) {
+		e = runError(cause)
+		e.Remedy = problem.Join(e.Remedy, "when that is mended: "+r.again())
+	}
+	e.Text += "; " + r.serves()
+	return e
 }
 
 // serves tells what a failed rollout has left.

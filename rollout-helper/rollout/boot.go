@@ -19,13 +19,12 @@ const generatorDir = "/run/systemd/generator"
 // the app is up on the generation that last worked, and goes to what its .env
 // says only if that is neither this generation nor one that failed already.
 func (m *Machine) Boot(ctx context.Context, app string) error {
-	release, err := m.lock(ctx, app, true)
-	if err != nil {
-		return err
-	}
-	defer release()
+	return m.locked(ctx, app, "app-rollout run "+app, func() error { return m.boot(ctx, app) })
+}
+
+func (m *Machine) boot(ctx context.Context, app string) error {
 	if err := m.recover(ctx, app); err != nil {
-		m.Report(Event{App: app, Step: step.Recover, Text: err.Error(), Level: Warning})
+		m.Report(warning(app, step.Recover, err))
 	}
 	if taken, err := m.taken(ctx, app); err != nil || taken {
 		return err
@@ -35,19 +34,19 @@ func (m *Machine) Boot(ctx context.Context, app string) error {
 		return m.remove(ctx, app)
 	}
 	// What last worked is taken over whatever the .env is like now.
-	current, ready, err := m.adopt(ctx, app)
+	current, unready, err := m.adopt(ctx, app)
 	if err != nil {
 		return err
 	}
 	if current.Held() {
-		m.Report(Event{App: app, Generation: current.Number, Step: step.Held, Text: heldText(app, current)})
-		return ready
+		m.Report(held(app, current))
+		return unready
 	}
 	if unread != nil {
-		return errors.Join(ready, unread)
+		return errors.Join(unready, unread)
 	}
-	if ready != nil {
-		m.Report(Event{App: app, Step: step.Boot, Text: ready.Error(), Level: Warning})
+	if unready != nil {
+		m.Report(warning(app, step.Boot, unready))
 	} else if current != nil {
 		if stay := m.stay(app, current, spec); stay != "" {
 			m.Report(Event{App: app, Generation: current.Number, Step: step.Boot, Text: stay})
@@ -115,7 +114,7 @@ func (m *Machine) frozen(ctx context.Context, disk store.Store, app string, runn
 // adopt waits until the instances that the boot has started are ready, and
 // records them if that was not done before. Without a recorded generation, and
 // with nothing booted, there is nothing to adopt.
-func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generation, ready error, err error) {
+func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generation, unready, err error) {
 	disk := store.Of(m.Layout, app)
 	if current, err = disk.Current(); err != nil {
 		return nil, nil, err
@@ -151,13 +150,13 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 		if err := m.Systemd.Reload(ctx); err != nil {
 			return nil, nil, err
 		}
-		if ready = r.start(ctx); ready != nil {
-			return current, ready, nil
+		if unready = r.start(ctx); unready != nil {
+			return current, unready, nil
 		}
 	}
-	if ready = r.ready(ctx); ready == nil && current == nil {
+	if unready = r.ready(ctx); unready == nil && current == nil {
 		// What goes on the record as ready has to have held, as in a rollout.
-		ready = r.watch(ctx)
+		unready = r.watch(ctx)
 	}
 	if err := m.Traffic.Release(app, all); err != nil {
 		return nil, nil, err
@@ -165,8 +164,8 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 	if err := m.remember(app, g, names); err != nil {
 		return nil, nil, err
 	}
-	if ready != nil || current != nil {
-		return current, ready, nil
+	if unready != nil || current != nil {
+		return current, unready, nil
 	}
 	r.record.Result = "ready"
 	g.Rollout = r.record

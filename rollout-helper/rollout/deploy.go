@@ -12,25 +12,28 @@ import (
 	"app-rollout/units/store"
 )
 
-// heldText is what a run for all says of an app that a person rolled back.
-func heldText(app string, current *store.Generation) string {
-	return fmt.Sprintf("is held on generation %d, which was rolled back to; app-rollout run %s ends the hold", current.Number, app)
+// held is what a run for all says of an app that a person rolled back.
+func held(app string, current *store.Generation) Event {
+	return Event{
+		App: app, Generation: current.Number, Step: step.Held,
+		Text:   fmt.Sprintf("is held on generation %d, which was rolled back to", current.Number),
+		Remedy: "app-rollout run " + app + " ends the hold",
+	}
 }
 
 // Deploy is the swap of a run for all: it leaves a held app alone, unless its
 // .env is gone, which is how a person stops an app.
 func (m *Machine) Deploy(ctx context.Context, app string) error {
-	release, err := m.lock(ctx, app, true)
-	if err != nil {
-		return err
-	}
-	defer release()
+	return m.locked(ctx, app, "app-rollout run "+app, func() error { return m.deploy(ctx, app) })
+}
+
+func (m *Machine) deploy(ctx context.Context, app string) error {
 	current, err := store.Of(m.Layout, app).Current()
 	if err != nil {
 		return err
 	}
 	if _, err := os.Lstat(m.Layout.Env(app)); current.Held() && !errors.Is(err, fs.ErrNotExist) {
-		m.Report(Event{App: app, Generation: current.Number, Step: step.Held, Text: heldText(app, current)})
+		m.Report(held(app, current))
 		return m.recover(ctx, app)
 	}
 	return m.swap(ctx, app)

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units/problem"
 )
 
 // Failure is what one instance did that ended a rollout.
@@ -14,8 +15,11 @@ type Failure struct {
 	How  string
 }
 
-func (f *Failure) Error() string {
-	return fmt.Sprintf("%s %s; see: journalctl -b -u %s", f.Unit, f.How, f.Unit)
+func (f *Failure) Error() string { return f.AsProblem().Error() }
+
+// AsProblem is the failure with what to do about it: see problem.Of.
+func (f *Failure) AsProblem() *problem.Problem {
+	return &problem.Problem{Text: f.Unit + " " + f.How, Remedy: "see: journalctl -b -u " + f.Unit}
 }
 
 // ended says how a unit ended that should run, in the words of

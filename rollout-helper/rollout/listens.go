@@ -8,6 +8,7 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/problem"
 )
 
 // lacks returns what the first of the units lacks as a listener, nil if none
@@ -46,8 +47,10 @@ func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack st
 	for _, g := range own {
 		beside := slices.ContainsFunc(r.groups, func(o sockets.Group) bool { return o.Addr.Port() == g.Addr.Port() })
 		if beside && !slices.Contains(r.groups, g) {
-			return "", &Failure{u.Name, fmt.Sprintf("listens on %s, but the running generation on %s: to change the address, stop the app (systemctl stop %s), then: %s",
-				g, addresses(r.groups), r.stoppable(), r.again())}
+			return "", &RunError{Unit: u.Name, Problem: problem.Problem{
+				Text:   fmt.Sprintf("%s listens on %s, but the running generation on %s", u.Name, g, addresses(r.groups)),
+				Remedy: fmt.Sprintf("to change the address, stop the app (systemctl stop %s), then: %s", r.stoppable(), r.again()),
+			}}
 		}
 	}
 	for _, g := range r.groups {
@@ -123,7 +126,10 @@ func (r *rollout) alone(us, of []systemd.Unit, listeners []sockets.Listener) err
 }
 
 func (r *rollout) taken(l sockets.Listener) error {
-	return fmt.Errorf("%s listens on %s too; stop it or give one of them another port", r.Traffic.Owner(l.Cgroup), l.Group)
+	return &problem.Problem{
+		Text:   fmt.Sprintf("%s listens on %s too", r.Traffic.Owner(l.Cgroup), l.Group),
+		Remedy: "stop it or give one of them another port",
+	}
 }
 
 // stoppable names what runs as systemctl stop takes it, which fails for a unit

@@ -57,3 +57,14 @@ func (m *Machine) lock(ctx context.Context, app string, wait bool) (release func
 		return nil, ctx.Err()
 	}
 }
+
+// locked does something with an app while nobody else does. again is the command
+// that has it done once more, for whoever reads why it failed.
+func (m *Machine) locked(ctx context.Context, app, again string, do func() error) error {
+	release, err := m.lock(ctx, app, true)
+	if err == nil {
+		defer release()
+		err = do()
+	}
+	return complete(err, again)
+}

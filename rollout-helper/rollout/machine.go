@@ -20,6 +20,7 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/problem"
 )
 
 // Systemd is PID 1, as far as a rollout needs it. See package systemd for what
@@ -80,7 +81,14 @@ type Event struct {
 	Step       string
 	Unit       string // of a failure: the instance that did it
 	Text       string
+	Remedy     string // of what went wrong: what to do about it
 	Level      Level
+}
+
+// warning is an event that tells of an error which ends nothing.
+func warning(app, at string, err error) Event {
+	p := problem.Of(err)
+	return Event{App: app, Step: at, Text: p.What(), Remedy: p.Remedy, Level: Warning}
 }
 
 // Level says how much an event matters.

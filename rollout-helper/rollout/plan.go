@@ -45,8 +45,9 @@ func (m *Machine) Foresee(ctx context.Context, app string) (*Foresight, error) {
 		return f, err
 	}
 	r := &rollout{Machine: m, app: app, store: disk, old: current, was: running}
-	if err := r.agree(f.Spec.Plan, f.Spec.Source.Path); err != nil {
-		return f, err
+	if refusal := r.agree(f.Spec.Plan); refusal != nil {
+		refusal.Path = f.Spec.Source.Path
+		return f, refusal
 	}
 	if f.Number, err = disk.Next(); err != nil {
 		return f, err

@@ -12,13 +12,12 @@ import (
 // Rollback rolls out an earlier generation again, with all that was frozen, and
 // holds the app on it: neither a boot nor a run for all brings another.
 func (m *Machine) Rollback(ctx context.Context, app string) error {
-	release, err := m.lock(ctx, app, true)
-	if err != nil {
-		return err
-	}
-	defer release()
+	return m.locked(ctx, app, "app-rollout rollback "+app, func() error { return m.goBack(ctx, app) })
+}
+
+func (m *Machine) goBack(ctx context.Context, app string) error {
 	if err := m.recover(ctx, app); err != nil {
-		m.Report(Event{App: app, Step: step.Recover, Text: err.Error(), Level: Warning})
+		m.Report(warning(app, step.Recover, err))
 	}
 	disk := store.Of(m.Layout, app)
 	current, err := disk.Current()
@@ -26,14 +25,16 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 		return err
 	}
 	if current == nil {
-		return fmt.Errorf("%s has never been ready: there is nothing to roll back to", app)
+		return told(app+" has never been ready: there is nothing to roll back to",
+			"to roll out what its .env asks for: app-rollout run "+app)
 	}
 	earlier, err := before(disk, current)
 	if err != nil {
 		return err
 	}
 	if earlier == nil {
-		return fmt.Errorf("no generation of %s is kept that was ready before this one: there is nothing to roll back to", app)
+		return told("no generation of "+app+" is kept that was ready before this one: there is nothing to roll back to",
+			"let its .env ask for what is to serve, then: app-rollout run "+app)
 	}
 	m.Report(Event{App: app, Generation: earlier.Number, Step: step.Rollback, Text: fmt.Sprintf("rolling back from generation %d to what generation %d was", current.Number, earlier.Number)})
 	all, err := m.ours(ctx, app)
@@ -41,8 +42,9 @@ func (m *Machine) Rollback(ctx context.Context, app string) error {
 		return err
 	}
 	r := &rollout{Machine: m, app: app, store: disk, old: current, was: live(all), rollback: true}
-	if err := r.agree(earlier.Plan, fmt.Sprintf("generation %d", earlier.Number)); err != nil {
-		return err
+	if refusal := r.agree(earlier.Plan); refusal != nil {
+		refusal.Text = fmt.Sprintf("generation %d: %s", earlier.Number, refusal.Text)
+		return refusal
 	}
 	if r.new, err = disk.Copy(earlier); err != nil {
 		return err

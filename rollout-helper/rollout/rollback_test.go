@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -92,7 +93,7 @@ func TestHeldBoot(t *testing.T) {
 		held := current(t, w)
 		said := func() bool {
 			for _, e := range w.events {
-				if e.Step == "held" && strings.Contains(e.Text, "app-rollout run shop ends the hold") {
+				if e.Step == step.Held && e.Remedy == "app-rollout run shop ends the hold" {
 					return true
 				}
 			}

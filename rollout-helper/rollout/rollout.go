@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
+	"app-rollout/units/problem"
 	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
@@ -118,7 +119,11 @@ func (r *rollout) forward(ctx context.Context, last []act) error {
 		if r.rollback {
 			mend = "app-rollout run" // which leaves it held
 		}
-		return fmt.Errorf("generation %d serves, but the one before it is not wholly gone: %w; %s puts it right", r.new.Number, err, mend)
+		e := runError(err)
+		e.Text = fmt.Sprintf("generation %d serves, but the one before it is not wholly gone: %s", r.new.Number, e.What())
+		e.Path, e.Line = "", 0
+		e.Remedy = problem.Join(e.Remedy, mend+" puts it right")
+		return e
 	}
 	return nil
 }
@@ -139,6 +144,13 @@ func (r *rollout) say(level Level, at, format string, args ...any) {
 	if r.new != nil {
 		e.Generation = r.new.Number
 	}
+	r.Report(e)
+}
+
+// warn reports an error that does not end the rollout.
+func (r *rollout) warn(at string, err error) {
+	e := warning(r.app, at, err)
+	e.Generation = r.new.Number
 	r.Report(e)
 }
 

@@ -126,7 +126,7 @@ func (w *world) tidy(t *testing.T, generation int) {
 // and the reason is told.
 func TestFailures(t *testing.T) {
 	for _, c := range []struct{ behave, why string }{
-		{"exits", " exited with status 3; see: journalctl -b -u shop@"},
+		{"exits", " exited with status 3"},
 		{"deaf", "does not listen on 0.0.0.0:3000"},
 		{"elsewhere", "does not listen on 0.0.0.0:3000"},
 		{"beside", "listens on 127.0.0.1:3000, but the running generation on 0.0.0.0:3000"},
@@ -150,8 +150,16 @@ func TestFailures(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), c.why) || !strings.Contains(err.Error(), "generation 1 still serves") {
 					t.Fatalf("Swap = %v, want %q", err, c.why)
 				}
-				if strings.Contains(err.Error(), "\n") {
-					t.Errorf("the reason takes more than a line: %q", err)
+				var ended *RunError
+				if !errors.As(err, &ended) || strings.Contains(err.Error(), "\n") {
+					t.Fatalf("Swap = %T %q, want one line", err, err)
+				}
+				do := "see: journalctl -b -u " + ended.Unit + "; when that is mended: app-rollout run shop"
+				if c.behave == "beside" {
+					do = "to change the address, stop the app (systemctl stop 'shop@*.service'), then: app-rollout run shop"
+				}
+				if !strings.HasPrefix(ended.Text, ended.Unit+" ") || ended.Remedy != do {
+					t.Errorf("%q of %s is to be mended by %q, not by %q", ended.Text, ended.Unit, ended.Remedy, do)
 				}
 				if got, want := w.running(), "shop@1/1 shop@2/1"; got != want {
 					t.Fatalf("%s run, want %s", got, want)
@@ -159,7 +167,10 @@ func TestFailures(t *testing.T) {
 				w.clean(t)
 				rejected, err := store.Of(w.layout, "shop").Rejected()
 				if err != nil || rejected == nil || rejected.Number != 2 {
-					t.Errorf("rejected is %v, %v", rejected, err)
+					t.Fatalf("rejected is %v, %v", rejected, err)
+				}
+				if r := rejected.Rollout; !strings.Contains(r.Reason, c.why) || strings.Contains(r.Reason, ";") || !strings.HasPrefix(do, r.Remedy) || r.Remedy == "" {
+					t.Errorf("the receipt says %q and %q", r.Reason, r.Remedy)
 				}
 				// The next number is a new one, and a good .env is rolled out.
 				w.env()

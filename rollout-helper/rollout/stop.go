@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"app-rollout/units/problem"
 	"app-rollout/units/step"
 )
 
@@ -54,7 +55,10 @@ func (m *Machine) endOne(ctx context.Context, name string) error {
 			return err
 		}
 		if u.Live() {
-			return fmt.Errorf("%s was to be stopped (%s) but is %s; stop it: systemctl stop %s", name, result, u.Active, name)
+			return &problem.Problem{
+				Text:   fmt.Sprintf("%s was to be stopped (%s) but is %s", name, result, u.Active),
+				Remedy: "stop it: systemctl stop " + name,
+			}
 		}
 	}
 	return m.Systemd.ResetFailed(ctx, name)

@@ -19,17 +19,12 @@ import (
 // out too. An app whose .env is gone is stopped. A hold ends, for it holds only
 // as long as its generation is the current one.
 func (m *Machine) Swap(ctx context.Context, app string) error {
-	release, err := m.lock(ctx, app, true)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return m.swap(ctx, app)
+	return m.locked(ctx, app, "app-rollout run "+app, func() error { return m.swap(ctx, app) })
 }
 
 func (m *Machine) swap(ctx context.Context, app string) error {
 	if err := m.recover(ctx, app); err != nil {
-		m.Report(Event{App: app, Step: step.Recover, Text: err.Error(), Level: Warning})
+		m.Report(warning(app, step.Recover, err))
 	}
 	spec, err := m.Layout.Read(app)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -62,7 +57,8 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("the .env was changed during the rollout: %w", err)
+			m.Report(Event{App: app, Step: step.Again, Text: "the .env was changed during the rollout"})
+			return err
 		}
 		if again.Digest() == spec.Digest() {
 			return nil
@@ -70,7 +66,8 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 		m.Report(Event{App: app, Step: step.Again, Text: "the .env was changed during the rollout"})
 		spec = again
 	}
-	return fmt.Errorf("the .env was changed during each of %d rollouts, and asks for something else again; when it is at rest: app-rollout run %s", mostAgain, app)
+	return told(fmt.Sprintf("the .env was changed during each of %d rollouts, and asks for something else again", mostAgain),
+		"when it is at rest: app-rollout run "+app)
 }
 
 // rollout freezes what the .env asks for and replaces by it what runs.
@@ -88,8 +85,9 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 		return err
 	}
 	r := &rollout{Machine: m, app: app, store: disk, old: old, was: live(all)}
-	if err := r.agree(spec.Plan, spec.Source.Path); err != nil {
-		return err
+	if refusal := r.agree(spec.Plan); refusal != nil {
+		refusal.Path = spec.Source.Path
+		return refusal
 	}
 	if r.new, err = disk.Freeze(spec, time.Now()); err != nil {
 		return err
@@ -110,18 +108,19 @@ func (r *rollout) begin(ctx context.Context, all []systemd.Unit) error {
 	}
 	// Nothing was touched but files of our own.
 	if e := r.tidy(ctx, r.old, r.was); e != nil {
-		r.say(Warning, step.Back, "%v", e)
+		r.warn(step.Back, e)
 	}
 	return err
 }
 
 // agree refuses what cannot share the port, or the unit's name, with what runs,
 // before anything is touched.
-func (r *rollout) agree(plan units.Plan, where string) error {
+func (r *rollout) agree(plan units.Plan) *RunError {
 	service := units.Instance(r.app, 0)
 	if plan.Mode == 0 && len(r.was) > 1 && slices.Contains(r.was, service) {
-		return fmt.Errorf("%s: %s run beside %s, which would be restarted; stop them (systemctl stop %s), then: %s",
-			where, list(without(r.was, []string{service})), list([]string{service}), list(without(r.was, []string{service})), r.again())
+		others := list(without(r.was, []string{service}))
+		return told(fmt.Sprintf("%s run beside %s, which would be restarted", others, list([]string{service})),
+			fmt.Sprintf("stop them (systemctl stop %s), then: %s", others, r.again()))
 	}
 	if r.old == nil || len(r.was) == 0 || (r.old.Mode == 0 && plan.Mode == 0) {
 		return nil
@@ -135,8 +134,8 @@ func (r *rollout) agree(plan units.Plan, where string) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%s: the app %s; stop it (systemctl stop %s), then: %s",
-		where, what, r.stoppable(), r.again())
+	return told("the app "+what,
+		fmt.Sprintf("stop it (systemctl stop %s), then: %s", r.stoppable(), r.again()))
 }
 
 // number gives the new generation its instances, and these their unit files.

@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -296,11 +295,16 @@ func (m *Manager) pending(ctx context.Context, name string) (bool, error) {
 	return len(units) > 0 && units[0].Job != 0, nil
 }
 
+// noSuchUnit is the name of PID 1's error about a unit that is not loaded:
+// BUS_ERROR_NO_SUCH_UNIT in systemd's bus-common-errors.h.
+const noSuchUnit = "org.freedesktop.systemd1.NoSuchUnit"
+
 // ResetFailed lets systemd forget that a unit failed. A unit that is not
 // loaded has nothing to forget.
 func (m *Manager) ResetFailed(ctx context.Context, name string) error {
 	err := m.call(ctx, func(c *dbus.Conn) error { return c.ResetFailedUnitContext(ctx, name) })
-	if err != nil && strings.Contains(err.Error(), "not loaded") {
+	var answer godbus.Error
+	if errors.As(err, &answer) && answer.Name == noSuchUnit {
 		return nil
 	}
 	return err

@@ -33,16 +33,16 @@ func (p *Problem) What() string {
 	return p.Path + ":" + strconv.Itoa(p.Line) + ": " + p.Text
 }
 
-// Problem is p itself: see Of.
-func (p *Problem) Problem() *Problem { return p }
+// AsProblem is p itself: see Of.
+func (p *Problem) AsProblem() *Problem { return p }
 
-// Of is an error as a problem. An error with a method Problem knows its remedy
+// Of is an error as a problem. An error with a method AsProblem knows its remedy
 // itself; joined errors become one problem, on one line.
 func Of(err error) *Problem {
 	all := Each(err)
 	if len(all) == 1 {
-		if own, ok := all[0].(interface{ Problem() *Problem }); ok {
-			return own.Problem()
+		if own, ok := all[0].(interface{ AsProblem() *Problem }); ok {
+			return own.AsProblem()
 		}
 		return &Problem{Text: all[0].Error(), Remedy: Sudo(all[0])}
 	}
