@@ -2,6 +2,7 @@ package units
 
 import (
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,15 +96,8 @@ func serviceType(s *Spec, d, v string) string {
 
 // oneOf accepts one of the words.
 func oneOf(words ...string) func(*Spec, string, string) string {
-	return func(s *Spec, d, v string) string {
-		for _, w := range words {
-			if v == w {
-				s.set(d, v)
-				return ""
-			}
-		}
-		return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
-	}
+	return valid(func(v string) bool { return slices.Contains(words, v) },
+		strings.Join(words[:len(words)-1], ", ")+" or "+words[len(words)-1])
 }
 
 func restartSec(s *Spec, d, v string) string {
@@ -155,23 +149,29 @@ func span(v string) (time.Duration, bool) {
 	return sum, sum > 0
 }
 
-func groupName(s *Spec, d, v string) string {
-	if !accountName(v) {
-		return "the name or number of a group"
+// valid accepts a value that is good.
+func valid(good func(v string) bool, must string) func(*Spec, string, string) string {
+	return func(s *Spec, d, v string) string {
+		if !good(v) {
+			return must
+		}
+		s.set(d, v)
+		return ""
 	}
-	s.set(d, v)
-	return ""
 }
 
-func groupNames(s *Spec, d, v string) string {
-	groups := strings.Fields(v)
-	for _, g := range groups {
-		if !accountName(g) {
-			return "names or numbers of groups, separated by spaces"
+// list accepts words that are each good, separated by spaces.
+func list(good func(word string) bool, must string) func(*Spec, string, string) string {
+	return func(s *Spec, d, v string) string {
+		words := strings.Fields(v)
+		for _, w := range words {
+			if !good(w) {
+				return must
+			}
 		}
+		s.set(d, strings.Join(words, " "))
+		return ""
 	}
-	s.set(d, strings.Join(groups, " "))
-	return ""
 }
 
 // accountName says whether systemd takes v as a user or group, by name or by
@@ -195,17 +195,6 @@ func accountName(v string) bool {
 	return true
 }
 
-func unitNames(s *Spec, d, v string) string {
-	names := strings.Fields(v)
-	for _, n := range names {
-		if !orderable(n) {
-			return "names of services, sockets or mounts, separated by spaces; this package's own are not among them"
-		}
-	}
-	s.set(d, strings.Join(names, " "))
-	return ""
-}
-
 // orderable says whether an instance may be ordered after a unit. It may not be
 // ordered after a target or a service of this package: the rollout waits for the
 // instance, and so both would wait for each other.
@@ -227,71 +216,43 @@ func orderable(unit string) bool {
 	return true
 }
 
-func limitNoFile(s *Spec, d, v string) string {
+// fileLimit says whether v is a number of files, or SOFT:HARD.
+func fileLimit(v string) bool {
 	soft, hard, two := strings.Cut(v, ":")
 	low, ok := number(soft, 1, 1<<30)
 	high := low
 	if ok && two {
 		high, ok = number(hard, 1, 1<<30)
 	}
-	if !ok || low > high {
-		return "a number of files, or SOFT:HARD with SOFT no more than HARD"
-	}
-	s.set(d, v)
-	return ""
+	return ok && low <= high
 }
 
-func memoryMax(s *Spec, d, v string) string {
+func memory(v string) bool {
 	n := strings.TrimRight(v, "KMGT")
-	_, bytes := number(n, 1, 1<<50)
-	if v != "infinity" && !percent(v, 100) && (!bytes || len(v)-len(n) > 1) {
-		return "a number of bytes, with K, M, G or T if you like, or a percentage, or infinity"
-	}
-	s.set(d, v)
-	return ""
+	_, ok := number(n, 1, 1<<50)
+	return v == "infinity" || percent(v, 100) || ok && len(v)-len(n) <= 1
 }
 
-func cpuQuota(s *Spec, d, v string) string {
-	if !percent(v, 100000) {
-		return "a percentage of one CPU, as 150%"
-	}
-	s.set(d, v)
-	return ""
+func cpuShare(v string) bool { return percent(v, 100000) }
+
+func cpuWeight(v string) bool {
+	_, ok := number(v, 1, 10000)
+	return ok
 }
 
-func cpuWeight(s *Spec, d, v string) string {
-	if _, ok := number(v, 1, 10000); !ok {
-		return "a number from 1 to 10000"
-	}
-	s.set(d, v)
-	return ""
+func tasks(v string) bool {
+	_, ok := number(v, 1, 1<<30)
+	return ok || v == "infinity" || percent(v, 100)
 }
 
-func tasksMax(s *Spec, d, v string) string {
-	if _, ok := number(v, 1, 1<<30); !ok && v != "infinity" && !percent(v, 100) {
-		return "a number, a percentage, or infinity"
-	}
-	s.set(d, v)
-	return ""
+func octalMode(v string) bool {
+	n, err := strconv.ParseUint(v, 8, 16)
+	return err == nil && n <= 0o777 && len(v) <= 4
 }
 
-func umask(s *Spec, d, v string) string {
-	if n, err := strconv.ParseUint(v, 8, 16); err != nil || n > 0o777 || len(v) > 4 {
-		return "an octal number, as 0027"
-	}
-	s.set(d, v)
-	return ""
-}
-
-func addressFamilies(s *Spec, d, v string) string {
-	families := strings.Fields(v)
-	for _, f := range families {
-		if !strings.HasPrefix(f, "AF_") || strings.Trim(f[3:], "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
-			return "names as AF_INET, separated by spaces"
-		}
-	}
-	s.set(d, strings.Join(families, " "))
-	return ""
+func addressFamily(v string) bool {
+	name, ok := strings.CutPrefix(v, "AF_")
+	return ok && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
 }
 
 // number reads a plain decimal number within bounds, without a sign, spaces or

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"app-rollout/rollout-helper/screen"
+	"app-rollout/rollout-helper/status"
 	"app-rollout/units/store"
 )
 
@@ -16,18 +17,9 @@ func historyCommand(std streams) *cli.Command {
 		Name:      "history",
 		Usage:     "list the kept generations of an app, and how their rollouts went",
 		ArgsUsage: "APP",
-		Action: func(c *cli.Context) error {
-			names, err := appNames(c, 1, 1)
-			if err != nil {
-				return err
-			}
-			e, done := eyes()
-			defer done()
-			if err := known(e, names); err != nil {
-				return err
-			}
+		Action: looks(1, 1, func(c *cli.Context, e status.Eyes, names []string) error {
 			return history(std.out, store.Of(e.Layout, names[0]))
-		},
+		}),
 	}
 }
 

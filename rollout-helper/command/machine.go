@@ -5,6 +5,8 @@ import (
 	"os"
 	"slices"
 
+	"github.com/urfave/cli/v2"
+
 	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
@@ -45,6 +47,42 @@ func eyes() (status.Eyes, func()) {
 func see(s rollout.Systemd) status.Eyes {
 	m := &rollout.Machine{Systemd: s, Traffic: traffic.New(), Report: func(rollout.Event) {}}
 	return status.Eyes{Machine: m, Connections: sockets.Connections}
+}
+
+// looks is the action of a command that changes nothing: do gets the named apps,
+// least to most of them, all of which exist.
+func looks(least, most int, do func(c *cli.Context, e status.Eyes, names []string) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		names, err := appNames(c, least, most)
+		if err != nil {
+			return err
+		}
+		e, done := eyes()
+		defer done()
+		if err := known(e, names); err != nil {
+			return err
+		}
+		return do(c, e, names)
+	}
+}
+
+// changes is the same for a command that changes the machine.
+func changes(std streams, least, most int, do func(c *cli.Context, m *rollout.Machine, names []string) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		names, err := appNames(c, least, most)
+		if err != nil {
+			return err
+		}
+		m, done, err := machine(std)
+		if err != nil {
+			return err
+		}
+		defer done()
+		if err := known(m, names); err != nil {
+			return err
+		}
+		return do(c, m, names)
+	}
 }
 
 // known refuses a name for which there is neither an .env nor a store.

@@ -1,6 +1,10 @@
 package command
 
-import "github.com/urfave/cli/v2"
+import (
+	"github.com/urfave/cli/v2"
+
+	"app-rollout/rollout-helper/rollout"
+)
 
 // rollbackCommand lets a service roll back, as run does. So a rollback has the
 // service's sandbox and its recovery, and outlives the terminal.
@@ -9,20 +13,8 @@ func rollbackCommand(std streams) *cli.Command {
 		Name:      "rollback",
 		Usage:     "roll an app back to the generation before, hold it there, and follow the rollback",
 		ArgsUsage: "APP",
-		Action: func(c *cli.Context) error {
-			names, err := appNames(c, 1, 1)
-			if err != nil {
-				return err
-			}
-			m, done, err := machine(std)
-			if err != nil {
-				return err
-			}
-			defer done()
-			if err := known(m, names); err != nil {
-				return err
-			}
+		Action: changes(std, 1, 1, func(_ *cli.Context, m *rollout.Machine, names []string) error {
 			return start(m, []string{"app-rollout-rollback@" + names[0] + ".service"}, names, std)
-		},
+		}),
 	}
 }

@@ -12,30 +12,20 @@ func runCommand(std streams) *cli.Command {
 		Name:      "run",
 		Usage:     "roll out all apps, or the named ones, and follow the run",
 		ArgsUsage: "[APP…]",
-		Action: func(c *cli.Context) error {
-			names, err := appNames(c, 0, many)
-			if err != nil {
-				return err
-			}
-			m, done, err := machine(std)
-			if err != nil {
-				return err
-			}
-			defer done()
-			if err := known(m, names); err != nil {
-				return err
-			}
-			services := []string{"app-rollout.service"}
-			if len(names) > 0 {
-				services = nil
-				for _, name := range names {
-					services = append(services, "app-rollout@"+name+".service")
+		Action: changes(std, 0, many, func(_ *cli.Context, m *rollout.Machine, names []string) error {
+			if len(names) == 0 {
+				names, _, err := m.Apps()
+				if err != nil {
+					return err
 				}
-			} else if names, _, err = m.Apps(); err != nil {
-				return err
+				return start(m, []string{"app-rollout.service"}, names, std)
+			}
+			var services []string
+			for _, name := range names {
+				services = append(services, "app-rollout@"+name+".service")
 			}
 			return start(m, services, names, std)
-		},
+		}),
 	}
 }
 

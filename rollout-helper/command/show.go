@@ -22,18 +22,9 @@ func showCommand(std streams) *cli.Command {
 		Name:      "show",
 		Usage:     "print what a run of an app would do now, and the unit that it would write; change nothing",
 		ArgsUsage: "APP",
-		Action: func(c *cli.Context) error {
-			names, err := appNames(c, 1, 1)
-			if err != nil {
-				return err
-			}
-			e, done := eyes()
-			defer done()
-			if err := known(e, names); err != nil {
-				return err
-			}
+		Action: looks(1, 1, func(c *cli.Context, e status.Eyes, names []string) error {
 			return show(c.Context, std.out, e, names[0])
-		},
+		}),
 	}
 }
 

@@ -19,16 +19,7 @@ func statusCommand(std streams) *cli.Command {
 		Usage:     "show how the apps stand",
 		ArgsUsage: "[APP…]",
 		Flags:     []cli.Flag{jsonFlag("print one JSON document, as app-rollout(1) describes it")},
-		Action: func(c *cli.Context) error {
-			names, err := appNames(c, 0, many)
-			if err != nil {
-				return err
-			}
-			e, done := eyes()
-			defer done()
-			if err := known(e, names); err != nil {
-				return err
-			}
+		Action: looks(0, many, func(c *cli.Context, e status.Eyes, names []string) error {
 			report, err := e.Report(c.Context, names)
 			if err != nil {
 				return err
@@ -38,7 +29,7 @@ func statusCommand(std streams) *cli.Command {
 			}
 			printReport(std.out, report)
 			return nil
-		},
+		}),
 	}
 }
 
