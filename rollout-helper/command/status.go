@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"app-rollout/rollout-helper/ports"
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units/problem"
@@ -62,6 +63,9 @@ func printReport(s *screen.Screen, r *status.Report) {
 	}
 	if running && r.Machine.PortSharing == "off" {
 		notes = append(notes, "port sharing is off ("+r.Machine.PortSharingWhy+"): an app must set SO_REUSEPORT itself; see: systemctl status app-rollout-ports")
+	}
+	if running && r.Machine.PortSharingBuild == string(ports.Older) {
+		notes = append(notes, "the programs that share the ports are of another version of this package: the next rollout replaces them")
 	}
 	if running && !r.Machine.Migrates {
 		notes = append(notes, "net.ipv4.tcp_migrate_req is off: a stopping instance loses what waits in its queue, unless traffic is steered; see: systemctl status app-rollout-ports")

@@ -11,7 +11,9 @@ import (
 
 	"app-rollout/rollout-helper/follow"
 	"app-rollout/rollout-helper/journal"
+	"app-rollout/rollout-helper/ports"
 	"app-rollout/rollout-helper/rollout"
+	"app-rollout/units"
 	"app-rollout/units/problem"
 	"app-rollout/units/step"
 )
@@ -42,6 +44,7 @@ func swapCommand(std streams) *cli.Command {
 			if stopping, err := m.Systemd.Stopping(c.Context); err != nil || stopping {
 				return err
 			}
+			renewPorts(m)
 			switch {
 			case c.Bool("boot"):
 				err = forAll(c.Context, m, names, m.Boot)
@@ -59,6 +62,18 @@ func swapCommand(std streams) *cli.Command {
 			}
 			return err
 		},
+	}
+}
+
+// renewPorts puts this version's programs in the place of those that another version
+// of the package shares the ports by. If it cannot, those go on working.
+func renewPorts(m *rollout.Machine) {
+	renewed, err := ports.Renew(m.Layout.Path(units.BPFDir), units.SliceGroup)
+	switch {
+	case err != nil:
+		m.Report(rollout.Event{Level: rollout.Warning, Text: fmt.Sprintf("the programs that share the ports stay those of another version of this package: %v", err)})
+	case renewed:
+		m.Report(rollout.Event{Text: "the programs that share the ports are now this version's"})
 	}
 }
 

@@ -68,7 +68,7 @@ func (d *Doctor) portSharing(r *Report) {
 	for _, spec := range d.apps {
 		shared = shared || spec.Plan.ReusePort && spec.Plan.Port != 0
 	}
-	err := ports.Pinned(d.Layout.Path(units.BPFDir), units.SliceGroup)
+	_, err := ports.InForce(d.Layout.Path(units.BPFDir), units.SliceGroup)
 	if shared && err != nil && !(errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0) {
 		r.warn("", problem.Problem{Text: fmt.Sprintf("the port-sharing programs are not in force (%v): an instance shares its port only if the app sets SO_REUSEPORT itself", err), Remedy: restartPorts})
 	}

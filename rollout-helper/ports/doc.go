@@ -8,6 +8,11 @@
 // back when a service restarts by itself: an instance that binds just then does
 // not share the port. A pinned link stays as long as the slice does.
 //
+// What is pinned outlives the version of the package that pinned it. Beside the
+// links a small map is pinned that tells which build made them (build.go). An upgrade
+// touches nothing; the next rollout puts its own programs into the links, each in one
+// act of the kernel's, so that an instance can bind at any moment.
+//
 // The invariant: a socket that binds a port of its choice gets SO_REUSEPORT; a
 // socket that leaves the port to the kernel, and every other socket option, stays
 // as the app made it. Sharing a port still takes one user: the kernel lets only

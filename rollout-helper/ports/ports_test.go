@@ -1,6 +1,7 @@
 package ports
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,27 +11,24 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/sockets/socktest"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { socktest.Main(m) }
 
-func TestPin(t *testing.T) {
-	if !socktest.Isolated(t) {
-		return
+// inForce fails unless this build is in force.
+func inForce(t *testing.T, dir, path string, want Build) {
+	t.Helper()
+	if build, err := InForce(dir, path); build != want || (err == nil) != (want != None) {
+		t.Errorf("in force is %s, %v, want %s", build, err, want)
 	}
-	dir, slice := socktest.BPFFS(), socktest.Cgroup(t, "slice")
-	if err := Pinned(dir, slice); err == nil || !strings.Contains(err.Error(), "bind4") {
-		t.Errorf("nothing is pinned yet: Pinned = %v", err)
-	}
-	for range 3 {
-		if err := Pin(dir, slice); err != nil {
-			t.Fatal(err)
-		}
-		if err := Pinned(dir, slice); err != nil {
-			t.Fatal(err)
-		}
-	}
+}
+
+// pinned are the names of what is pinned in dir.
+func pinned(t *testing.T, dir string) []string {
+	t.Helper()
 	var names []string
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -42,33 +40,223 @@ func TestPin(t *testing.T) {
 		}
 		names = append(names, entry.Name())
 	}
-	if want := []string{Bind4, Bind6, SockCreate}; !slices.Equal(names, want) {
-		t.Errorf("pinned %v, want %v", names, want)
+	return names
+}
+
+func TestPin(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	dir, slice := socktest.BPFFS(), socktest.Cgroup(t, "slice")
+	if build, err := InForce(dir, slice); build != None || err == nil || !strings.Contains(err.Error(), "bind4") {
+		t.Errorf("nothing is pinned yet: %s, %v", build, err)
+	}
+	if renewed, err := Renew(dir, slice); renewed || err != nil {
+		t.Errorf("nothing is pinned yet: Renew = %v, %v", renewed, err)
+	}
+	for range 3 {
+		if err := Pin(dir, slice); err != nil {
+			t.Fatal(err)
+		}
+		inForce(t, dir, slice, Current)
+	}
+	if got, want := pinned(t, dir), []string{Bind4, Bind6, signatureMap, SockCreate}; !slices.Equal(got, want) {
+		t.Errorf("pinned %v, want %v", got, want)
 	}
 	// A run that was killed left a pin that is not in its place.
 	if err := os.Rename(filepath.Join(dir, Bind6), filepath.Join(dir, Bind6+fresh)); err != nil {
 		t.Fatal(err)
 	}
-	if err := Pinned(dir, slice); err == nil {
-		t.Error("bind6 is missing, and Pinned says nothing")
-	}
+	inForce(t, dir, slice, None)
 	if err := Pin(dir, slice); err != nil {
 		t.Fatal(err)
 	}
-	if err := Pinned(dir, slice); err != nil {
-		t.Error(err)
+	inForce(t, dir, slice, Current)
+	// The slice was stopped, and started again.
+	inForce(t, dir, socktest.Cgroup(t, "anew"), None)
+}
+
+// TestRenew: what another version has pinned is replaced, and what this version has
+// pinned is not.
+func TestRenew(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
 	}
+	dir, slice := socktest.BPFFS(), socktest.Cgroup(t, "slice")
+	for _, older := range []struct {
+		name string
+		make func() error
+	}{
+		{"no signature, as of 0.1.0", func() error { return os.Remove(filepath.Join(dir, signatureMap)) }},
+		{"a signature of another build", func() error {
+			defer func(bytes []byte) { _ShareBytes = bytes }(_ShareBytes)
+			_ShareBytes = slices.Concat(_ShareBytes, []byte{0})
+			return sign(dir, links(t, dir, slice))
+		}},
+		{"a signature of another shape", func() error {
+			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 200, MaxEntries: 1})
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			return place(m.Pin, filepath.Join(dir, signatureMap))
+		}},
+		{"a link that another version has made since", func() error {
+			spec, err := programs()
+			if err != nil {
+				return err
+			}
+			loaded, err := ebpf.NewCollection(spec)
+			if err != nil {
+				return err
+			}
+			defer loaded.Close()
+			return attach(loaded.Programs["ar_bind4"], ebpf.AttachCGroupInet4Bind, slice, filepath.Join(dir, Bind4))
+		}},
+	} {
+		t.Run(older.name, func(t *testing.T) {
+			if err := Pin(dir, slice); err != nil {
+				t.Fatal(err)
+			}
+			if err := older.make(); err != nil {
+				t.Fatal(err)
+			}
+			inForce(t, dir, slice, Older)
+			before := links(t, dir, slice)
+			for _, want := range []bool{true, false} {
+				if renewed, err := Renew(dir, slice); renewed != want || err != nil {
+					t.Errorf("Renew = %v, %v, want %v", renewed, err, want)
+				}
+				inForce(t, dir, slice, Current)
+			}
+			for i, id := range links(t, dir, slice) {
+				if id == before[i] {
+					t.Errorf("%s has the program that it had", pins[i].name)
+				}
+			}
+		})
+	}
+}
+
+// links are the ids of the programs in force.
+func links(t *testing.T, dir, path string) (ids [len(pins)]ebpf.ProgramID) {
+	t.Helper()
+	cgroup, err := sockets.CgroupID(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range pins {
+		linked, err := link.LoadPinnedLink(filepath.Join(dir, p.name), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer linked.Close()
+		if ids[i], err = programOf(linked, cgroup); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ids
+}
+
+// TestRenewWhileBinding: an instance that binds while the programs are replaced
+// shares its port. Several processes replace them at the same time.
+func TestRenewWhileBinding(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	dir, cgroup := socktest.BPFFS(), socktest.Cgroup(t, "a")
+	if err := Pin(dir, cgroup); err != nil {
+		t.Fatal(err)
+	}
+	leave := enter(t, cgroup)
+	defer leave()
+	ended := make(chan error, 2)
+	for range cap(ended) {
+		go func() {
+			var failed error
+			for range 50 {
+				failed = errors.Join(failed, Pin(dir, cgroup))
+			}
+			ended <- failed
+		}()
+	}
+	for binds, running := 0, cap(ended); running > 0; binds++ {
+		select {
+		case err := <-ended:
+			running--
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+		}
+		if got := bindOnce(t, 8080); got != 1 {
+			t.Fatalf("bind %d did not share its port", binds)
+		}
+	}
+	inForce(t, dir, cgroup, Current)
+}
+
+// bindOnce binds a TCP socket, and returns its SO_REUSEPORT.
+func bindOnce(t *testing.T, port int) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// enter puts the test into a control group, until leave is called.
+func enter(t *testing.T, cgroup string) (leave func()) {
+	t.Helper()
+	move := func(cgroup string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(sockets.Root(), cgroup, "cgroup.procs"), []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(cgroup)
+	return func() { move(filepath.Dir(cgroup)) }
 }
 
 func TestPinNeedsBPFFS(t *testing.T) {
 	dir := t.TempDir()
-	for _, err := range []error{Pin(dir, "/"), Pinned(dir, "/")} {
+	_, err := InForce(dir, "/")
+	for _, err := range []error{Pin(dir, "/"), err} {
 		if err == nil || !strings.Contains(err.Error(), "no bpffs") {
 			t.Errorf("error %v, want one that says no bpffs", err)
 		}
 	}
-	if err := Pinned(filepath.Join(dir, "none"), "/"); !os.IsNotExist(err) {
+	if _, err := InForce(filepath.Join(dir, "none"), "/"); !os.IsNotExist(err) {
 		t.Errorf("error %v, want one that says it does not exist", err)
+	}
+}
+
+// TestNames: bpftool shows whose each program and map is, and what it is.
+func TestNames(t *testing.T) {
+	spec, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range spec.Programs {
+		names = append(names, p.Name)
+	}
+	for _, m := range spec.Maps {
+		names = append(names, m.Name)
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "ar_") || len(name) >= unix.BPF_OBJ_NAME_LEN {
+			t.Errorf("%s does not begin with ar_, or is longer than %d bytes", name, unix.BPF_OBJ_NAME_LEN-1)
+		}
 	}
 }
 
@@ -151,14 +339,8 @@ func TestKinds(t *testing.T) {
 	if err := Pin(socktest.BPFFS(), cgroup); err != nil {
 		t.Fatal(err)
 	}
-	enter := func(cgroup string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(sockets.Root(), cgroup, "cgroup.procs"), []byte("0"), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	enter(cgroup)
-	defer enter(filepath.Dir(cgroup))
+	leave := enter(t, cgroup)
+	defer leave()
 	for _, c := range []struct {
 		name           string
 		kind, protocol int

@@ -17,7 +17,7 @@ const (
 )
 
 // pins are the names of the pins and, for each, of its program in share.c.
-var pins = []struct{ name, program string }{
+var pins = [...]struct{ name, program string }{
 	{Bind4, "ar_bind4"},
 	{Bind6, "ar_bind6"},
 	{SockCreate, "ar_sock_create"},

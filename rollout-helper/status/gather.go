@@ -62,8 +62,10 @@ func (e Eyes) Report(ctx context.Context, names []string) (*Report, error) {
 
 func (e Eyes) machine() Machine {
 	m := Machine{PortSharing: "on", Migrates: e.Traffic.Migrates(), Problems: []problem.Problem{}}
-	if err := ports.Pinned(e.Layout.Path(units.BPFDir), units.SliceGroup); errors.Is(err, fs.ErrPermission) {
-		m.PortSharing, m.PortSharingWhy = "unknown", "only root can look into "+units.BPFDir
+	build, err := ports.InForce(e.Layout.Path(units.BPFDir), units.SliceGroup)
+	m.PortSharingBuild = string(build)
+	if errors.Is(err, fs.ErrPermission) {
+		m.PortSharing, m.PortSharingBuild, m.PortSharingWhy = "unknown", "unknown", "only root can look into "+units.BPFDir
 	} else if err != nil {
 		m.PortSharing, m.PortSharingWhy = "off", err.Error()
 	}
