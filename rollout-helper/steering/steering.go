@@ -105,20 +105,9 @@ func (s *Steering) steer(serving, candidates []string) error {
 			s.paths[path] = true
 		}
 	}
-	var prepared []*change
-	for _, c := range changes {
-		err := c.prepare()
-		if lonely := (*aloneError)(nil); errors.As(err, &lonely) && !c.group.steered() {
-			if s.alone == nil {
-				s.alone = make(map[uint64]*Unavailable)
-			}
-			s.alone[lonely.cookie] = lonely.why
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		prepared = append(prepared, c)
+	prepared, err := s.prepare(changes)
+	if err != nil {
+		return err
 	}
 	if len(prepared) == 0 && len(s.groups) == 0 {
 		for _, path := range serving {
@@ -130,6 +119,27 @@ func (s *Steering) steer(serving, candidates []string) error {
 		}
 	}
 	return s.apply(prepared)
+}
+
+// prepare prepares the changes, and returns those that can be made. A group whose
+// listener shares its port with nobody is left out, and noted.
+func (s *Steering) prepare(changes []*change) ([]*change, error) {
+	var prepared []*change
+	for _, c := range changes {
+		err := c.prepare()
+		if lonely := (*aloneError)(nil); errors.As(err, &lonely) && !c.group.steered() {
+			if s.alone == nil {
+				s.alone = make(map[uint64]*Unavailable)
+			}
+			s.alone[lonely.cookie] = lonely.why
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		prepared = append(prepared, c)
+	}
+	return prepared, nil
 }
 
 // find attributes listeners to the instances at paths.

@@ -71,6 +71,21 @@ func dial(t testing.TB, s *Steering, group sockets.Group, path string) (string, 
 	return client.Hear()
 }
 
+// askEach asks each instance its name, often, in each group.
+func askEach(t *testing.T, s *Steering, paths []string) {
+	t.Helper()
+	for _, group := range s.Groups() {
+		for range 20 {
+			for _, path := range paths {
+				name, err := dial(t, s, group, path)
+				if err != nil || !strings.HasSuffix(path, "/"+name) {
+					t.Fatalf("asked %s on %s: %q, %v", path, group, name, err)
+				}
+			}
+		}
+	}
+}
+
 // TestHoldShiftAskDetach goes the whole way of a rollout, for each kind of
 // listener, as seen by each kind of client.
 func TestHoldShiftAskDetach(t *testing.T) {
@@ -124,16 +139,7 @@ func TestHoldShiftAskDetach(t *testing.T) {
 
 			steer(t, &s, old, fresh)
 			each("old1", "old2")
-			for _, group := range s.Groups() {
-				for range 20 {
-					for _, path := range slices.Concat(old, fresh) {
-						name, err := dial(t, &s, group, path)
-						if err != nil || !strings.HasSuffix(path, "/"+name) {
-							t.Fatalf("asked %s on %s: %q, %v", path, group, name, err)
-						}
-					}
-				}
-			}
+			askEach(t, &s, slices.Concat(old, fresh))
 			each("old1", "old2")
 
 			steer(t, &s, fresh, old)

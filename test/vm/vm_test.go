@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,8 +60,8 @@ func TestStockKernel(t *testing.T) {
 	}
 }
 
-// dataDisk is what the machine gets from us: the package, the guest program,
-// the sample app.
+// dataDisk is what the machine gets from us: the package, the guest program, the
+// sample app, and the tests of the packages that load BPF programs.
 func dataDisk(t *testing.T, dir string) string {
 	t.Helper()
 	files := filepath.Join(dir, "files")
@@ -70,14 +71,20 @@ func dataDisk(t *testing.T, dir string) string {
 	if err := run("cp", machine.Deb(t), filepath.Join(files, "app-rollout.deb")); err != nil {
 		t.Fatal(err)
 	}
-	for name, pkg := range map[string]string{"guest": "./test/vm/guest", "server": "./test/apps/server"} {
-		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", filepath.Join(files, name), pkg)
+	build := func(name, pkg string, command ...string) {
+		t.Helper()
+		args := slices.Concat(command, []string{"-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", filepath.Join(files, name), pkg})
+		cmd := exec.Command("go", args...)
 		cmd.Dir = machine.Root()
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go build %s: %v\n%s", pkg, err, out)
+			t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
+	build("guest", "./test/vm/guest", "build")
+	build("server", "./test/apps/server", "build")
+	build("ports.test", "./rollout-helper/ports", "test", "-c")
+	build("steering.test", "./rollout-helper/steering", "test", "-c")
 	image := filepath.Join(dir, "data")
 	if err := FileSystem(image, files, "64M"); err != nil {
 		t.Fatal(err)

@@ -42,7 +42,12 @@ func (g *guest) firstLife() {
 	g.sh("systemctl start app-rollout.service")
 	g.runs("shop", "shop@1 shop@2")
 	g.shared()
+	g.bpf()
+	// As if another version of the package had pinned the programs.
+	g.sh("rm /run/app-rollout-bpf/build")
+	g.equal("the build before a rollout", g.status().Build, "older")
 	g.rollouts()
+	g.equal("the build after a rollout", g.status().Build, "current")
 	g.failedRollout()
 	g.killedWhileServing()
 	g.cpuQuota()
@@ -53,21 +58,43 @@ func (g *guest) firstLife() {
 	g.cut("1", "systemctl start --no-block app-rollout@shop.service", "an answer from the candidate", func() bool { return generation() == "g5" })
 }
 
-// shared checks that two instances of a server that does not ask for SO_REUSEPORT
-// listen on one port, and that both get connections.
-func (g *guest) shared() {
-	var report struct {
-		Machine struct {
-			PortSharing string `json:"port_sharing"`
-			Why         string `json:"port_sharing_reason"`
-			Migrates    bool
-		}
-	}
+// machineStatus is what status says of the machine.
+type machineStatus struct {
+	PortSharing string `json:"port_sharing"`
+	Build       string `json:"port_sharing_build"`
+	Why         string `json:"port_sharing_reason"`
+	Migrates    bool
+}
+
+func (g *guest) status() machineStatus {
+	var report struct{ Machine machineStatus }
 	if err := json.Unmarshal([]byte(g.sh("app-rollout status --json")), &report); err != nil {
 		g.must("status --json: %v", err)
 	}
-	if report.Machine.PortSharing != "on" || !report.Machine.Migrates {
-		g.fail("status: %+v", report.Machine)
+	return report.Machine
+}
+
+// bpf runs tests of the packages that load BPF programs on this kernel. They load
+// them with the rights that the services have, and no more.
+func (g *guest) bpf() {
+	for test, run := range map[string]string{
+		"ports":    ".",
+		"steering": "^(TestAskedIsGone|TestRestart|TestNoServerLeft|TestRecover|TestMigrate|TestSlotsAreUsedAgain|TestArrayOfVersion010|TestPolicy)$",
+	} {
+		r := g.try("cd /tmp; /mnt/test/" + test + ".test -test.v -test.run '" + run + "'")
+		if r.code != 0 {
+			g.fail("%s: %s", test, r.out)
+			continue
+		}
+		g.say("%d tests of %s, in %.1f s", strings.Count(r.out, "\n--- PASS"), test, r.took.Seconds())
+	}
+}
+
+// shared checks that two instances of a server that does not ask for SO_REUSEPORT
+// listen on one port, and that both get connections.
+func (g *guest) shared() {
+	if m := g.status(); m.PortSharing != "on" || m.Build != "current" || !m.Migrates {
+		g.fail("status: %+v", m)
 	}
 	g.equal("listeners on the port", g.sh("ss -Hltn 'sport = :8080' | wc -l"), "2")
 	seen := map[string]bool{}
