@@ -98,7 +98,7 @@ func TestPackage(t *testing.T) {
 			}
 
 			m.Must("dpkg", "--purge", "app-rollout")
-			for _, path := range []string{"/var/lib/app-rollout", "/run/app-rollout", "/run/app-rollout-bpf/bind4", "/usr/lib/app-rollout", "/usr/bin/app-rollout"} {
+			for _, path := range []string{"/var/lib/app-rollout", "/run/app-rollout", "/run/app-rollout-bpf", "/usr/lib/app-rollout", "/usr/bin/app-rollout"} {
 				if m.Exists(path) {
 					t.Errorf("purged, but %s is still there", path)
 				}
