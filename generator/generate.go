@@ -47,42 +47,21 @@ func (g *generator) run(copied func()) bool {
 	// Files get the modes below, whatever umask PID 1 has.
 	defer unix.Umask(unix.Umask(0))
 
-	names, problems, err := units.AppNames(g.layout)
-	if err != nil {
-		g.fail(err)
-	}
-	for _, p := range problems {
-		g.fail(p)
-	}
-	stored, storeErr := store.Apps(g.layout)
-	if len(names) == 0 && len(stored) == 0 {
+	apps, asked := g.apps()
+	if len(apps) == 0 {
 		return !g.failed
 	}
-	if errors.Is(storeErr, fs.ErrNotExist) {
-		g.say(notice, errors.New(units.StateDir+" is not there or not mounted yet; app-rollout-boot.service starts the apps when it is"))
-		return !g.failed
-	}
-	if storeErr != nil {
-		g.fail(storeErr)
-		return false
-	}
-
 	// First the apps with a current generation: their units are only copied. Then
 	// the apps that are cheap to read. Last those that may take long, the smallest
 	// first, because a hostile .env is large.
-	unlisted := err != nil // then every app with a store counts as asked for
-	all := slices.Concat(names, stored)
-	slices.Sort(all)
-	fresh := g.each(slices.Compact(all), func(app string) (later int, err error) {
-		_, asked := slices.BinarySearch(names, app)
-		asked = asked || unlisted
+	fresh := g.each(apps, func(app string) (later int, err error) {
 		current, err := store.Of(g.layout, app).Current()
 		switch {
 		case err != nil:
 			return 0, err
 		case current != nil:
-			return 0, g.recorded(app, current, asked)
-		case asked:
+			return 0, g.recorded(app, current, asked(app))
+		case asked(app):
 			return 1, nil
 		}
 		return 0, nil
@@ -106,6 +85,36 @@ func (g *generator) run(copied func()) bool {
 		return 0, g.first(src)
 	})
 	return !g.failed
+}
+
+// apps are all apps that have an .env or a store, sorted; asked says which of them
+// have an .env. It says what is wrong with the lists.
+func (g *generator) apps() (all []string, asked func(app string) bool) {
+	names, problems, err := units.AppNames(g.layout)
+	if err != nil {
+		g.fail(err)
+	}
+	for _, p := range problems {
+		g.fail(p)
+	}
+	unlisted := err != nil // then every app with a store counts as asked for
+	stored, err := store.Apps(g.layout)
+	switch {
+	case len(names) == 0 && len(stored) == 0:
+		return nil, nil
+	case errors.Is(err, fs.ErrNotExist):
+		g.say(notice, errors.New(units.StateDir+" is not there or not mounted yet; app-rollout-boot.service starts the apps when it is"))
+		return nil, nil
+	case err != nil:
+		g.fail(err)
+		return nil, nil
+	}
+	all = slices.Concat(names, stored)
+	slices.Sort(all)
+	return slices.Compact(all), func(app string) bool {
+		_, named := slices.BinarySearch(names, app)
+		return named || unlisted
+	}
 }
 
 // each calls do for every app, for as many at a time as there are CPUs, and then
