@@ -13,6 +13,46 @@ import (
 // most is the number of apps that the generator takes.
 const most = 4096
 
+const (
+	bareProgram  = "/opt/bench/tool nothing"
+	ourGenerator = "/usr/lib/systemd/system-generators/app-rollout-generator"
+	quadlet      = "/usr/lib/systemd/system-generators/podman-system-generator"
+)
+
+// timed is how one command did: the medians.
+type timed struct {
+	wall, cpu float64
+	status    int
+	files     int // that it has written
+}
+
+// timeGenerators runs the commands in turn, so many times each, for n apps in a
+// state: "recorded" or "new".
+func (p *page) timeGenerators(m *machine.Machine, n, times int, state string, commands ...string) []timed {
+	out := m.Sh(fmt.Sprintf(`unshare --mount sh -euc '
+			mount -t tmpfs -o mode=755 tmpfs /etc/app-rollout
+			mount -t tmpfs -o mode=700 tmpfs /var/lib/app-rollout
+			mkdir -p /etc/containers/systemd
+			mount -t tmpfs -o mode=755 tmpfs /etc/containers/systemd
+			/opt/bench/tool apps %d %s
+			/opt/bench/tool time %d %s'`, n, state, times, strings.Join(commands, " -- ")))
+	all := make([]timed, len(commands))
+	walls, cpus := make([][]float64, len(commands)), make([][]float64, len(commands))
+	for line := range strings.Lines(out) {
+		var i, status, files int
+		var w, c float64
+		if _, err := fmt.Sscan(line, &i, &w, &c, &status, &files); err != nil {
+			p.t.Fatalf("%q: %v", line, err)
+		}
+		walls[i], cpus[i] = append(walls[i], w), append(cpus[i], c)
+		all[i].status, all[i].files = status, files
+	}
+	for i := range all {
+		all[i].wall, all[i].cpu = Median(walls[i]), Median(cpus[i])
+	}
+	return all
+}
+
 // generator measures the generators that a boot waits for, ours and Quadlet's. It does
 // not boot a machine with so many apps. It runs the generators by hand, in a mount
 // namespace with other directories for them to read, so that the machine's own
@@ -20,44 +60,7 @@ const most = 4096
 func (p *page) generator() {
 	t := p.t
 	m := machine.Boot(t, machine.Options{Release: "trixie", Packages: []string{"podman"}, Install: true, Layers: []string{toolLayer(t), machine.Apps(t)}})
-	const (
-		bare    = "/opt/bench/tool nothing"
-		ours    = "/usr/lib/systemd/system-generators/app-rollout-generator"
-		quadlet = "/usr/lib/systemd/system-generators/podman-system-generator"
-	)
 	version := strings.TrimPrefix(m.Must("podman", "--version"), "podman version ")
-
-	// measured are the medians of one command.
-	type measured struct {
-		wall, cpu float64
-		status    int
-		files     int // that it has written
-	}
-	// measure runs the commands in turn.
-	measure := func(n, times int, state string, commands ...string) []measured {
-		out := m.Sh(fmt.Sprintf(`unshare --mount sh -euc '
-			mount -t tmpfs -o mode=755 tmpfs /etc/app-rollout
-			mount -t tmpfs -o mode=700 tmpfs /var/lib/app-rollout
-			mkdir -p /etc/containers/systemd
-			mount -t tmpfs -o mode=755 tmpfs /etc/containers/systemd
-			/opt/bench/tool apps %d %s
-			/opt/bench/tool time %d %s'`, n, state, times, strings.Join(commands, " -- ")))
-		all := make([]measured, len(commands))
-		walls, cpus := make([][]float64, len(commands)), make([][]float64, len(commands))
-		for line := range strings.Lines(out) {
-			var i, status, files int
-			var w, c float64
-			if _, err := fmt.Sscan(line, &i, &w, &c, &status, &files); err != nil {
-				t.Fatalf("%q: %v", line, err)
-			}
-			walls[i], cpus[i] = append(walls[i], w), append(cpus[i], c)
-			all[i].status, all[i].files = status, files
-		}
-		for i := range all {
-			all[i].wall, all[i].cpu = Median(walls[i]), Median(cpus[i])
-		}
-		return all
-	}
 
 	p.heading("The generator, for which the boot waits")
 	p.printf("The median wall time of the generator, run by hand on a tmpfs, as a ratio to a static Go program that does nothing. Beside it stands Quadlet, the generator of podman %s, with as many `.container` files. All run in turn, on Debian 13. Each of our apps has two instances, each of Quadlet's one container. \"Recorded\" apps have been rolled out before, and their frozen units are copied. \"New\" apps are parsed from their `.env`.\n\n", version)
@@ -69,11 +72,11 @@ func (p *page) generator() {
 	}
 	for _, n := range []int{1, 10, 100, 1000, most, 10000} {
 		times := max(3, min(20, 2000/n))
-		recorded := measure(n, times, "recorded", bare, ours, quadlet)
-		fresh := measure(n, times, "new", bare, ours)
+		recorded := p.timeGenerators(m, n, times, "recorded", bareProgram, ourGenerator, quadlet)
+		fresh := p.timeGenerators(m, n, times, "new", bareProgram, ourGenerator)
 		nothing := (recorded[0].wall + fresh[0].wall) / 2
 		cells := []string{strconv.Itoa(n)}
-		for i, r := range []measured{recorded[1], fresh[1], recorded[2]} {
+		for i, r := range []timed{recorded[1], fresh[1], recorded[2]} {
 			did, star := n, ""
 			if r.status != 0 {
 				star = "*"
@@ -92,7 +95,7 @@ func (p *page) generator() {
 		}
 		cells = append(cells, ratio(recorded[1].wall/recorded[2].wall), ratio(fresh[1].wall/recorded[2].wall))
 		table.Row(cells...)
-		for i, r := range []measured{recorded[1], fresh[1]} {
+		for i, r := range []timed{recorded[1], fresh[1]} {
 			if clearly(recorded[2].wall, r.wall) {
 				p.ahead(fmt.Sprintf("A generator's time for %d apps, %s", n, names[i]), millis(r.wall), "Quadlet", millis(recorded[2].wall))
 			}

@@ -197,19 +197,6 @@ func configure(proxy, file string, n int) string {
 
 // peers are all peers that can be measured here.
 func (b *bed) list() []*peer {
-	plain := func(name string, migrate int) *peer {
-		return &peer{
-			name: name, migrate: migrate, baseline: migrate == 0, variant: migrate == 1,
-			start: release(1, 2) + "systemctl start plain@1 plain@2\n",
-			deploy: func(n int) string {
-				return release(2*n+1, 2*n+2) + fmt.Sprintf(`systemctl start plain@%d plain@%d
-					until [ $(ss -Hltn 'sport = :8080' | wc -l) = 4 ]; do sleep 0.02; done
-					systemctl stop plain@%d plain@%d`, 2*n+1, 2*n+2, 2*n-1, 2*n)
-			},
-			stop:   "systemctl stop 'plain@*'; rm -f /etc/systemd/system/multi-user.target.wants/plain@*\n",
-			enable: func(n int) string { return fmt.Sprintf("systemctl enable plain@%d plain@%d\n", 2*n+1, 2*n+2) },
-		}
-	}
 	all := []*peer{
 		{
 			name: "app-rollout", ours: true, migrate: 1,
@@ -217,8 +204,8 @@ func (b *bed) list() []*peer {
 			deploy: func(int) string { return ourEnv + "systemctl start app-rollout@shop.service\n" },
 			stop:   "rm /etc/app-rollout/shop.env; systemctl start app-rollout.service\n",
 		},
-		plain("plain swap", 0),
-		plain("plain swap, tcp_migrate_req=1", 1),
+		plainSwap("plain swap", 0),
+		plainSwap("plain swap, tcp_migrate_req=1", 1),
 		{
 			name:   "PM2 reload",
 			start:  pm2 + "start /etc/bench/pm2.config.js\n",
@@ -249,21 +236,7 @@ func (b *bed) list() []*peer {
 		},
 	}
 	if b.kamal {
-		kamal := func(n int) string {
-			x, y := ports(n)
-			return fmt.Sprintf("XDG_RUNTIME_DIR=/run HOME=/root kamal-proxy deploy shop --target 127.0.0.1:%d --target 127.0.0.1:%d --health-check-path / --health-check-interval 100ms --deploy-timeout 10s\n", x, y)
-		}
-		all = append(all, &peer{
-			name:  "kamal-proxy deploy",
-			start: pair(0) + "systemctl start proxy-kamal\nuntil ss -Hltn 'sport = :8080' | grep -q .; do sleep 0.02; done\n" + kamal(0),
-			// A deploy that the proxy refuses is stopped, as Kamal does it.
-			deploy: func(n int) string {
-				return pair(n) + "if " + strings.TrimSpace(kamal(n)) + "; then\n" + unpair(n) + "else\n" + unpair(n+1) + "exit 1\nfi\n"
-			},
-			stop:   stopPairs("proxy-kamal"),
-			enable: enablePair("proxy-kamal"),
-			tool:   "[k]amal-proxy run",
-		})
+		all = append(all, kamalPeer())
 	}
 	return append(all, &peer{
 		name: "gunicorn HUP (a Python app)", graceful: true,
@@ -273,6 +246,40 @@ func (b *bed) list() []*peer {
 		},
 		stop: "systemctl stop gunicorn\n",
 	})
+}
+
+// plainSwap starts the new instances, and stops the old ones when the new ones
+// listen. migrate is the value of net.ipv4.tcp_migrate_req.
+func plainSwap(name string, migrate int) *peer {
+	return &peer{
+		name: name, migrate: migrate, baseline: migrate == 0, variant: migrate == 1,
+		start: release(1, 2) + "systemctl start plain@1 plain@2\n",
+		deploy: func(n int) string {
+			return release(2*n+1, 2*n+2) + fmt.Sprintf(`systemctl start plain@%d plain@%d
+					until [ $(ss -Hltn 'sport = :8080' | wc -l) = 4 ]; do sleep 0.02; done
+					systemctl stop plain@%d plain@%d`, 2*n+1, 2*n+2, 2*n-1, 2*n)
+		},
+		stop:   "systemctl stop 'plain@*'; rm -f /etc/systemd/system/multi-user.target.wants/plain@*\n",
+		enable: func(n int) string { return fmt.Sprintf("systemctl enable plain@%d plain@%d\n", 2*n+1, 2*n+2) },
+	}
+}
+
+func kamalPeer() *peer {
+	kamal := func(n int) string {
+		x, y := ports(n)
+		return fmt.Sprintf("XDG_RUNTIME_DIR=/run HOME=/root kamal-proxy deploy shop --target 127.0.0.1:%d --target 127.0.0.1:%d --health-check-path / --health-check-interval 100ms --deploy-timeout 10s\n", x, y)
+	}
+	return &peer{
+		name:  "kamal-proxy deploy",
+		start: pair(0) + "systemctl start proxy-kamal\nuntil ss -Hltn 'sport = :8080' | grep -q .; do sleep 0.02; done\n" + kamal(0),
+		// A deploy that the proxy refuses is stopped, as Kamal does it.
+		deploy: func(n int) string {
+			return pair(n) + "if " + strings.TrimSpace(kamal(n)) + "; then\n" + unpair(n) + "else\n" + unpair(n+1) + "exit 1\nfi\n"
+		},
+		stop:   stopPairs("proxy-kamal"),
+		enable: enablePair("proxy-kamal"),
+		tool:   "[k]amal-proxy run",
+	}
 }
 
 // stopPairs ends a proxy and what is behind it, and starts neither at boot.
