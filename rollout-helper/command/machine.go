@@ -103,3 +103,11 @@ func known(m interface {
 	}
 	return nil
 }
+
+// explain makes an error about missing rights say what to do.
+func explain(err error) error {
+	if remedy := problem.Sudo(err); remedy != "" {
+		return &problem.Problem{Text: "only root can see the generations", Remedy: remedy}
+	}
+	return err
+}

@@ -13,7 +13,6 @@ import (
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units"
-	"app-rollout/units/problem"
 	"app-rollout/units/store"
 )
 
@@ -114,12 +113,4 @@ func reason(disk store.Store, f *rollout.Foresight) string {
 		return "nothing in the .env has changed, but each run deploys: the code may have"
 	}
 	return "changed since generation " + fmt.Sprint(f.Current.Number) + ": " + strings.Join(changes.Names(), ", ")
-}
-
-// explain makes an error about missing rights say what to do.
-func explain(err error) error {
-	if remedy := problem.Sudo(err); remedy != "" {
-		return &problem.Problem{Text: "only root can see the generations", Remedy: remedy}
-	}
-	return err
 }

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,17 +31,6 @@ func statusCommand(std streams) *cli.Command {
 			return nil
 		}),
 	}
-}
-
-func jsonFlag(usage string) cli.Flag {
-	return &cli.BoolFlag{Name: "json", Usage: usage, DisableDefaultText: true}
-}
-
-func printJSON(s *screen.Screen, v any) error {
-	out := json.NewEncoder(s)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	return out.Encode(v)
 }
 
 func printReport(s *screen.Screen, r *status.Report) {
