@@ -35,7 +35,7 @@ type Generation struct {
 
 	// CopyOf is the number of the generation that a person rolled back to and of
 	// which this one is a copy, else 0. The app is held as long as such a copy is
-	// the current generation. The record says it, so that the hold begins and ends
+	// the current generation. generation.json says it, so that the hold begins and ends
 	// with the commit, even if the power fails.
 	CopyOf int `json:"copy_of,omitempty"`
 
@@ -64,7 +64,7 @@ func freeze(dir, inside string, s *units.Spec, number int, now time.Time, writeN
 		Source:  s.Source.Path,
 		Plan:    s.Plan,
 	}
-	record, err := g.encode()
+	text, err := g.encode()
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func freeze(dir, inside string, s *units.Spec, number int, now time.Time, writeN
 		{units.EnvFile, s.Source.Text},
 		{unitFile, []byte(s.Unit(inside))},
 		{units.EnvironmentFile, s.Environment()},
-		{generationFile, record},
+		{generationFile, text},
 	} {
 		if err := writeNew(filepath.Join(dir, f.name), f.data); err != nil {
 			return nil, err
@@ -87,7 +87,7 @@ func freeze(dir, inside string, s *units.Spec, number int, now time.Time, writeN
 	return g, nil
 }
 
-// ReadGeneration reads the record in a generation's directory and checks that
+// ReadGeneration reads the generation.json of a directory and checks that
 // the generation is complete.
 func ReadGeneration(dir string) (*Generation, error) {
 	path := filepath.Join(dir, generationFile)
@@ -107,7 +107,7 @@ func ReadGeneration(dir string) (*Generation, error) {
 	return g, nil
 }
 
-// valid says whether a record can be acted on; a damaged one cannot.
+// valid says whether generation.json can be acted on; a damaged one cannot.
 func (g *Generation) valid() bool {
 	return units.ValidName(g.App) && g.Number > 0 && g.Nodes > 0 && (g.Mode == 0 || g.Mode == 1) && g.Digest != ""
 }

@@ -10,7 +10,7 @@ import (
 	"app-rollout/units/problem"
 )
 
-// Instances records, until reboot, which instance numbers were given out.
+// Instances remembers, until reboot, which instance numbers were given out.
 //
 // Invariant: no number is given out twice while the machine is up, because systemd
 // may still have the old unit of that name loaded.
@@ -19,7 +19,7 @@ type Instances struct {
 	Generations map[int][]int `json:"generations"` // generation → its instances
 	// Serving are the instances that the last rollout, or the boot, has left
 	// serving, even if their generation is no longer known. It is nil if nothing was
-	// ever recorded, and empty if none serves.
+	// ever written, and empty if none serves.
 	Serving []int `json:"serving"`
 	// Shifted is the generation to which a rollout sends all new connections, or is
 	// about to. It is 0 before that step and between rollouts.
@@ -28,7 +28,7 @@ type Instances struct {
 
 const instancesFile = "instances.json"
 
-// Instances reads the record. A missing record is no error.
+// Instances reads instances.json. A missing file is no error.
 func (s Store) Instances() (Instances, error) {
 	path := filepath.Join(s.run, instancesFile)
 	i := Instances{Next: 1, Generations: map[int][]int{}}
@@ -48,7 +48,7 @@ func (s Store) Instances() (Instances, error) {
 	return i, nil
 }
 
-// SaveInstances writes the record. Its directory must exist.
+// SaveInstances writes instances.json. Its directory must exist.
 func (s Store) SaveInstances(i Instances) error {
 	data, err := json.Marshal(i)
 	if err != nil {

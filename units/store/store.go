@@ -180,11 +180,11 @@ func (s Store) copy(from, inside string, of int) (*Generation, error) {
 		}
 		g.Number, g.CopyOf, g.Ready, g.Rollout = number, of, false, nil
 		g.Created = time.Now()
-		record, err := g.encode()
+		text, err := g.encode()
 		if err != nil {
 			return err
 		}
-		if err := writeNew(filepath.Join(dir, generationFile), record); err != nil {
+		if err := writeNew(filepath.Join(dir, generationFile), text); err != nil {
 			return err
 		}
 		return syncDir(dir)
@@ -248,7 +248,7 @@ func (s Store) Next() (int, error) {
 	return next, nil
 }
 
-// Save replaces the record of a generation.
+// Save replaces the generation.json of a generation.
 func (s Store) Save(g *Generation) error {
 	data, err := g.encode()
 	if err != nil {
@@ -274,7 +274,7 @@ func (s Store) Commit(g *Generation) error {
 	return rename(tmp, filepath.Join(s.dir, "current"))
 }
 
-// Reject records that a generation failed, so that a boot does not try it again.
+// Reject notes that a generation failed, so that a boot does not try it again.
 func (s Store) Reject(g *Generation) error {
 	if err := s.Save(g); err != nil {
 		return err
@@ -348,8 +348,8 @@ func (s Store) Prune() error {
 	return errors.Join(wrong...)
 }
 
-// Remove deletes a generation that is not the current one. It deletes the record
-// first: a directory without a record is one that was not wholly removed, because a
+// Remove deletes a generation that is not the current one. It deletes
+// generation.json first. A directory without it was not wholly removed, because a
 // generation is never written in part.
 func (s Store) Remove(number int) error {
 	if err := os.Remove(filepath.Join(s.Dir(number), generationFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
