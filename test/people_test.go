@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
@@ -39,10 +40,10 @@ func (p *person) types(line string, status int) string {
 	return out
 }
 
-// onTerminal runs it on a pseudo-terminal, 100 columns wide.
+// onTerminal runs it on a pseudo-terminal, 80 columns wide.
 func (p *person) onTerminal(line string, status int) string {
 	p.t.Helper()
-	return p.types("TERM=xterm script --quiet --return --command 'stty cols 100; "+line+"' /dev/null", status)
+	return p.types("TERM=xterm script --quiet --return --command 'stty cols 80; "+line+"' /dev/null", status)
 }
 
 // reads fails the test if a screen does not say all of this.
@@ -111,6 +112,38 @@ ln -s /srv/shop/.env /etc/app-rollout/shop.env`, 0)
 				t.Errorf("the secret was shown")
 			}
 		})
+	}
+}
+
+// colours are what a terminal does not show.
+var colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+
+// TestFailureShown: what an instance logged before it failed, as a person sees it
+// on a terminal of 80 columns, has the cause in it. Node's stands above a long
+// stack, Python's below one.
+func TestFailureShown(t *testing.T) {
+	p := &person{Machine: machine.Boot(t, machine.Options{Install: true, Layers: []string{machine.Node(t)}}), t: t}
+	p.Write("/srv/shop/server.js", "const express = require('express');\nexpress().listen(8080);\n", 0o644)
+	p.Write("/srv/shop/server.py", `def connect(attempts):
+    if attempts > 0:
+        return connect(attempts - 1)
+    raise RuntimeError("DATABASE_URL is not set")
+
+
+connect(20)
+`, 0o644)
+	for command, reads := range map[string][]string{
+		"/usr/local/bin/node /srv/shop/server.js": {"│ Error: Cannot find module 'express'", "lines of the trace"},
+		"/usr/bin/python3 /srv/shop/server.py":    {"│ Traceback (most recent call last)", "│ RuntimeError: DATABASE_URL is not set"},
+	} {
+		p.Write("/etc/app-rollout/shop.env", "SYSTEMD_CLUSTER_MODE=1\nPORT=8080\nSYSTEMD_EXEC_START="+command+"\n", 0o644)
+		shown := colours.ReplaceAllString(p.onTerminal("app-rollout run shop", 1), "")
+		p.reads(shown, reads...)
+		for line := range strings.Lines(shown) {
+			if _, row, ok := strings.Cut(line, "│ "); ok && utf8.RuneCountInString(strings.TrimSpace(row))+6 > 80 {
+				t.Errorf("wider than 80 columns: %q", line)
+			}
+		}
 	}
 }
 

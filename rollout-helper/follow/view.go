@@ -227,6 +227,9 @@ func (v *View) summary() {
 	}
 }
 
+// margin stands before the lines of an instance's log.
+const margin = "    │ "
+
 // teach says of a failed app what happened and, on a terminal, what the
 // instance itself had to say, which may be secret and so goes nowhere else.
 func (v *View) teach(p *progress) {
@@ -238,14 +241,20 @@ func (v *View) teach(p *progress) {
 		if r.Unit == "" {
 			continue
 		}
-		lines := journal.LastLines(r.Unit, 10)
+		lines := journal.LastLines(r.Unit, mostRead)
 		if len(lines) == 0 {
 			v.out.Println(v.out.Paint(screen.Dim, "    "+r.Unit+" has logged nothing"))
 			continue
 		}
 		v.out.Println(v.out.Paint(screen.Dim, "    the last it logged ("+r.Unit+"):"))
-		for _, line := range lines {
-			v.out.Println(v.out.Paint(screen.Dim, "    │ ") + v.out.Cut(line))
+		for _, line := range cause(lines) {
+			rows := 1
+			if namesError(line) {
+				rows = mostRows
+			}
+			for _, row := range v.out.Fold(strings.ReplaceAll(line, "\t", "    "), utf8.RuneCountInString(margin), rows) {
+				v.out.Println(v.out.Paint(screen.Dim, margin) + row)
+			}
 		}
 	}
 }

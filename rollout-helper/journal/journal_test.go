@@ -14,7 +14,7 @@ func TestParseRecord(t *testing.T) {
 
 // An app's log cannot move a terminal's cursor.
 func TestPrintable(t *testing.T) {
-	if got := printable("a\x1b[2Jb\tc\r\u009bd é"); got != "a[2Jb\tcd é" {
+	if got := printable("a\x1b[2Jb\tc\r\u009bd é \x1b[1;31merror\x1b[0m"); got != "ab\tcd é error" {
 		t.Errorf("%q", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -145,6 +146,9 @@ func LastLines(unit string, n int) []string {
 	return lines
 }
 
+// escape is a control sequence of a terminal, such as a colour; see ECMA-48.
+var escape = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]")
+
 // printable keeps an app's log from doing anything to the terminal.
 func printable(line string) string {
 	return strings.Map(func(r rune) rune {
@@ -152,5 +156,5 @@ func printable(line string) string {
 			return -1
 		}
 		return r
-	}, line)
+	}, escape.ReplaceAllString(line, ""))
 }

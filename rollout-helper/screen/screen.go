@@ -164,3 +164,17 @@ func (s *Screen) Cut(text string) string {
 	}
 	return string([]rune(text)[:max(0, s.width-2)]) + "…"
 }
+
+// Fold breaks a text into rows that fit beside a margin of so many columns: at most
+// so many of them, and the last is cut.
+func (s *Screen) Fold(text string, margin, most int) (rows []string) {
+	width := max(1, s.width-margin-1)
+	left := []rune(text)
+	for ; len(left) > width && len(rows) < most-1; left = left[width:] {
+		rows = append(rows, string(left[:width]))
+	}
+	if len(left) > width {
+		left = append(left[:width-1:width-1], '…')
+	}
+	return append(rows, string(left))
+}
