@@ -42,17 +42,6 @@ func ValidName(app string) bool {
 	return true
 }
 
-// Template is the template unit of an app's instances.
-func Template(app string) string { return app + "@.service" }
-
-// Instance is the unit of one instance; number 0 is the one service of mode 0.
-func Instance(app string, number int) string {
-	if number == 0 {
-		return app + ".service"
-	}
-	return app + "@" + strconv.Itoa(number) + ".service"
-}
-
 // AppNames lists the apps of /etc/app-rollout, sorted. A file that looks like an
 // app but has no valid name is a problem. Leftovers of editors and of dpkg, hidden
 // files and *.off are skipped. Without the directory there are no apps.
@@ -149,7 +138,7 @@ func (l Layout) unitDirs() (dirs []string) {
 // have not generated.
 func (l Layout) Shadows(app string) error {
 	dirs := l.unitDirs()
-	for _, unit := range []string{Instance(app, 0), Template(app)} {
+	for _, unit := range []string{Service(app), Template(app)} {
 		for _, dir := range dirs {
 			path := dir + "/" + unit
 			if l.foreign(path) {

@@ -21,7 +21,7 @@ type Plan struct {
 // template of its instances.
 func (p Plan) Unit(app string) string {
 	if p.Mode == 0 {
-		return Instance(app, 0)
+		return Service(app)
 	}
 	return Template(app)
 }
@@ -30,11 +30,11 @@ func (p Plan) Unit(app string) string {
 // mode 0 the one service, which has no number.
 func (p Plan) Instances(app string, numbers []int) []string {
 	if p.Mode == 0 {
-		return []string{Instance(app, 0)}
+		return []string{Service(app)}
 	}
 	names := make([]string, len(numbers))
 	for i, n := range numbers {
-		names[i] = Instance(app, n)
+		names[i] = Instance{app, n}.Unit()
 	}
 	return names
 }

@@ -29,7 +29,7 @@ func showCommand(std streams) *cli.Command {
 
 // show prints comments and a unit. The output as a whole is a valid unit.
 func show(ctx context.Context, s *screen.Screen, e status.Eyes, app string) error {
-	f, err := e.Foresee(ctx, app)
+	p, err := e.Plan(ctx, app)
 	if errors.Is(err, fs.ErrPermission) {
 		// Everybody who can read the .env may see the unit that it makes.
 		spec, e := e.Layout.Read(app)
@@ -43,11 +43,11 @@ func show(ctx context.Context, s *screen.Screen, e status.Eyes, app string) erro
 	if err != nil {
 		return explain(err)
 	}
-	for _, line := range foretell(store.Of(e.Layout, app), app, f) {
+	for _, line := range foretell(store.Of(e.Layout, app), app, p) {
 		s.Println(s.Paint(screen.Dim, "# "+line))
 	}
-	if f.Spec != nil {
-		printUnit(s, f.Spec, f.Number)
+	if p.Spec != nil {
+		printUnit(s, p.Spec, p.Generation)
 	}
 	return nil
 }
@@ -58,59 +58,44 @@ func printUnit(s *screen.Screen, spec *units.Spec, number int) {
 }
 
 // foretell prints what a run would do, and why.
-func foretell(disk store.Store, app string, f *rollout.Foresight) []string {
+func foretell(disk store.Store, app string, p *rollout.Plan) []string {
 	var lines []string
-	if f.Spec == nil {
-		if len(f.Stop) == 0 {
-			return []string{"A run would do nothing: the .env is gone, and nothing runs"}
-		}
-		return []string{"A run would stop " + rollout.List(f.Stop) + ": the .env is gone"}
+	if len(p.Left) > 0 {
+		lines = append(lines, "First it would stop "+list(p.Left)+", which an unfinished run has left")
 	}
-	did := fmt.Sprintf("A run of %s would roll out generation %d: ", app, f.Number)
+	if p.Spec == nil {
+		if len(p.Stop) == 0 {
+			return append(lines, "A run would do nothing: "+p.Why(disk)+", and nothing runs")
+		}
+		return append(lines, "A run would stop "+list(p.Stop)+": "+p.Why(disk))
+	}
+	did := fmt.Sprintf("A run of %s would roll out generation %d: ", app, p.Generation)
 	switch {
-	case f.InPlace:
-		did += "restart " + rollout.List(f.Start)
-	case len(f.Start) == 0:
-		did += "stop " + rollout.List(f.Stop) + ", and keep " + rollout.List(f.Keep)
+	case p.InPlace:
+		did += "restart " + list(p.Start)
+	case len(p.Start) == 0:
+		did += "stop " + list(p.Stop) + ", and keep " + list(p.Keep)
 	default:
-		did += "start " + rollout.List(f.Start)
-		if len(f.Keep) > 0 {
-			did += ", and keep " + rollout.List(f.Keep)
+		did += "start " + list(p.Start)
+		if len(p.Keep) > 0 {
+			did += ", and keep " + list(p.Keep)
 		}
-		if len(f.Stop) > 0 {
-			did += fmt.Sprintf(", shift all connections to them when they are ready, drain %s for at most %d s, and stop them", rollout.List(f.Stop), drain(f))
+		if len(p.Stop) > 0 {
+			did += fmt.Sprintf(", shift all connections to them when they are ready, drain %s for at most %d s, and stop them", list(p.Stop), p.Drain())
 		}
 	}
-	lines = append(lines, did, "Why: "+reason(disk, f))
-	if f.Held {
-		lines = append(lines, fmt.Sprintf("A run for all apps would leave it alone: it is held on generation %d, which was rolled back to", f.Current.Number))
+	lines = append(lines, did, "Why: "+p.Why(disk))
+	if p.Held() {
+		lines = append(lines, fmt.Sprintf("A run for all apps would leave it alone: it is held on generation %d, which was rolled back to", p.Current.Number))
 	}
 	return lines
 }
 
-// drain is the drain time of the old instances, which their own generation says.
-func drain(f *rollout.Foresight) int {
-	if f.Current != nil {
-		return f.Current.DrainSec
+// list names instances as systemctl takes them.
+func list(all []units.Instance) string {
+	names := make([]string, len(all))
+	for n, i := range all {
+		names[n] = strings.TrimSuffix(i.Unit(), ".service")
 	}
-	return f.Spec.Plan.DrainSec
-}
-
-func reason(disk store.Store, f *rollout.Foresight) string {
-	if f.Current == nil {
-		return "no generation has been ready yet"
-	}
-	rejected, err := disk.Rejected()
-	if err == nil && rejected != nil && rejected.Digest == f.Spec.Digest() {
-		return fmt.Sprintf("the .env asks for what failed as generation %d; naming the app tries it again", rejected.Number)
-	}
-	env, err := disk.Env(f.Current.Number)
-	if err != nil {
-		return "what runs cannot be compared: " + err.Error()
-	}
-	changes := f.Current.Pending(f.Spec, env)
-	if changes.None() {
-		return "nothing in the .env has changed, but each run deploys: the code may have"
-	}
-	return "changed since generation " + fmt.Sprint(f.Current.Number) + ": " + strings.Join(changes.Names(), ", ")
+	return strings.Join(names, " ")
 }

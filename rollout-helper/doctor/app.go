@@ -47,17 +47,17 @@ func (d *Doctor) App(ctx context.Context, r *Report, app string) {
 		return
 	}
 	d.advise(ctx, r, spec)
-	f, err := d.Foresee(ctx, app)
+	p, err := d.Plan(ctx, app)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		r.warn(app, problem.Problem{Text: "what a run would do cannot be told: only root can see the generations", Remedy: "try sudo"})
-	case err != nil && f == nil:
+	case err != nil && p == nil:
 		p := problem.Of(err)
 		r.warn(app, problem.Problem{Text: "what a run would do cannot be told: " + p.What(), Remedy: p.Remedy})
 	case err != nil:
 		r.Refuse(app, err)
 	default:
-		d.history(r, app, f)
+		d.history(r, app, p)
 	}
 }
 
@@ -82,13 +82,13 @@ func (d *Doctor) File(ctx context.Context, r *Report, app, path string) {
 }
 
 // history is advice from what was rolled out before.
-func (d *Doctor) history(r *Report, app string, f *rollout.Foresight) {
-	if f.Held {
-		r.warn(app, problem.Problem{Text: fmt.Sprintf("is held on generation %d, which was rolled back to", f.Current.Number), Remedy: "app-rollout run " + app + " ends that"})
+func (d *Doctor) history(r *Report, app string, p *rollout.Plan) {
+	if p.Held() {
+		r.warn(app, problem.Problem{Text: fmt.Sprintf("is held on generation %d, which was rolled back to", p.Current.Number), Remedy: "app-rollout run " + app + " ends that"})
 	}
 	rejected, err := store.Of(d.Layout, app).Rejected()
-	if err == nil && rejected != nil && rejected.Digest == f.Spec.Digest() && rejected.Rollout != nil {
-		r.warn(app, problem.Problem{Path: f.Spec.Source.Path, Text: fmt.Sprintf("asks for what failed as generation %d: %s", rejected.Number, rejected.Rollout.Reason), Remedy: rejected.Rollout.Remedy})
+	if err == nil && rejected != nil && rejected.Digest == p.Spec.Digest() && rejected.Rollout != nil {
+		r.warn(app, problem.Problem{Path: p.Spec.Source.Path, Text: fmt.Sprintf("asks for what failed as generation %d: %s", rejected.Number, rejected.Rollout.Reason), Remedy: rejected.Rollout.Remedy})
 	}
 }
 

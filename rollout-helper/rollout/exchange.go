@@ -17,7 +17,7 @@ import (
 // when the old one has stopped. Nothing is committed before the new one is ready,
 // and the old one comes back if it is not.
 func (r *rollout) inPlace() bool {
-	return r.new.Mode == 0 && slices.Contains(r.was, units.Instance(r.app, 0))
+	return r.new.Mode == 0 && slices.Contains(r.was, units.Service(r.app))
 }
 
 // exchange restarts the service on the unit of the new generation.
@@ -40,7 +40,7 @@ func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 	if !r.exchanged {
 		return true, nil
 	}
-	name := units.Instance(r.app, 0)
+	name := units.Service(r.app)
 	if r.old == nil {
 		err = os.Remove(r.Layout.UnitFile(name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -69,7 +69,7 @@ func (r *rollout) bounce(ctx context.Context, limit time.Duration) error {
 	if stopping, err := r.Systemd.Stopping(ctx); err != nil || stopping {
 		return err
 	}
-	name := units.Instance(r.app, 0)
+	name := units.Service(r.app)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	result, err := r.Systemd.Restart(ctx, name)

@@ -3,7 +3,6 @@ package rollout
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 
 	"app-rollout/rollout-helper/systemd"
@@ -12,26 +11,24 @@ import (
 
 // patterns match every unit of an app, in both modes.
 func patterns(app string) []string {
-	return []string{units.Instance(app, 0), app + "@*.service"}
+	return []string{units.Service(app), app + "@*.service"}
 }
 
-// number is the instance number in a unit's name; 0 for the one service of
-// mode 0, false for a unit whose instance is no number: it is not ours.
+// number is the instance number in the name of an app's unit, 0 for the one service
+// of mode 0. It is false for a unit that is not one of the app's.
 func number(app, unit string) (int, bool) {
-	if unit == units.Instance(app, 0) {
-		return 0, true
-	}
-	s, ok := strings.CutPrefix(unit, app+"@")
-	if !ok {
-		return 0, false
-	}
-	n, err := strconv.Atoi(strings.TrimSuffix(s, ".service"))
-	return n, err == nil && n > 0 && units.Instance(app, n) == unit
+	i, ok := units.ParseInstance(unit)
+	return i.Number, ok && i.App == app
 }
 
-// Number is the instance number in the name of an app's unit, 0 for the one
-// service of mode 0; false if the unit is not one of the app's.
-func Number(app, unit string) (int, bool) { return number(app, unit) }
+// unitNames are the names of the units of instances.
+func unitNames(all []units.Instance) []string {
+	var names []string
+	for _, i := range all {
+		names = append(names, i.Unit())
+	}
+	return names
+}
 
 // ours are all loaded units of the app, in the order of their numbers.
 func (m *Machine) ours(ctx context.Context, app string) ([]systemd.Unit, error) {
@@ -94,6 +91,3 @@ func list(names []string) string {
 	}
 	return strings.Join(short, " ")
 }
-
-// List names units for a person, as systemctl takes them.
-func List(names []string) string { return list(names) }

@@ -49,7 +49,7 @@ func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack st
 		if beside && !slices.Contains(r.groups, g) {
 			return "", &RunError{Unit: u.Name, Problem: problem.Problem{
 				Text:   fmt.Sprintf("%s listens on %s, but the running generation on %s", u.Name, g, addresses(r.groups)),
-				Remedy: fmt.Sprintf("to change the address, stop the app (systemctl stop %s), then: %s", r.stoppable(), r.again()),
+				Remedy: fmt.Sprintf("to change the address, stop the app (systemctl stop %s), then: %s", stoppable(r.app, r.was), r.again()),
 			}}
 		}
 	}
@@ -134,13 +134,13 @@ func (r *rollout) taken(l sockets.Listener) error {
 
 // stoppable names what runs as systemctl stop takes it, which fails for a unit
 // that is not there.
-func (r *rollout) stoppable() string {
-	service := units.Instance(r.app, 0)
-	switch one := slices.Contains(r.was, service); {
-	case one && len(r.was) == 1:
+func stoppable(app string, running []string) string {
+	service := units.Service(app)
+	switch one := slices.Contains(running, service); {
+	case one && len(running) == 1:
 		return service
 	case one:
-		return service + " '" + r.app + "@*.service'"
+		return service + " '" + app + "@*.service'"
 	}
-	return "'" + r.app + "@*.service'"
+	return "'" + app + "@*.service'"
 }

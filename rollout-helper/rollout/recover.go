@@ -36,81 +36,78 @@ func (m *Machine) Recover(ctx context.Context, app string) error {
 // two rollouts: new connections are led to it, whatever else runs is drained
 // and stopped, and what is no longer needed is removed.
 func (m *Machine) recover(ctx context.Context, app string) error {
-	disk := store.Of(m.Layout, app)
-	current, err := disk.Current()
-	if err != nil {
-		return err
-	}
-	i, err := disk.Instances()
-	if err != nil {
-		return err
-	}
 	all, err := m.ours(ctx, app)
 	if err != nil {
 		return err
 	}
-	files, err := m.unitFiles(app)
+	s, err := m.situation(ctx, app, all)
 	if err != nil {
 		return err
 	}
-	mine := m.serving(app, current, i, live(all), files)
-	strays := without(live(all), mine)
-	if err := errors.Join(m.forgive(ctx, all, mine), m.sweep(app)); err != nil {
+	if err := errors.Join(m.forgive(ctx, all, s.mine), m.sweep(app)); err != nil {
 		return err
 	}
-	odd, err := m.odd(app, current, files, mine)
-	if err != nil {
-		return err
-	}
-	// What the boot has started may be wanted though it does not run.
-	outdated := current != nil && len(i.Generations[current.Number]) > 0 && m.outdated(app, current, all, mine)
-	if len(strays) == 0 && len(odd) == 0 && !outdated {
+	if !s.unfinished() {
 		return m.Traffic.Release(app, all)
 	}
 	m.Report(Event{App: app, Step: step.Recover, Text: "putting right what an unfinished run has left", Level: Warning})
+	disk := store.Of(m.Layout, app)
 	r := &rollout{
-		Machine: m, app: app, store: disk, old: current,
+		Machine: m, app: app, store: disk, old: s.current,
 		new:    &store.Generation{App: app, Plan: longest(disk)},
 		record: &store.Receipt{Rung: Steered}, began: time.Now(),
+		// The one service of mode 0 runs on another unit than its generation's.
+		exchanged: s.current != nil && s.current.Mode == 0 && slices.Contains(s.foreign, units.Service(app)),
 	}
-	serving, err := m.Systemd.Units(ctx, append(mine, units.Instance(app, 0))...)
+	return r.putRight(ctx, s, all)
+}
+
+// putRight stops what an unfinished run has left, and removes what only that run
+// needed.
+func (r *rollout) putRight(ctx context.Context, s situation, all []systemd.Unit) error {
+	us, err := r.Systemd.Units(ctx, slices.Concat(s.mine, []string{units.Service(r.app)})...)
 	if err != nil {
 		return err
 	}
-	serving = slices.DeleteFunc(serving, func(u systemd.Unit) bool { return !slices.Contains(mine, u.Name) })
-	// The one service of mode 0 runs on another unit than its generation's.
-	r.exchanged = current != nil && current.Mode == 0 && slices.Contains(odd, units.Instance(app, 0))
+	us = slices.DeleteFunc(us, func(u systemd.Unit) bool { return !slices.Contains(s.mine, u.Name) })
+	// No number of what is loaded is given out again, even if the record of them is lost.
+	if next := s.above(s.given.Next); next > s.given.Next {
+		s.given.Next = next
+		if err := r.store.SaveInstances(s.given); err != nil {
+			return err
+		}
+	}
 	var wrong []error
-	if i.Shifted == 0 {
+	if s.given.Shifted == 0 {
 		// Not shifted: what still steers keeps all connections with those that
 		// serve, and the others, which may not even be ready, have none in hand.
-		wrong = append(wrong, m.end(ctx, strays, r.stopTime()))
+		wrong = append(wrong, r.end(ctx, s.strays, r.stopTime()))
 	} else {
 		// The sockets are in the array of the program that still steers, and can
 		// go into another one when it is off. All have been ready.
 		wrong = append(wrong,
-			m.Traffic.Release(app, all),
-			r.lead(serving, nil),
-			r.drained(ctx, strays, mine, r.limit(r.new)),
-			r.leading(ctx, mine, func() error { return m.end(ctx, strays, r.stopTime()) }))
+			r.Traffic.Release(r.app, all),
+			r.lead(us, nil),
+			r.drained(ctx, s.strays, s.mine, r.limit(r.new)),
+			r.leading(ctx, s.mine, func() error { return r.end(ctx, s.strays, r.stopTime()) }))
 	}
 	known, err := r.reinstate(context.WithoutCancel(ctx))
 	if wrong = append(wrong, err); known {
-		wrong = append(wrong, r.tidy(ctx, current, mine))
+		wrong = append(wrong, r.tidy(ctx, s.current, s.mine))
 	}
 	return errors.Join(wrong...)
 }
 
 // serving are the units that serve between two rollouts: those of the current
 // generation, or, where none is recorded any more, those that were left serving.
-func (m *Machine) serving(app string, current *store.Generation, i store.Instances, running, files []string) []string {
-	numbers := i.Serving
-	if current != nil {
-		if numbers = i.Generations[current.Number]; len(numbers) == 0 {
+func (s situation) serving(running, files []string) []string {
+	numbers := s.given.Serving
+	if s.current != nil {
+		if numbers = s.given.Generations[s.current.Number]; len(numbers) == 0 {
 			return running
 		}
 	}
-	if i.Serving == nil && len(i.Generations) == 0 {
+	if s.given.Serving == nil && len(s.given.Generations) == 0 {
 		return running // nothing was written down, or it is lost
 	}
 	if len(numbers) == 0 {
@@ -120,28 +117,28 @@ func (m *Machine) serving(app string, current *store.Generation, i store.Instanc
 	}
 	names := make([]string, len(numbers))
 	for at, n := range numbers {
-		names[at] = units.Instance(app, n)
+		names[at] = units.Instance{App: s.app, Number: n}.Unit()
 	}
 	return names
 }
 
-// odd are the unit files, of those given, that are not those of the units that
+// foreign are the unit files, of those given, that are not those of the units that
 // serve, or not of their generation.
-func (m *Machine) odd(app string, current *store.Generation, files, mine []string) ([]string, error) {
-	odd := without(files, mine)
+func (m *Machine) foreign(app string, current *store.Generation, files, mine []string) ([]string, error) {
+	foreign := without(files, mine)
 	if current == nil {
-		return odd, nil
+		return foreign, nil
 	}
-	for _, name := range without(files, odd) {
+	for _, name := range without(files, foreign) {
 		text, err := os.ReadFile(m.Layout.UnitFile(name))
 		if err != nil {
 			return nil, err
 		}
 		if !pins(text, app, current.Number) {
-			odd = append(odd, name)
+			foreign = append(foreign, name)
 		}
 	}
-	return odd, nil
+	return foreign, nil
 }
 
 // longest has the longest times of all generations that are kept: whose the

@@ -37,19 +37,19 @@ func (m *Machine) goBack(ctx context.Context, app string) error {
 			"let its .env ask for what is to serve, then: app-rollout run "+app)
 	}
 	m.Report(Event{App: app, Generation: earlier.Number, Step: step.Rollback, Text: fmt.Sprintf("rolling back from generation %d to what generation %d was", current.Number, earlier.Number)})
-	all, err := m.ours(ctx, app)
+	r, s, err := m.newRollout(ctx, app)
 	if err != nil {
 		return err
 	}
-	r := &rollout{Machine: m, app: app, store: disk, old: current, was: live(all), rollback: true}
-	if refusal := r.agree(earlier.Plan); refusal != nil {
+	r.rollback = true
+	if refusal := s.refusal(earlier.Plan, r.again()); refusal != nil {
 		refusal.Text = fmt.Sprintf("generation %d: %s", earlier.Number, refusal.Text)
 		return refusal
 	}
-	if r.new, err = disk.Copy(earlier); err != nil {
+	if r.new, err = r.store.Copy(earlier); err != nil {
 		return err
 	}
-	return r.begin(ctx, all)
+	return r.begin(ctx, s.plan(earlier.Plan, earlier.Unsized))
 }
 
 // before is the newest generation that was ready before the current one and

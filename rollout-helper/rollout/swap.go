@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 	"app-rollout/units/step"
 	"app-rollout/units/store"
@@ -75,34 +74,41 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	disk := store.Of(m.Layout, app)
-	old, err := disk.Current()
+	r, s, err := m.newRollout(ctx, app)
 	if err != nil {
 		return err
 	}
-	all, err := m.ours(ctx, app)
-	if err != nil {
-		return err
-	}
-	r := &rollout{Machine: m, app: app, store: disk, old: old, was: live(all)}
-	if refusal := r.agree(spec.Plan); refusal != nil {
+	if refusal := s.refusal(spec.Plan, r.again()); refusal != nil {
 		refusal.Path = spec.Source.Path
 		return refusal
 	}
-	if r.new, err = disk.Freeze(spec, time.Now()); err != nil {
+	if r.new, err = r.store.Freeze(spec, time.Now()); err != nil {
 		return err
 	}
-	return r.begin(ctx, all)
+	return r.begin(ctx, s.plan(spec.Plan, spec.Unsized()))
 }
 
-// begin starts the rollout of a generation that is frozen.
-func (r *rollout) begin(ctx context.Context, all []systemd.Unit) error {
-	if r.inPlace() {
-		r.fresh = r.was
+// newRollout is a rollout from what runs now, and the situation that it begins in.
+func (m *Machine) newRollout(ctx context.Context, app string) (*rollout, situation, error) {
+	all, err := m.ours(ctx, app)
+	if err != nil {
+		return nil, situation{}, err
+	}
+	s, err := m.situation(ctx, app, all)
+	if err != nil {
+		return nil, s, err
+	}
+	return &rollout{Machine: m, app: app, store: store.Of(m.Layout, app), old: s.current, was: unitNames(s.running())}, s, nil
+}
+
+// begin carries out the plan for a generation that is frozen.
+func (r *rollout) begin(ctx context.Context, p *Plan) error {
+	r.kept, r.fresh = unitNames(p.Keep), unitNames(p.Start)
+	if p.InPlace {
 		r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
 		return r.run(ctx)
 	}
-	err := r.number(ctx, all)
+	err := r.assign(ctx, p)
 	if err == nil {
 		return r.run(ctx)
 	}
@@ -113,114 +119,46 @@ func (r *rollout) begin(ctx context.Context, all []systemd.Unit) error {
 	return err
 }
 
-// agree refuses what cannot share the port, or the unit's name, with what runs,
-// before anything is touched.
-func (r *rollout) agree(plan units.Plan) *RunError {
-	service := units.Instance(r.app, 0)
-	if plan.Mode == 0 && len(r.was) > 1 && slices.Contains(r.was, service) {
-		others := list(without(r.was, []string{service}))
-		return told(fmt.Sprintf("%s run beside %s, which would be restarted", others, list([]string{service})),
-			fmt.Sprintf("stop them (systemctl stop %s), then: %s", others, r.again()))
-	}
-	if r.old == nil || len(r.was) == 0 || (r.old.Mode == 0 && plan.Mode == 0) {
-		return nil
-	}
-	what := ""
-	switch {
-	case r.old.User != plan.User:
-		what = fmt.Sprintf("is to run as user %s, but runs as %s, and two users cannot share a port", plan.User, r.old.User)
-	case r.old.Port != 0 && plan.Port != 0 && r.old.Port != plan.Port:
-		what = fmt.Sprintf("is to listen on port %d, but listens on %d, where its clients are", plan.Port, r.old.Port)
-	default:
-		return nil
-	}
-	return told("the app "+what,
-		fmt.Sprintf("stop it (systemctl stop %s), then: %s", r.stoppable(), r.again()))
-}
-
-// number gives the new generation its instances, and these their unit files.
-// Only if the number of nodes is all that changed, instances are kept.
-func (r *rollout) number(ctx context.Context, all []systemd.Unit) error {
-	i, err := r.store.Instances()
+// assign gives the new generation its instances, and these their unit files.
+func (r *rollout) assign(ctx context.Context, p *Plan) error {
+	given, err := r.store.Instances()
 	if err != nil {
 		return err
 	}
-	// Systemd may have any number loaded that it was ever asked about. At the
-	// very first start the loaded ones are those that the boot would start: they
-	// were never run, so they are taken, and systemd reads them anew.
-	first := len(r.was) == 0 && i.Next == 1
-	// A store that was lost gives its numbers out again.
-	delete(i.Generations, r.new.Number)
-	if !first {
-		for _, u := range all {
-			n, _ := number(r.app, u.Name)
-			i.Next = max(i.Next, n+1)
-		}
+	given.Next, given.Shifted = p.next, 0
+	// A store that was lost gives the numbers of its generations out again.
+	given.Generations[r.new.Number] = nil
+	for _, i := range slices.Concat(p.Keep, p.Start) {
+		given.Generations[r.new.Number] = append(given.Generations[r.new.Number], i.Number)
 	}
-	if r.new.Mode == 0 {
-		i.Generations[r.new.Number] = []int{0}
-		r.fresh = []string{units.Instance(r.app, 0)}
-	} else {
-		r.kept = r.keep(all)
-		for _, name := range r.kept {
-			n, _ := number(r.app, name)
-			i.Generations[r.new.Number] = append(i.Generations[r.new.Number], n)
-		}
-		numbers := i.Take(r.new.Number, r.new.Nodes-len(r.kept))
-		r.fresh = r.new.Instances(r.app, numbers[len(r.kept):])
-	}
-	i.Shifted = 0
-	if err := r.store.SaveInstances(i); err != nil {
+	if err := r.store.SaveInstances(given); err != nil {
 		return err
 	}
 	if err := r.pin(r.new.Number, r.fresh); err != nil {
 		return err
 	}
 	r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
-	if first || r.new.Mode == 0 {
+	if p.reread {
 		return r.Systemd.Reload(ctx)
 	}
 	return nil
 }
 
-// keep are the running instances that a generation of another size goes on
-// with.
-func (r *rollout) keep(all []systemd.Unit) []string {
-	if r.old == nil || r.old.Mode != 1 || r.old.Nodes == r.new.Nodes || r.old.Unsized != r.new.Unsized || len(r.was) != r.old.Nodes {
-		return nil
-	}
-	// One that is not well is no good beginning.
-	if slices.ContainsFunc(all, func(u systemd.Unit) bool { return u.Live() && !u.Up() }) {
-		return nil
-	}
-	return r.was[:min(r.old.Nodes, r.new.Nodes)]
-}
-
 // remove stops an app whose .env is gone, with the care that it had.
 func (m *Machine) remove(ctx context.Context, app string) error {
-	disk := store.Of(m.Layout, app)
-	old, err := disk.Current()
-	if err != nil {
-		return err
-	}
 	all, err := m.ours(ctx, app)
 	if err != nil {
 		return err
 	}
-	// Units of that name which were never rolled out by us are not ours.
-	i, err := disk.Instances()
-	if err != nil {
+	s, err := m.situation(ctx, app, all)
+	if err != nil || !s.known() {
 		return err
 	}
-	if old == nil && len(i.Generations) == 0 && len(i.Serving) == 0 {
-		return nil
-	}
-	names := live(all)
-	if len(names) > 0 {
+	if names := unitNames(s.stop().Stop); len(names) > 0 {
 		m.Report(Event{App: app, Step: step.Stop, Text: "its .env is gone: stopping " + list(names)})
 		limit := stopGrace
-		if old != nil {
-			limit += seconds(old.TimeoutStopSec)
+		if s.current != nil {
+			limit += seconds(s.current.TimeoutStopSec)
 		}
 		if err := m.end(ctx, names, limit); err != nil {
 			return err

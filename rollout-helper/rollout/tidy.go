@@ -43,7 +43,7 @@ func (m *Machine) tidy(ctx context.Context, app string, g *store.Generation, nam
 	for _, name := range without(without(files, strays), own) {
 		wrong = append(wrong, os.Remove(m.Layout.UnitFile(name)))
 	}
-	reload := m.outdated(app, g, all, names)
+	reload := m.needsReload(app, g, all, names)
 	if g != nil {
 		changed, err := m.pin(app, g.Number, own)
 		wrong = append(wrong, err)
@@ -62,14 +62,17 @@ func (r *rollout) tidy(ctx context.Context, g *store.Generation, names []string)
 	return r.Machine.tidy(ctx, r.app, g, names)
 }
 
-// outdated says whether systemd has to read the units of an app anew: it has one
-// loaded from another generation than the one it belongs to, as after scaling;
-// or what is gone would be started again, since the boot's target still wants
-// it, or the generator's unit of an app that is gone, or of its other mode, is
-// still there. What rollouts have started is wanted by nobody, so that a
-// daemon-reload, which holds up PID 1 and grows with the machine's units, is rare.
-func (m *Machine) outdated(app string, g *store.Generation, all []systemd.Unit, names []string) bool {
-	for _, unit := range []string{units.Instance(app, 0), units.Template(app)} {
+// needsReload reports whether systemd has to read the units of an app anew:
+//   - a unit that serves is loaded from another generation than its own, as after
+//     scaling;
+//   - a unit that is gone would be started again, since the boot's target still wants
+//     it;
+//   - the generator's unit is still there of an app that is gone, or of its other mode.
+//
+// What rollouts have started is wanted by nobody, so a reload is rare. It blocks PID 1
+// for longer the more units the machine has.
+func (m *Machine) needsReload(app string, g *store.Generation, all []systemd.Unit, names []string) bool {
+	for _, unit := range []string{units.Service(app), units.Template(app)} {
 		if g != nil && unit == g.Unit(app) || g == nil && len(names) > 0 {
 			continue // it may be needed
 		}
@@ -91,20 +94,24 @@ func (m *Machine) outdated(app string, g *store.Generation, all []systemd.Unit, 
 // remember writes down which instances serve, and that they make up the only
 // generation there is; nil if nobody knows which.
 func (m *Machine) remember(app string, g *store.Generation, names []string) error {
-	i, err := store.Of(m.Layout, app).Instances()
+	disk := store.Of(m.Layout, app)
+	given, err := disk.Instances()
 	if err != nil {
 		return err
 	}
-	clear(i.Generations)
-	i.Shifted, i.Serving = 0, []int{}
+	return disk.SaveInstances(remembered(given, g, names))
+}
+
+func remembered(given store.Instances, g *store.Generation, names []string) store.Instances {
+	given.Generations, given.Shifted, given.Serving = map[int][]int{}, 0, []int{}
 	for _, name := range names {
-		if n, ok := number(app, name); ok {
-			i.Serving = append(i.Serving, n)
-			i.Next = max(i.Next, n+1)
+		if i, ok := units.ParseInstance(name); ok {
+			given.Serving = append(given.Serving, i.Number)
+			given.Next = max(given.Next, i.Number+1)
 		}
 	}
 	if g != nil {
-		i.Generations[g.Number] = i.Serving
+		given.Generations[g.Number] = given.Serving
 	}
-	return store.Of(m.Layout, app).SaveInstances(i)
+	return given
 }

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
 )
 
 // instances fills in the app's units: those that run, and those that failed.
@@ -19,12 +19,12 @@ func (e Eyes) instances(a *App, us []systemd.Unit, listeners []sockets.Listener,
 		if !u.Live() && u.Active != "failed" {
 			continue
 		}
-		n, _ := rollout.Number(a.Name, u.Name)
+		own, _ := units.ParseInstance(u.Name)
 		i := Instance{
-			Unit: u.Name, Number: n, Generation: generation(u.Source), Active: u.Active, Sub: u.Sub,
+			Unit: u.Name, Number: own.Number, Generation: generation(u.Source), Active: u.Active, Sub: u.Sub,
 			PID: u.MainPID, Since: u.Since, Restarts: u.Restarts, Memory: u.Memory,
 		}
-		if a.Generation == nil && n > 0 {
+		if a.Generation == nil && i.Number > 0 {
 			a.Mode = 1
 		}
 		ids, err := e.Traffic.Cgroups(u)

@@ -58,8 +58,8 @@ type kernel struct {
 func (k kernel) Listeners() ([]sockets.Listener, error) { return k.listeners, nil }
 func (k kernel) Migrates() bool                         { return true }
 func (k kernel) Cgroups(u systemd.Unit) (map[uint64]bool, error) {
-	n, _ := rollout.Number("shop", u.Name)
-	return map[uint64]bool{uint64(n): u.MainPID > 0}, nil
+	i, _ := units.ParseInstance(u.Name)
+	return map[uint64]bool{uint64(i.Number): u.MainPID > 0}, nil
 }
 
 const secret = "c4n4ryS3cret"
