@@ -49,7 +49,7 @@ func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack st
 		if beside && !slices.Contains(r.groups, g) {
 			return "", &RunError{Unit: u.Name, Problem: problem.Problem{
 				Text:   fmt.Sprintf("%s listens on %s, but the running generation on %s", u.Name, g, addresses(r.groups)),
-				Remedy: fmt.Sprintf("to change the address, stop the app (systemctl stop %s), then: %s", stoppable(r.app, r.was), r.again()),
+				Remedy: fmt.Sprintf("see: journalctl -b -u %s; to change the address, stop the app (systemctl stop %s), then: %s", u.Name, stoppable(r.app, r.was), r.again()),
 			}}
 		}
 	}

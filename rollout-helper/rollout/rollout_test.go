@@ -156,7 +156,7 @@ func TestFailures(t *testing.T) {
 				}
 				do := "see: journalctl -b -u " + ended.Unit + "; when that is mended: app-rollout run shop"
 				if c.behave == "beside" {
-					do = "to change the address, stop the app (systemctl stop 'shop@*.service'), then: app-rollout run shop"
+					do = "see: journalctl -b -u " + ended.Unit + "; to change the address, stop the app (systemctl stop 'shop@*.service'), then: app-rollout run shop"
 				}
 				if !strings.HasPrefix(ended.Text, ended.Unit+" ") || ended.Remedy != do {
 					t.Errorf("%q of %s is to be mended by %q, not by %q", ended.Text, ended.Unit, ended.Remedy, do)
