@@ -261,8 +261,8 @@ func (g *generator) first(src *units.Source) error {
 	if err := g.layout.Shadows(src.App); err != nil {
 		return err
 	}
-	dir := filepath.Join(g.out, src.App+".generation")
-	tmp := g.temporary(src.App + ".generation")
+	dir := units.FirstGeneration(g.out, src.App)
+	tmp := g.temporary(filepath.Base(dir))
 	// It records no time, so that two runs write the same bytes.
 	_, err = store.Freeze(tmp, dir, spec, 1, time.Time{})
 	if err == nil {

@@ -23,6 +23,8 @@ const (
 	RunDir   = "/run/app-rollout"     // instance numbers and locks, until reboot
 	BPFDir   = "/run/app-rollout-bpf" // the pinned port-sharing programs
 	UnitDir  = "/run/systemd/system"  // unit files of what a rollout has started
+
+	GeneratorDir = "/run/systemd/generator" // where systemd lets generators write
 )
 
 // Target is the unit that wants the instances that the boot starts.
@@ -104,6 +106,10 @@ const (
 	EnvFile         = "env"         // the .env's text, as it was: SourcePath=
 	EnvironmentFile = "environment" // EnvironmentFile=
 )
+
+// FirstGeneration is the directory, below the output of our generator, in which it
+// freezes an app that was never rolled out.
+func FirstGeneration(out, app string) string { return out + "/" + app + ".generation" }
 
 // SourcePath is the SourcePath= of a unit of a generation. It shows which
 // generation the unit belongs to.

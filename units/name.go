@@ -113,7 +113,7 @@ func leftover(name string) bool {
 // lie, in systemd's order, without the generators' output (systemd.unit(5)).
 var unitDirs = []string{
 	"/etc/systemd/system",
-	"/run/systemd/system",
+	UnitDir,
 	"/usr/local/lib/systemd/system",
 	"/usr/lib/systemd/system",
 	"/lib/systemd/system",

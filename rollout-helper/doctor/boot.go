@@ -3,10 +3,7 @@ package doctor
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"app-rollout/units"
 )
@@ -45,7 +42,7 @@ func mountOf(mountinfo, path string) (point, kind string) {
 		if len(fields) < 5 {
 			continue
 		}
-		at := unescape(fields[4])
+		at := units.Unescape(fields[4])
 		inside := at == "/" || path == at || strings.HasPrefix(path, at+"/")
 		if inside && len(at) >= len(point) {
 			point = at
@@ -55,40 +52,12 @@ func mountOf(mountinfo, path string) (point, kind string) {
 	return point, kind
 }
 
-// unescape undoes the octal escapes of fstab(5) and mountinfo.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
-}
-
-// mountedAtBoot says whether fstab or a unit mounts the place.
+// mountedAtBoot reports whether something mounts the point at boot: fstab, a unit, or
+// another package's generator.
 func (d *Doctor) mountedAtBoot(point string) bool {
-	fstab, _ := os.ReadFile(d.Layout.Path("/etc/fstab"))
-	for line := range strings.Lines(string(fstab)) {
-		if f := strings.Fields(line); len(f) > 2 && !strings.HasPrefix(f[0], "#") && filepath.Clean(unescape(f[1])) == point {
-			return true
-		}
+	if d.Layout.MountedAtBoot(point) {
+		return true
 	}
-	unit := escape(point) + ".mount"
-	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/generator", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
-		if unix.Access(d.Layout.Path(dir+"/"+unit), unix.F_OK) == nil {
-			return true
-		}
-	}
-	return false
-}
-
-// escape is `systemd-escape --path` (systemd.unit(5), "String escaping").
-func escape(path string) string {
-	var b strings.Builder
-	for i, c := range []byte(strings.Trim(path, "/")) {
-		switch {
-		case c == '/':
-			b.WriteByte('-')
-		case c == '.' && i > 0, c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == ':':
-			b.WriteByte(c)
-		default:
-			fmt.Fprintf(&b, `\x%02x`, c)
-		}
-	}
-	return b.String()
+	_, err := os.Stat(d.Layout.Path(units.GeneratorDir + "/" + units.MountUnit(point)))
+	return err == nil
 }

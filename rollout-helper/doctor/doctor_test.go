@@ -145,27 +145,6 @@ func TestMountOf(t *testing.T) {
 	}
 }
 
-func TestMountedAtBoot(t *testing.T) {
-	l := units.Layout{Root: t.TempDir()}
-	for path, text := range map[string]string{
-		"/etc/fstab": "# /dev/x /commented xfs\n/dev/sdb /srv xfs defaults 0 0\n/dev/sdc /with\\040space/ xfs defaults\n",
-		`/etc/systemd/system/mnt-my\x2ddata.mount`: "",
-	} {
-		if err := os.MkdirAll(filepath.Dir(l.Path(path)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(l.Path(path), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d := &Doctor{Machine: &rollout.Machine{Layout: l}}
-	for point, want := range map[string]bool{"/srv": true, "/with space": true, "/commented": false, "/mnt/my-data": true, "/mnt/other": false} {
-		if got := d.mountedAtBoot(point); got != want {
-			t.Errorf("%s: %v", point, got)
-		}
-	}
-}
-
 // shared is PID 1 that has started what shares the ports.
 type shared struct{ rollout.Systemd }
 

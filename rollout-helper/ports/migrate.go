@@ -28,5 +28,5 @@ func Migrates() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return strings.TrimSpace(string(text)) != "0", nil
+	return strings.TrimSpace(string(text)) == "1", nil
 }

@@ -12,9 +12,6 @@ import (
 	"app-rollout/units/store"
 )
 
-// generatorDir is where systemd lets generators write.
-const generatorDir = "/run/systemd/generator"
-
 // Boot takes over what the boot has started, and then rolls out what is asked:
 // the app is up on the generation that last worked, and goes to what its .env
 // says only if that is neither this generation nor one that failed already.
@@ -94,7 +91,7 @@ const reloading = 30 * time.Second
 // not there, or not whole, is a daemon-reload of somebody else's, or of another
 // app's rollout.
 func (m *Machine) frozen(ctx context.Context, disk store.Store, app string, running bool) (*store.Generation, error) {
-	inside := generatorDir + "/" + app + ".generation"
+	inside := units.FirstGeneration(units.GeneratorDir, app)
 	for deadline := time.Now().Add(reloading); ; wait(ctx, tick) {
 		g, err := disk.Adopt(m.Layout.Path(inside), inside)
 		if err == nil {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"app-rollout/units"
 )
 
 // TestAdoptionDuringReload: what a daemon-reload has taken away for a moment is
@@ -15,7 +17,7 @@ func TestAdoptionDuringReload(t *testing.T) {
 			w := newWorld(t)
 			w.env()
 			w.reboot()
-			dir := w.layout.Path(generatorDir + "/shop.generation")
+			dir := w.layout.Path(units.FirstGeneration(units.GeneratorDir, "shop"))
 			gone, away := dir+part, w.layout.Path("/away")
 			if err := os.Rename(gone, away); err != nil {
 				t.Fatal(err)

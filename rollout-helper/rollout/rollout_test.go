@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"app-rollout/units"
 	"app-rollout/units/dotenv"
 	"app-rollout/units/store"
 )
@@ -108,7 +109,7 @@ func (w *world) tidy(t *testing.T, generation int) {
 		}
 	}
 	if g, err := store.Of(w.layout, "shop").Generation(generation); err == nil {
-		made, _ := filepath.Glob(w.layout.Path(generatorDir + "/shop*.service"))
+		made, _ := filepath.Glob(w.layout.Path(units.GeneratorDir + "/shop*.service"))
 		for _, path := range made {
 			if filepath.Base(path) != g.Unit("shop") {
 				t.Errorf("left behind, and can be started: %s", path)

@@ -76,7 +76,7 @@ func (m *Machine) needsReload(app string, g *store.Generation, all []systemd.Uni
 		if g != nil && unit == g.Unit(app) || g == nil && len(names) > 0 {
 			continue // it may be needed
 		}
-		if _, err := os.Lstat(m.Layout.Path(generatorDir + "/" + unit)); err == nil {
+		if _, err := os.Lstat(m.Layout.Path(units.GeneratorDir + "/" + unit)); err == nil {
 			return true
 		}
 	}

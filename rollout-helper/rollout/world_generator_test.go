@@ -19,7 +19,7 @@ var sourceOf = regexp.MustCompile(`(?m)^SourcePath=(.*)$`)
 func (w *world) reload() {
 	w.template = map[string]string{}
 	for _, name := range []string{"shop.service", "shop@.service"} {
-		path := w.layout.Path(generatorDir + "/" + name)
+		path := w.layout.Path(units.GeneratorDir + "/" + name)
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			w.t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func (w *world) wanted() []string {
 		return nil
 	}
 	if current == nil {
-		if current, err = store.ReadGeneration(w.layout.Path(generatorDir + "/shop.generation")); err != nil {
+		if current, err = store.ReadGeneration(w.layout.Path(units.FirstGeneration(units.GeneratorDir, "shop"))); err != nil {
 			return nil
 		}
 	}
@@ -124,7 +124,7 @@ func (w *world) made(name string) string {
 		return ""
 	}
 	if current == nil {
-		dir := w.layout.Path(generatorDir + "/shop.generation")
+		dir := w.layout.Path(units.FirstGeneration(units.GeneratorDir, "shop"))
 		if current, err = store.ReadGeneration(dir); err != nil || current.Unit("shop") != name {
 			return ""
 		}

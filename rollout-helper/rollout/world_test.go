@@ -53,7 +53,7 @@ type fakeUnit struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, layout: units.Layout{Root: memory(t)}, units: map[string]*fakeUnit{}}
-	for _, dir := range []string{units.EtcDir, units.StateDir, units.RunDir, units.UnitDir, generatorDir, "/srv/shop", "/usr/bin"} {
+	for _, dir := range []string{units.EtcDir, units.StateDir, units.RunDir, units.UnitDir, units.GeneratorDir, "/srv/shop", "/usr/bin"} {
 		if err := os.MkdirAll(w.layout.Path(dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func (w *world) reboot() {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, dir := range []string{units.RunDir, units.UnitDir, generatorDir} {
+	for _, dir := range []string{units.RunDir, units.UnitDir, units.GeneratorDir} {
 		if err := errors.Join(os.RemoveAll(w.layout.Path(dir)), os.MkdirAll(w.layout.Path(dir), 0o755)); err != nil {
 			w.t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func (w *world) reboot() {
 		if err != nil {
 			return
 		}
-		inside := generatorDir + "/shop.generation"
+		inside := units.FirstGeneration(units.GeneratorDir, "shop")
 		if current, err = store.Freeze(w.layout.Path(inside), inside, spec, 1, time.Time{}); err != nil {
 			w.t.Fatal(err)
 		}
@@ -273,7 +273,7 @@ func (w *world) begin(name string) (string, error) {
 	u.generation, _ = strconv.Atoi(m[1])
 	dir := store.Of(w.layout, "shop").Dir(u.generation)
 	if u.generation == 0 {
-		dir = w.layout.Path(generatorDir + "/shop.generation")
+		dir = w.layout.Path(units.FirstGeneration(units.GeneratorDir, "shop"))
 	}
 	environment, err := os.ReadFile(filepath.Join(dir, "environment"))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"app-rollout/rollout-helper/ports"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
@@ -164,8 +165,8 @@ func groups(us []systemd.Unit) ([]sockets.Group, error) {
 // Migrates says whether the kernel moves queued connections to another listener
 // of the group when one closes: net.ipv4.tcp_migrate_req, since Linux 5.14.
 func (k *Kernel) Migrates() bool {
-	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_migrate_req")
-	return err == nil && strings.TrimSpace(string(text)) == "1"
+	on, err := ports.Migrates()
+	return err == nil && on
 }
 
 // Counters are the kernel's, or zero where it has none.

@@ -74,3 +74,37 @@ func TestAwaited(t *testing.T) {
 		t.Error("a masked unit mounts nothing")
 	}
 }
+
+func TestMountedAtBoot(t *testing.T) {
+	l := Layout{Root: t.TempDir()}
+	for path, text := range map[string]string{
+		"/etc/fstab": "# /dev/x /commented xfs\n/dev/sdb /srv xfs defaults 0 0\n/dev/sdc /with\\040space/ xfs defaults\n",
+		`/etc/systemd/system/mnt-my\x2ddata.mount`: "",
+	} {
+		if err := os.MkdirAll(filepath.Dir(l.Path(path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(l.Path(path), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for point, want := range map[string]bool{"/srv": true, "/with space": true, "/commented": false, "/mnt/my-data": true, "/mnt/other": false} {
+		if got := l.MountedAtBoot(point); got != want {
+			t.Errorf("%s: %v", point, got)
+		}
+	}
+}
+
+func TestMountUnit(t *testing.T) {
+	for point, want := range map[string]string{
+		"/var/lib/app-rollout": `var-lib-app\x2drollout.mount`,
+		"/srv":                 "srv.mount",
+		"/srv/.hidden":         "srv-.hidden.mount",
+		"/.hidden":             `\x2ehidden.mount`,
+		"/with space/é":        `with\x20space-\xc3\xa9.mount`,
+	} {
+		if got := MountUnit(point); got != want {
+			t.Errorf("%s: %s, want %s", point, got, want)
+		}
+	}
+}
