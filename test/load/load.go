@@ -23,6 +23,7 @@ type Options struct {
 	Pause    time.Duration `json:"pause"`    // between a worker's attempts
 	Keep     bool          `json:"keep"`     // keep the connections between attempts
 	Timeline bool          `json:"timeline"` // keep every answer's times
+	Once     bool          `json:"once"`     // each worker makes one attempt only
 }
 
 // Kind is how an attempt ended.
@@ -212,6 +213,9 @@ func Run(ctx context.Context, o Options, progress func(map[Kind]int)) *Report {
 			defer k.close()
 			for ctx.Err() == nil {
 				c.attempt(o, &k)
+				if o.Once {
+					return
+				}
 				if o.Pause > 0 {
 					select {
 					case <-ctx.Done():

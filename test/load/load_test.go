@@ -168,6 +168,22 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+// TestOnce: each worker makes one attempt, and Run still waits to be told to end.
+func TestOnce(t *testing.T) {
+	addr := serve(t, func(c *net.TCPConn) { io.WriteString(c, head+"\r\ng1 2 3\n") })
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	const workers = 3
+	report := Run(ctx, Options{Addr: addr, Workers: workers, Once: true}, func(k map[Kind]int) {
+		if k[OK] >= workers {
+			cancel()
+		}
+	})
+	if report.Answered() != workers || report.Lost() > 0 {
+		t.Errorf("%v, want %d answered", report, workers)
+	}
+}
+
 // TestKeep: one connection serves many attempts, until the server closes it. The
 // close is a failure only if the server did not announce it.
 func TestKeep(t *testing.T) {

@@ -21,7 +21,8 @@
 //	                everything), "ignore"
 //	MEMORY          bytes to use up before listening, as a number of MiB
 //
-// GET /?delay=5s delays that one answer. GET /env?NAME answers with the value
+// GET /?delay=5s delays that one answer; /?until=FILE until there is such a
+// file. GET /env?NAME answers with the value
 // of a variable. GET /health answers with HEALTH (a status, default STATUS).
 // GET /use?N uses up N MiB more before it answers.
 package main
@@ -152,6 +153,11 @@ func handler() http.Handler {
 			wait = d
 		}
 		time.Sleep(wait)
+		for file := r.URL.Query().Get("until"); file != ""; time.Sleep(10 * time.Millisecond) {
+			if _, err := os.Stat(file); err == nil {
+				break
+			}
+		}
 		w.WriteHeader(status)
 		fmt.Fprint(w, answer)
 	})

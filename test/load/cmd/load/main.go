@@ -29,6 +29,7 @@ func main() {
 	flag.DurationVar(&o.Pause, "pause", 0, "between a worker's attempts")
 	flag.BoolVar(&o.Keep, "keep", false, "keep the connections between attempts")
 	flag.BoolVar(&o.Timeline, "timeline", false, "report every answer's times")
+	flag.BoolVar(&o.Once, "once", false, "one attempt for each worker")
 	length := flag.Duration("for", 0, "how long to ask; 0 is until told to stop")
 	flag.Parse()
 	if flag.NArg() > 0 {
