@@ -3,11 +3,11 @@
 package test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,51 +15,49 @@ import (
 	"app-rollout/test/machine"
 )
 
-// The faults of the matrix. What is killed is the helper, not the app.
+// A step is a step of a rollout, by the name that its records have.
+type step string
+
 const (
-	kill   = "SIGKILL"
-	term   = "SIGTERM"
-	stop   = "systemctl stop"
-	cut    = "power cut"
-	reboot = "reboot"
+	atLock    step = "lock"
+	atFreeze  step = "freeze"
+	atHold    step = "hold"
+	atStart   step = "start"
+	atShift   step = "shift"
+	atWatch   step = "watch"
+	atCommit  step = "commit"
+	atDrain   step = "drain"
+	atStop    step = "stop"
+	atRecover step = "recover"
 )
 
-// inflict is what a fault does, as a shell command in the machine.
-var inflict = map[string]string{
-	kill:   `kill -KILL $(cat "$procs")`,
-	term:   `kill -TERM $(cat "$procs")`,
-	stop:   `systemctl stop --no-block "$unit"`,
-	cut:    ":", // from outside, like
-	reboot: ":",
-}
-
-// A victim is an app on a machine to which faults are done under load.
+// A victim is a shop that suffers faults under load.
 type victim struct {
-	t      *testing.T
-	m      *machine.Machine
+	*app
 	number int            // of the .env's version
 	up     string         // the version that was deployed last
 	lines  []string       // of each version's .env
 	size   int            // how many instances a version has
 	nodes  map[string]int // of the versions that have another number
+	gate   *gate          // of the run that is under way, or nil
 
 	inflicted, answered, lost int
 }
 
 // newVictim boots a machine and brings up the app.
-func newVictim(t *testing.T, release string) *victim {
+func newVictim(t *testing.T) *victim {
 	t.Helper()
-	v := &victim{t: t, size: 2, m: machine.Boot(t, machine.Options{Release: release, Install: true, Layers: []string{machine.Apps(t)}})}
+	v := &victim{app: newShop(t, machine.Options{Files: gated()}), size: 2, nodes: map[string]int{}}
 	v.deploy()
 	return v
 }
 
-// deploy rolls out the next version, which must go well.
+// deploy rolls out the next version. The rollout must succeed.
 func (v *victim) deploy(lines ...string) (version string) {
 	v.t.Helper()
 	v.up = v.next()
 	v.write(v.up, lines...)
-	deploys(v.t, v.m, "shop")
+	v.rollOut()
 	return v.up
 }
 
@@ -69,184 +67,232 @@ func (v *victim) next() string {
 	return fmt.Sprintf("v%d", v.number)
 }
 
-// write makes the .env, of which the answers tell the version.
+// write makes the .env of a version. Every answer begins with the version.
 func (v *victim) write(version string, lines ...string) {
 	v.t.Helper()
-	v.m.Write("/etc/app-rollout/shop.env", shop(slices.Concat([]string{"GENERATION=" + version, "SYSTEMD_CLUSTER_READY_SEC=20"}, v.lines, lines)...), 0o644)
+	v.app.write(slices.Concat([]string{"GENERATION=" + version, "SYSTEMD_CLUSTER_READY_SEC=20"}, v.lines, lines)...)
 }
 
-// A wound is one fault at one step of a run.
+// instancesOf is how many instances a version has.
+func (v *victim) instancesOf(version string) int {
+	if n, ok := v.nodes[version]; ok {
+		return n
+	}
+	return v.size
+}
+
+// A wound is what a story does to a run in one of its steps.
 type wound struct {
-	fault string
-	do    string        // a shell command instead of a fault
-	unit  string        // the service of the run; "" is a rollout's
-	at    string        // the step whose record is waited for
-	after time.Duration // so much longer
-	again bool          // the recovery from it is hit too
-	late  bool          // it may come when all is over
+	at       step                     // the step in which it comes
+	until    string                   // a shell condition that it waits for in the step; "" for none
+	after    time.Duration            // how long it waits after that
+	unit     string                   // the service of the run; "" is a rollout's
+	do       string                   // a shell command; $unit is that service
+	before   func()                   // is called right before it; nil for nothing
+	powerOff func(m *machine.Machine) // waits until the machine is off; nil if it stays up
+	again    bool                     // the recovery from it suffers it too
+	last     bool                     // it comes when the run has only one record to write
 }
 
-// wounds starts a run that meets the fault, and returns when that is done. The
-// run waits for the app's lock until its records are followed, so that none
-// is missed.
-func (v *victim) wounds(w wound) {
+// Conditions for wounds. $nodes is how many instances the new version has.
+const (
+	someStart   = `systemctl list-units --plain --no-legend --state=activating 'shop@*' | grep -q .`
+	allActive   = `for file in /run/systemd/system/shop@*.service; do systemctl is-active --quiet "${file##*/}" || exit 1; done`
+	someStop    = `systemctl list-units --plain --no-legend --state=deactivating 'shop@*' | grep -q .`
+	onlyNewLeft = `[ $(systemctl list-units --plain --no-legend --state=active,activating,deactivating 'shop@*' | wc -l) -le "$nodes" ]`
+)
+
+// wounds starts a run, holds it in the step, wounds it there, and lets it go on. It
+// reports whether the wound came before the step was over.
+func (v *victim) wounds(version string, w wound) (hit bool) {
 	v.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	do := w.do
-	if do == "" {
-		do = inflict[w.fault]
+	if w.unit == "" {
+		w.unit = v.service()
 	}
-	unit := w.unit
-	if unit == "" {
-		unit = "app-rollout@shop.service"
+	v.ungate()
+	v.gate = newGate(v.t, v.Machine)
+	v.gate.close(w.at)
+	unlock := func() {}
+	if w.at == atLock {
+		// A run has this step only if another one has the app's lock.
+		unlock = sync.OnceFunc(v.locks())
 	}
-	script := `
-unit=` + unit + `
-exec 9>/run/app-rollout/shop/lock
-flock 9
-since=$(date +@%s.%6N)
-systemctl start --no-block "$unit"
-group=
-until [ -n "$group" ]; do group=$(systemctl show --value -p ControlGroup "$unit"); done
-procs=/sys/fs/cgroup$group/cgroup.procs
-run=$(systemctl show --value -p InvocationID "$unit")
-again=` + fmt.Sprint(w.again) + `
-recovery=app-rollout-recover@shop.service
-journalctl -q -f --lines=all --since="$since" -o json --output-fields=APP_ROLLOUT_STEP APP_ROLLOUT_APP=shop _SYSTEMD_INVOCATION_ID="$run" + \
-  APP_ROLLOUT_APP=shop APP_ROLLOUT_SERVICE="$recovery" | while read -r line; do
-  case "$line" in *'"APP_ROLLOUT_STEP":"` + w.at + `"'*)
-    sleep ` + fmt.Sprint(w.after.Seconds()) + `
-    { ` + do + `; } </dev/null >&2 || echo missed
-    $again || echo inflicted
-  esac
-  case "$line" in *'"APP_ROLLOUT_STEP":"recover"'*)
-    procs=/sys/fs/cgroup$(systemctl show --value -p ControlGroup "$recovery")/cgroup.procs
-    { ` + do + `; } || echo missed
-    echo inflicted
-  esac
-  case "$line" in *'"APP_ROLLOUT_STEP":"lock"'*) flock -u 9;; esac
-done`
-	cmd, done, err := v.m.Command(ctx, "bash", "-c", script)
-	if err != nil {
-		v.t.Fatal(err)
+	defer unlock()
+	v.Must("systemctl", "start", "--no-block", w.unit)
+	if !v.reaches(version, w) {
+		v.t.Logf("%s: the step is over before it is wounded", w.at)
+		v.gate.open()
+		return false
 	}
-	defer done()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		v.t.Fatal(err)
+	if w.do != "" {
+		v.strike(version, w)
+		v.gate.open()
 	}
-	if err := cmd.Start(); err != nil {
-		v.t.Fatal(err)
-	}
-	inflicted, missed := false, false
-	for lines := bufio.NewScanner(out); !inflicted && lines.Scan(); {
-		if lines.Text() == "missed" {
-			missed = true
-			if !w.late && !brief[w.at] {
-				v.t.Errorf("%s%s at %s: the run had ended", w.fault, w.do, w.at)
-			}
+	if w.powerOff != nil {
+		if w.do != "" {
+			// A machine that goes down in an orderly way stops the processes in it, and
+			// nsenter with them, which then does not reap what it has started.
+			unlock()
+			v.ungate()
 		}
-		inflicted = lines.Text() == "inflicted"
-	}
-	if inflicted && w.fault == cut {
-		v.m.Kill()
-	}
-	cancel()
-	_ = cmd.Wait()
-	if !inflicted {
-		v.t.Fatalf("%s%s: the run did not get to its step %s", w.fault, w.do, w.at)
-	}
-	if missed {
-		v.t.Logf("%s%s at %s: came when all was over, and is not counted", w.fault, w.do, w.at)
-		return
+		w.powerOff(v.Machine)
+		v.ungate()
 	}
 	v.inflicted++
+	return true
 }
 
-// brief are the steps that may be over, and the run with them, by the time that
-// the journal has told of them: the model of the unit layer hits them exactly.
-var brief = map[string]bool{"lock": true, "freeze": true, "hold": true, "shift": true, "commit": true, "stop": true, "forget": true}
+// reaches waits until the run is where the wound is to come. It reports whether the
+// run is still in that step.
+func (v *victim) reaches(version string, w wound) bool {
+	v.t.Helper()
+	said := v.gate.next(2 * time.Minute)
+	if said == "" {
+		v.t.Fatalf("the run did not get to its step %s", w.at)
+	}
+	// When the step is over, the status has the text of the next record, though that
+	// record has not passed the gate. Where nothing is waited for, the gate is enough.
+	over := func() bool {
+		return !w.last && (w.until != "" || w.after > 0) && v.Property(w.unit, "StatusText") != said
+	}
+	if w.until != "" {
+		v.Wait(w.until, 2*time.Minute, func() bool { return v.shell(w.unit, version, w.until).Code == 0 || over() })
+	}
+	time.Sleep(w.after)
+	if w.before != nil {
+		w.before()
+	}
+	return !over()
+}
 
-// settles waits until no run is under way; after a boot, until it is converged.
+// strike does to the run what the wound does, and to its recovery if that suffers it
+// too.
+func (v *victim) strike(version string, w wound) {
+	v.t.Helper()
+	if r := v.shell(w.unit, version, w.do); r.Code != 0 {
+		v.t.Errorf("%s at %s: status %d\n%s\n%s", w.do, w.at, r.Code, r.Out, r.Err)
+	}
+	if !w.again {
+		return
+	}
+	v.gate.close(atRecover)
+	if v.gate.next(time.Minute) == "" {
+		v.t.Fatalf("there is no recovery from %s at %s", w.do, w.at)
+	}
+	if r := v.shell("app-rollout-recover@shop.service", version, w.do); r.Code != 0 {
+		v.t.Errorf("%s at the recovery: status %d\n%s\n%s", w.do, r.Code, r.Out, r.Err)
+	}
+}
+
+// shell runs a command for a wound.
+func (v *victim) shell(unit, version, command string) machine.Result {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	return v.Run(ctx, "bash", "-c", fmt.Sprintf("unit=%s nodes=%d\n%s", unit, v.instancesOf(version), command))
+}
+
+// locks takes the app's lock, as another run would.
+func (v *victim) locks() (unlock func()) {
+	v.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan machine.Result, 1)
+	go func() { ended <- v.Run(ctx, "flock", "/run/app-rollout/shop/lock", "sleep", "infinity") }()
+	v.Wait("the lock", 20*time.Second, func() bool {
+		return v.Run(context.Background(), "flock", "--nonblock", "/run/app-rollout/shop/lock", "true").Code != 0
+	})
+	return func() { cancel(); <-ended }
+}
+
+// ungate removes the gate.
+func (v *victim) ungate() {
+	if v.gate != nil {
+		v.gate.end()
+	}
+	v.gate = nil
+}
+
+// settles waits until no run is under way, and the boot service has ended.
 func (v *victim) settles() {
 	v.t.Helper()
-	v.m.Wait("the end of all runs", 2*time.Minute, func() bool {
-		r := v.m.Run(context.Background(), "sh", "-c",
+	v.Wait("the end of all runs", 3*time.Minute, func() bool {
+		r := v.Run(context.Background(), "sh", "-c",
 			`systemctl list-jobs --no-legend | grep -q app-rollout && exit 1
 for unit in app-rollout.service app-rollout@shop.service app-rollout-rollback@shop.service app-rollout-boot.service app-rollout-recover.service app-rollout-recover@shop.service; do
   case $(systemctl show --value -p ActiveState $unit) in activating|deactivating|reloading) exit 1;; esac
 done`)
 		return r.Code == 0
 	})
+	v.ungate()
 }
 
-// state is how the app stands, and all that a run can leave behind.
+// state is the state of the app, and all that a run can leave behind.
 type state struct {
 	version string // of the current generation
-	answers string // the versions of the answers, and how many instances answer
-	units   string // that are loaded, with their state
-	left    string
+	answers string // the versions that answer
+	units   string // the loaded units, with their state
+	left    string // files that only a run needs
 }
 
 func (v *victim) state() state {
 	v.t.Helper()
-	out := v.m.Must("bash", "-uc", `
+	out := v.Must("bash", "-uc", `
 sed -n 's/^GENERATION=//p' /var/lib/app-rollout/shop/current/env | tail -n1
 for i in 1 2 3 4 5 6 7 8; do
   exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET / HTTP/1.0\r\n\r\n' >&3; tail -n1 <&3; exec 3<&-
 done | cut -d' ' -f1 | sort -u | paste -sd' '
 systemctl list-units --all --plain --no-legend 'shop@*' shop.service | awk '$3 != "inactive" {print $1, $3}' | paste -sd' '
-{ `+litter+`
+{ `+v.litter()+`
 ls -d /run/app-rollout/shop/*.tmp /var/lib/app-rollout/shop/*.tmp /var/lib/app-rollout/shop/generations/new 2>/dev/null || true; } | paste -sd' '
 `)
 	lines := append(strings.Split(out, "\n"), "", "", "", "")
 	return state{lines[0], lines[1], lines[2], lines[3]}
 }
 
-// whole checks that exactly one generation is there, complete, and nothing
-// that only a run needs; its version must be one of those allowed.
+// whole checks that exactly one generation is there, that it is complete and of an
+// allowed version, and that nothing is left that only a run needs.
 func (v *victim) whole(what string, allowed ...string) {
 	v.t.Helper()
 	s := v.state()
-	fine := false
-	for _, version := range allowed {
-		fine = fine || version == s.version
-	}
-	if !fine {
+	if !slices.Contains(allowed, s.version) {
 		v.t.Errorf("%s: the current generation is of version %s, not %v", what, s.version, allowed)
 	}
 	if s.answers != s.version {
 		v.t.Errorf("%s: the answers come from %q, not %s", what, s.answers, s.version)
 	}
-	nodes := v.size
-	if n, ok := v.nodes[s.version]; ok {
-		nodes = n
-	}
+	nodes := v.instancesOf(s.version)
 	if n := strings.Count(s.units, "active"); n != nodes || strings.Count(s.units, " ") != 2*nodes-1 {
 		v.t.Errorf("%s: not %d active instances: %s", what, nodes, s.units)
 	}
 	if s.left != "" {
 		v.t.Errorf("%s: left behind: %s", what, s.left)
 	}
-	if steered(v.t, v.m) {
+	if v.steered() {
 		v.t.Errorf("%s: traffic is still steered", what)
 	}
-	if r := v.m.Run(context.Background(), "app-rollout", "history", "shop"); r.Code != 0 || strings.Contains(r.Out, "damaged") {
+	if r := v.Run(context.Background(), "app-rollout", "history", "shop"); r.Code != 0 || strings.Contains(r.Out, "damaged") {
 		v.t.Errorf("%s: the store: %s %s", what, r.Out, r.Err)
 	}
 }
 
-// client asks all the time, but leaves the machine some room.
+// workers is how many requests the client of a victim makes at once.
+const workers = 4
+
+// client starts a client that asks all the time, but leaves the machine some room.
 func (v *victim) client() *machine.Load {
 	v.t.Helper()
-	c := v.m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: 4, Pause: 3 * time.Millisecond})
-	v.m.Wait("answers", 20*time.Second, func() bool { return c.Answered() > 5 })
+	c := v.Load(load.Options{Addr: port, Workers: workers, Pause: 3 * time.Millisecond})
+	v.more(c, 5)
 	return c
 }
 
-// count adds up what a client saw and fails the test if it lost more than that.
-func (v *victim) count(what string, c *machine.Load, most int) {
+// count stops a client and adds up what it saw. It must have lost nothing.
+func (v *victim) count(what string, c *machine.Load) {
+	v.t.Helper()
+	v.countMost(what, c, 0)
+}
+
+// countMost is count for a client that may have lost at most so many requests.
+func (v *victim) countMost(what string, c *machine.Load, most int) *load.Report {
 	v.t.Helper()
 	report := c.Stop()
 	v.answered += report.Answered()
@@ -254,4 +300,5 @@ func (v *victim) count(what string, c *machine.Load, most int) {
 	if report.Lost() > most {
 		v.t.Errorf("%s: %v: %v", what, report, report.Failures[:min(3, len(report.Failures))])
 	}
+	return report
 }

@@ -7,99 +7,123 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
-	"app-rollout/test/load"
 	"app-rollout/test/machine"
 )
 
-// soaking runs all that there is, not the chosen part: `make soak` does.
+// soaking: the whole matrix is run, and not only what `make test` always runs.
 var soaking = os.Getenv("SOAK") != ""
 
-// A place is one step of a rollout and what makes it last long enough to be
-// hit: the steps without that are over in milliseconds, and a fault at the
-// record of one hits it or the next.
-type place struct {
-	step  string
-	old   []string // lines of the .env that is up
-	new   []string // lines of the one that is rolled out
-	wound wound    // without the fault
-	long  bool     // a request is always under way that takes longer than the steps before
+// A fault is something that may happen to the helper or to the machine at any moment.
+type fault struct {
+	name     string
+	do       string                   // a shell command; $unit is the service of the run
+	powerOff func(m *machine.Machine) // waits until the machine is off; nil if it stays up
 }
 
-var slowToStop = []string{"STOP=ignore", "SYSTEMD_TIMEOUT_STOP_SEC=1"}
-
-var places = []place{
-	{step: "lock", wound: wound{at: "lock"}},
-	{step: "freeze", wound: wound{at: "freeze"}},
-	{step: "hold", wound: wound{at: "hold"}},
-	{step: "start", new: []string{"SYSTEMD_TYPE=notify", "NOTIFY=1", "START_DELAY=1s"}, wound: wound{at: "start", after: 300 * time.Millisecond}},
-	{step: "ready", new: []string{"START_DELAY=1s"}, wound: wound{at: "start", after: 600 * time.Millisecond}},
-	{step: "shift", wound: wound{at: "shift"}},
-	{step: "watch", wound: wound{at: "watch", after: 400 * time.Millisecond}},
-	{step: "commit", old: slowToStop, wound: wound{at: "commit"}},
-	{step: "drain", long: true, wound: wound{at: "drain", after: 300 * time.Millisecond}},
-	{step: "stop", old: slowToStop, wound: wound{at: "stop", after: 400 * time.Millisecond}},
-	{step: "forget", wound: wound{at: "stop"}},
-	{step: "recover", new: []string{"STOP=ignore", "SYSTEMD_TIMEOUT_STOP_SEC=2"}, wound: wound{at: "watch", again: true}},
-}
-
-// back are the places of a rollback: what is rolled out is what was up before.
-var back = []place{
-	{step: "start", new: []string{"SYSTEMD_TYPE=notify", "NOTIFY=1", "START_DELAY=1s"}, wound: wound{at: "start", after: 300 * time.Millisecond}},
-	{step: "watch", wound: wound{at: "watch", after: 400 * time.Millisecond}},
-	{step: "commit", old: slowToStop, wound: wound{at: "commit"}},
-	{step: "stop", old: slowToStop, wound: wound{at: "stop", after: 400 * time.Millisecond}},
-}
-
-// bad are the places at which a new generation that fails is hit, and how it
-// fails there. None of them loses a connection by failing.
-var bad = []place{
-	{step: "start", new: []string{"SYSTEMD_TYPE=notify", "START_DELAY=30s"}, wound: wound{at: "start", after: 300 * time.Millisecond}},
-	{step: "ready", new: []string{"NO_LISTEN=1", "SYSTEMD_CLUSTER_READY_SEC=3"}, wound: wound{at: "start", after: 600 * time.Millisecond}},
-	{step: "back", new: []string{"SYSTEMD_CLUSTER_HEALTH_PATH=/health", "HEALTH=500", "STOP=ignore", "SYSTEMD_TIMEOUT_STOP_SEC=2", "SYSTEMD_CLUSTER_READY_SEC=1"}, wound: wound{at: "start", after: 1500 * time.Millisecond}},
-}
-
-// chosen are the cells of the matrix that are tried each time, and not only by
-// `make soak`: each step and each fault is in it.
-var chosen = map[string]bool{
-	kill + " lock": true, kill + " freeze": true, kill + " hold": true, kill + " start": true, kill + " ready": true, kill + " shift": true,
-	kill + " watch": true, kill + " commit": true, kill + " drain": true, kill + " stop": true, kill + " forget": true, kill + " recover": true,
-	term + " ready": true, term + " watch": true, term + " drain": true, stop + " watch": true,
-	kill + " ready" + fails: true, kill + " back" + fails: true, term + " ready" + fails: true,
-	kill + " watch" + goesBack: true, term + " commit" + goesBack: true,
-	cut + " start": true, cut + " watch": true, cut + " commit": true, cut + " drain": true, cut + " forget": true, cut + " ready" + fails: true,
-	cut + " commit" + goesBack: true,
-	reboot + " watch":          true,
-}
-
-// What a run is like that is no rollout of something good.
-const (
-	fails    = ", bad"
-	goesBack = ", rollback"
+// The faults of the matrix. A new one is a line here. `make soak` inflicts it at every
+// place, `make test` where a place names it in always.
+var (
+	kill   = newFault("SIGKILL", `systemctl kill --signal=KILL "$unit"`, nil)
+	term   = newFault("SIGTERM", `systemctl kill --signal=TERM "$unit"`, nil)
+	ended  = newFault("systemctl stop", `systemctl stop --no-block "$unit"; while [ "$(systemctl show --value -p ActiveState "$unit")" = activating ]; do :; done`, nil)
+	cut    = newFault("power cut", "", (*machine.Machine).Kill)
+	reboot = newFault("reboot", "systemctl --no-block reboot", (*machine.Machine).WaitOff)
 )
 
-// TestFaults: the helper is killed, told to end, or stopped, and the machine cut
-// off or rebooted, at every step of a rollout. Clients notice nothing but that
-// the machine is gone; afterwards one generation is there, whole, and nothing
-// else.
+// faults are all of them, in the order above.
+var faults []*fault
+
+func newFault(name, do string, powerOff func(m *machine.Machine)) *fault {
+	f := &fault{name, do, powerOff}
+	faults = append(faults, f)
+	return f
+}
+
+// A place is a moment in a run at which faults are inflicted.
+type place struct {
+	name   string
+	at     step
+	until  string        // the condition that a fault waits for in the step; "" for none
+	after  time.Duration // how long it waits after that
+	old    []string      // lines of the running version's .env
+	new    []string      // lines of the new version's; some make the step last
+	inHand bool          // an old instance has a request in hand all the while
+	again  bool          // the recovery from the fault suffers it too
+	last   bool          // the run has only one record to write there, which the gate keeps
+	always []*fault      // the faults that `make test` inflicts too
+}
+
+var (
+	slowToStop  = []string{"STOP=ignore", "SYSTEMD_TIMEOUT_STOP_SEC=1"}
+	slowToStart = []string{"SYSTEMD_TYPE=notify", "NOTIFY=1", "START_DELAY=2s"}
+	longWatch   = []string{"SYSTEMD_CLUSTER_WATCH_SEC=3"}
+)
+
+// places are the places of a rollout that would succeed.
+var places = []place{
+	{name: "lock", at: atLock, always: []*fault{kill}},
+	{name: "freeze", at: atFreeze, always: []*fault{kill}},
+	{name: "hold", at: atHold, always: []*fault{kill}},
+	{name: "start", at: atStart, until: someStart, new: slowToStart, always: []*fault{kill, cut}},
+	{name: "ready", at: atStart, until: allActive, new: []string{"START_DELAY=2s"}, always: []*fault{kill, term}},
+	{name: "shift", at: atShift, always: []*fault{kill}},
+	{name: "watch", at: atWatch, after: 400 * time.Millisecond, new: longWatch, always: []*fault{kill, term, ended, cut, reboot}},
+	{name: "commit", at: atCommit, old: slowToStop, always: []*fault{kill, cut}},
+	{name: "drain", at: atDrain, inHand: true, old: []string{"SYSTEMD_TIMEOUT_STOP_SEC=2"}, always: []*fault{kill, term, cut}},
+	{name: "stop", at: atStop, until: someStop, old: slowToStop, always: []*fault{kill}},
+	{name: "forget", at: atStop, until: onlyNewLeft, last: true, always: []*fault{kill, cut}},
+	{name: "recover", at: atWatch, again: true, new: []string{"STOP=ignore", "SYSTEMD_TIMEOUT_STOP_SEC=2"}, always: []*fault{kill}},
+}
+
+// placesBack are the places of a rollback. It rolls out what was up before.
+var placesBack = []place{
+	{name: "start", at: atStart, until: someStart, new: slowToStart},
+	{name: "watch", at: atWatch, after: 400 * time.Millisecond, new: longWatch, always: []*fault{kill}},
+	{name: "commit", at: atCommit, old: slowToStop, always: []*fault{term, cut}},
+	{name: "stop", at: atStop, until: someStop, old: slowToStop},
+}
+
+// placesBad are the places of rollouts that fail. Their failing loses no connection.
+var placesBad = []place{
+	{name: "start", at: atStart, until: someStart, new: []string{"SYSTEMD_TYPE=notify", "START_DELAY=30s"}},
+	{name: "ready", at: atStart, until: allActive, new: []string{"NO_LISTEN=1", "SYSTEMD_CLUSTER_READY_SEC=5"}, always: []*fault{kill, term, cut}},
+	{name: "back", at: atStart, until: someStop, new: []string{"SYSTEMD_CLUSTER_HEALTH_PATH=/health", "HEALTH=500", "STOP=ignore", "SYSTEMD_TIMEOUT_STOP_SEC=2", "SYSTEMD_CLUSTER_READY_SEC=1"}, always: []*fault{kill}},
+}
+
+// A kind is a kind of run.
+type kind struct {
+	name   string
+	unit   string // its service
+	places []place
+}
+
+var (
+	rollout  = &kind{"rollout", "app-rollout@shop.service", places}
+	bad      = &kind{"rollout that fails", "app-rollout@shop.service", placesBad}
+	rollback = &kind{"rollback", "app-rollout-rollback@shop.service", placesBack}
+)
+
+// TestFaults inflicts every fault at every step of a run. Clients notice nothing,
+// except that the machine is gone; afterwards exactly one generation is there, whole,
+// and nothing else.
 func TestFaults(t *testing.T) {
-	for i, faults := range [][]string{{kill, term, stop}, {cut, reboot}} {
-		t.Run([]string{"helper", "power"}[i], func(t *testing.T) {
+	for name, down := range map[string]bool{"helper": false, "power": true} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v := newVictim(t, "bookworm")
-			for _, fault := range faults {
-				for _, p := range places {
-					v.cell(fault, p, "")
+			v := newVictim(t)
+			for _, f := range faults {
+				if (f.powerOff != nil) != down {
+					continue
 				}
-				for _, p := range bad {
-					v.cell(fault, p, fails)
-				}
-				for _, p := range back {
-					v.cell(fault, p, goesBack)
+				for _, k := range []*kind{rollout, bad, rollback} {
+					for _, p := range k.places {
+						v.cell(f, k, p)
+					}
 				}
 			}
 			t.Logf("%d faults, %d connections, %d lost", v.inflicted, v.answered+v.lost, v.lost)
@@ -107,80 +131,98 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func (v *victim) cell(fault string, p place, like string) {
+// cell inflicts one fault at one place of one kind of run. The test fails if it does
+// not get there.
+func (v *victim) cell(f *fault, k *kind, p place) {
 	v.t.Helper()
-	what := fault + " " + p.step + like
-	if !soaking && !chosen[what] || p.wound.again && fault != kill {
-		return // only who is killed leaves something to recover from
+	if !soaking && !slices.Contains(p.always, f) || p.again && f != kill {
+		return // only a helper that is killed leaves something to recover from
 	}
-	began, before := time.Now(), *v
-	w := p.wound
-	w.fault = fault
+	what := fmt.Sprintf("%s in the step %s of a %s", f.name, p.name, k.name)
+	v.inTime(what, func() bool { return v.inflict(what, f, k, p) })
+}
+
+// inTime tries something until it comes before its step is over. It fails the test
+// after four tries.
+func (v *victim) inTime(what string, try func() bool) {
+	v.t.Helper()
+	for range 4 {
+		began, before := time.Now(), *v
+		hit := try()
+		v.t.Logf("%-50s in time: %t, %d connections, %d lost, %.1f s", what, hit,
+			v.answered+v.lost-before.answered-before.lost, v.lost-before.lost, time.Since(began).Seconds())
+		if hit {
+			return
+		}
+	}
+	v.t.Errorf("%s: was always too late", what)
+}
+
+func (v *victim) inflict(what string, f *fault, k *kind, p place) (hit bool) {
+	v.t.Helper()
 	now := v.next()
-	if like == goesBack {
+	if k == rollback {
 		now = v.deploy(p.new...)
-		w.unit = "app-rollout-rollback@shop.service"
 	}
 	old := v.up
-	if p.old != nil || like == goesBack {
+	if p.old != nil || k == rollback {
 		old = v.deploy(p.old...)
 	}
 	client := v.client()
-	var long *machine.Load
-	if p.long {
-		long = v.m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: 1, Path: fmt.Sprintf("/?delay=%ds", 4+v.size/8)})
+	var inHand *request
+	if p.inHand {
+		inHand = v.openRequest()
 	}
-	if like != goesBack {
+	if k != rollback {
 		v.write(now, p.new...)
 	}
-	v.wounds(w)
+	w := wound{at: p.at, until: p.until, after: p.after, unit: k.unit, do: f.do, powerOff: f.powerOff, again: p.again, last: p.last}
+	if f.powerOff != nil {
+		w.before = func() { v.count(what+": until then", client) }
+	}
+	hit = v.wounds(now, w)
+	if inHand != nil && f == kill {
+		inHand.answer()
+	}
 	allowed := []string{old}
-	if like != fails {
+	if k != bad {
 		allowed = append(allowed, now)
 	}
-	down := fault == cut || fault == reboot
-	if down {
-		if fault == reboot {
-			v.count(what+": until then", client, 0)
-			v.m.Reboot()
-		} else {
-			// The clients' network is gone with the machine.
-			if _, err := client.Client.Stop(); err != nil {
-				v.t.Log(err)
-			}
-			v.m.PowerOn()
+	if f.powerOff != nil {
+		if hit {
+			v.PowerOn()
 		}
 		v.settles()
-		v.whole(what+": after the boot", allowed...)
+		v.whole(what+": the machine is up again", allowed...)
 		client = v.client()
 	}
 	v.settles()
-	if !w.again {
+	if !p.again {
 		v.whole(what+": after it", allowed...)
 	}
 	v.deploy()
 	v.whole(what+": after one more run", v.up)
-	v.count(what, client, 0)
-	if long != nil && !down {
+	v.count(what, client)
+	if inHand != nil && f.powerOff == nil {
+		inHand.answer()
 		most := 0
-		if fault != kill {
-			most = 1 // whoever ends a run does not wait for it: it is cut after a second
+		if f != kill {
+			most = 1 // a run that is told to end waits only one second for it
 		}
-		v.count(what+", the long request", long, most)
+		v.countMost(what+", the request in hand", inHand.client, most)
 	}
-	v.t.Logf("%-30s %d, %d connections, %d lost, %.1f s", what, v.inflicted-before.inflicted,
-		v.answered+v.lost-before.answered-before.lost, v.lost-before.lost, time.Since(began).Seconds())
+	return hit
 }
 
-// TestClosedTerminal: what a person follows goes on when his terminal is closed,
-// or his command killed.
+// TestClosedTerminal: a rollout that a person follows goes on when the terminal is
+// closed or the command is killed.
 func TestClosedTerminal(t *testing.T) {
 	t.Parallel()
-	// Who ran the test may have had SIGHUP ignored, which is inherited; a signal
-	// that is caught is not.
+	// If SIGHUP is ignored here, the command inherits that. It does not inherit that a
+	// signal is caught.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	defer signal.Reset(syscall.SIGHUP)
-	v := newVictim(t, "bookworm")
+	v := newVictim(t)
 	first := v.up
 	client := v.client()
 	for _, c := range []struct{ command, service, signal, want string }{
@@ -193,14 +235,14 @@ func TestClosedTerminal(t *testing.T) {
 			v.write(v.next())
 		}
 		ended := make(chan machine.Result, 1)
-		go func() { ended <- v.m.Run(context.Background(), "app-rollout", c.command, "shop") }()
-		v.m.Wait("the watch", 20*time.Second, func() bool { return strings.Contains(v.m.Property(c.service, "StatusText"), "watching") })
-		v.m.Sh("pkill -" + c.signal + " -x app-rollout")
+		go func() { ended <- v.Run(context.Background(), "app-rollout", c.command, "shop") }()
+		v.untilOf(c.service, "watching")
+		v.Sh("pkill -" + c.signal + " -x app-rollout")
 		if r := <-ended; r.Code < 128 {
 			t.Errorf("%s: the command ends with status %d, not of SIG%s: %s", c.command, r.Code, c.signal, r.Err)
 		}
 		v.settles()
 		v.whole(c.command+", SIG"+c.signal, c.want)
 	}
-	v.count("commands that were killed", client, 0)
+	v.count("commands that were killed", client)
 }

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"app-rollout/test/machine"
+	"app-rollout/test/servers"
 )
 
 // TestGuides does what each guide says, block by block, on a machine of its own:
 // ```sh blocks are run, and each line of a ```text block must be in the output of
 // the one before it ("…" at its end: anything). A block under <!-- fails --> must
-// fail. What a guide takes for granted is put there by prepare.
+// fail. prepare puts there what a guide takes for granted.
 func TestGuides(t *testing.T) {
 	guides, err := filepath.Glob(filepath.Join(machine.Root(), "packaging/guides/*.md"))
 	if err != nil || len(guides) == 0 {
@@ -32,14 +33,14 @@ func TestGuides(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			options := machine.Options{Install: true, Layers: []string{machine.Apps(t)}}
+			options := machine.Options{}
 			switch name {
 			case "node", "pm2":
 				options.Layers = append(options.Layers, machine.Node(t))
 			case "python", "ruby", "nginx":
-				options.Packages = machine.Servers
+				options.Packages = servers.Packages()
 			}
-			m := machine.Boot(t, options)
+			m := newShop(t, options)
 			prepare(t, m, name, string(text))
 			out := ""
 			for _, b := range blocks(string(text)) {
@@ -91,13 +92,13 @@ func says(out, want string) bool {
 }
 
 // prepare puts there what a guide takes for granted.
-func prepare(t *testing.T, m *machine.Machine, name, guide string) {
+func prepare(t *testing.T, m *app, name, guide string) {
 	m.Write("/usr/local/bin/curl", curl, 0o755)
 	switch name {
 	case "node":
 		m.Sh("ln -s /usr/local/bin/node /usr/bin/node")
 	case "pm2":
-		// The app of the guide on Node, kept by something that is told to stop it.
+		// The app of the guide on Node. Something else runs it, which is told to stop it.
 		m.Sh("ln -s /usr/local/bin/node /usr/bin/node")
 		node, err := os.ReadFile(filepath.Join(machine.Root(), "packaging/guides/node.md"))
 		if err != nil {
@@ -129,7 +130,7 @@ func prepare(t *testing.T, m *machine.Machine, name, guide string) {
 	}
 }
 
-// curl is as much of curl as the guides need; the images have none.
+// curl does what the guides need of curl, which the images do not have.
 const curl = `#!/usr/bin/python3
 import sys, urllib.request
 sys.stdout.write(urllib.request.urlopen(sys.argv[-1], timeout=10).read().decode())

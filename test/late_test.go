@@ -8,22 +8,22 @@ import (
 )
 
 // TestLateStore: the store lies on a file system that is mounted long after the
-// generators have run. Whatever lies at its mount point until then, the boot
-// starts what was committed last, and nothing else; and nothing is lost.
+// generators have run. Whatever lies at its mount point until then, the boot starts
+// what was committed last, and nothing else. Nothing is lost.
 func TestLateStore(t *testing.T) {
 	t.Parallel()
-	v := newVictim(t, "bookworm")
-	v.m.Sh("cp -a /var/lib/app-rollout /srv/before")
+	v := newVictim(t)
+	v.Sh("cp -a /var/lib/app-rollout /srv/before")
 	v.deploy()
-	v.m.Sh("cp -a /var/lib/app-rollout /srv/store")
-	v.m.Write("/etc/systemd/system/late.service", `[Unit]
+	v.Sh("cp -a /var/lib/app-rollout /srv/store")
+	v.Write("/etc/systemd/system/late.service", `[Unit]
 DefaultDependencies=no
 After=multi-user.target
 [Service]
 Type=oneshot
 ExecStart=sh -c "ls /run/systemd/generator >/run/made; /usr/lib/systemd/system-generators/app-rollout-generator /tmp 2>/run/said"
 `, 0o644)
-	v.m.Write(`/etc/systemd/system/var-lib-app\x2drollout.mount`, `[Unit]
+	v.Write(`/etc/systemd/system/var-lib-app\x2drollout.mount`, `[Unit]
 DefaultDependencies=no
 Requires=late.service
 After=late.service
@@ -37,15 +37,15 @@ Options=bind
 		{"an empty mount point", ":"},
 		{"what was there before", "mount --bind / /mnt; cp -a /srv/before/. /mnt/var/lib/app-rollout; umount /mnt"},
 	} {
-		// Whoever boots what the .env asks for is found out.
+		// A boot that started what the .env asks for would fail.
 		v.write(v.next(), "EXIT_AT_START=3")
-		v.m.Sh(c.below)
-		v.m.Reboot()
+		v.Sh(c.below)
+		v.Reboot()
 		v.settles()
-		if made := v.m.Read("/run/made"); strings.Contains(made, "shop") {
+		if made := v.Read("/run/made"); strings.Contains(made, "shop") {
 			t.Errorf("%s: before the store was there, the generator made\n%s", c.name, made)
 		}
-		if said := v.m.Read("/run/said"); !strings.Contains(said, "/var/lib/app-rollout is not there or not mounted yet") {
+		if said := v.Read("/run/said"); !strings.Contains(said, "/var/lib/app-rollout is not there or not mounted yet") {
 			t.Errorf("%s: the generator says %q", c.name, said)
 		}
 		v.whole(c.name, v.up)
@@ -53,11 +53,11 @@ Options=bind
 
 	v.up = v.next()
 	v.write(v.up)
-	v.m.Reboot()
+	v.Reboot()
 	v.settles()
 	v.whole("an edit and a reboot", v.up)
 	client := v.client()
 	v.deploy()
 	v.whole("and run again", v.up)
-	v.count("a late store", client, 0)
+	v.count("a late store", client)
 }

@@ -7,55 +7,39 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"app-rollout/test/load"
-	"app-rollout/test/machine"
-	"app-rollout/units/store"
 )
 
-// receipt is the record of one of an app's generations: its number, or "current".
-func receipt(m *machine.Machine, app, generation string) *store.Generation {
-	path := "/var/lib/app-rollout/" + app + "/"
-	if generation != "current" {
-		path += "generations/"
-	}
-	g := new(store.Generation)
-	if err := json.Unmarshal([]byte(m.Read(path+generation+"/generation.json")), g); err != nil {
-		panic(err)
-	}
-	return g
-}
-
-// shift is when the new connections of an app went over to a generation: none
-// before from, all since at.
+// shift is when the new connections of an app went over to a generation: none before
+// from, all after at.
 type shift struct {
 	generation int
 	from, at   time.Time
 }
 
-// shifts are the app's, in their order. The record of a shift is written when
-// it is done, at the end of the step, whose length the receipt tells.
-func shifts(t *testing.T, m *machine.Machine, app string) []shift {
-	t.Helper()
-	m.Must("journalctl", "--sync")
+// shifts are the app's shifts, in order. The record of a shift is written at the end of
+// the step; the receipt tells how long the step took.
+func (a *app) shifts() []shift {
+	a.t.Helper()
+	a.Must("journalctl", "--sync")
 	var all []shift
-	for line := range strings.Lines(m.Must("journalctl", "-b", "-o", "json", "APP_ROLLOUT_APP="+app, "APP_ROLLOUT_STEP=shift")) {
+	for line := range strings.Lines(a.Must("journalctl", "-b", "-o", "json", "APP_ROLLOUT_APP="+a.name, "APP_ROLLOUT_STEP=shift")) {
 		var record struct {
 			Time       string `json:"_SOURCE_REALTIME_TIMESTAMP"` // microseconds since 1970
 			Generation string `json:"APP_ROLLOUT_GENERATION"`
 		}
 		if err := json.Unmarshal([]byte(line), &record); err != nil {
-			t.Fatalf("%v: %s", err, line)
+			a.t.Fatalf("%v: %s", err, line)
 		}
 		us, err := strconv.ParseInt(record.Time, 10, 64)
 		if err != nil {
-			t.Fatalf("%v: %s", err, line)
+			a.t.Fatalf("%v: %s", err, line)
 		}
 		s := shift{at: time.UnixMicro(us)}
 		s.generation, _ = strconv.Atoi(record.Generation)
-		for _, step := range receipt(m, app, record.Generation).Rollout.Steps {
+		for _, step := range a.receipt(record.Generation).Rollout.Steps {
 			if step.Name == "shift" {
 				s.from = s.at.Add(-time.Duration(step.Milliseconds * float64(time.Millisecond)))
 			}
@@ -65,35 +49,34 @@ func shifts(t *testing.T, m *machine.Machine, app string) []shift {
 	return all
 }
 
-// inOrder holds that no generation answered before it was to, and none after:
-// every answer counts. Its first word is "g" and the number of its generation.
-// What came before a shift and was answered after it is the old one's: a
-// connection is judged by when it began.
-func inOrder(t *testing.T, m *machine.Machine, app string, answers []load.Answer) {
-	t.Helper()
-	all := shifts(t, m, app)
+// inOrder checks that no generation answered before its turn, or was asked after it.
+// The first word of an answer is "g" and the number of its generation. A connection
+// belongs to the generation in whose turn it began.
+func (a *app) inOrder(answers []load.Answer) {
+	a.t.Helper()
+	all := a.shifts()
 	if len(all) == 0 {
-		t.Fatal("nothing was shifted")
+		a.t.Fatal("nothing was shifted")
 	}
 	early, late := 0, 0
-	for _, a := range answers {
-		word, _, _ := strings.Cut(a.Label, " ")
+	for _, answer := range answers {
+		word, _, _ := strings.Cut(answer.Label, " ")
 		n, err := strconv.Atoi(strings.TrimPrefix(word, "g"))
 		if err != nil {
-			t.Fatalf("an answer from %q", a.Label)
+			a.t.Fatalf("an answer from %q", answer.Label)
 		}
 		i := slices.IndexFunc(all, func(s shift) bool { return s.generation == n })
-		if i >= 0 && a.End < all[i].from.UnixNano() {
+		if i >= 0 && answer.End < all[i].from.UnixNano() {
 			early++
-			t.Logf("early: %q, %v before the shift", a.Label, time.Duration(all[i].from.UnixNano()-a.End))
+			a.t.Logf("early: %q, %v before the shift", answer.Label, time.Duration(all[i].from.UnixNano()-answer.End))
 		}
-		// Without a shift of its own it is the first.
-		if next := i + 1; next < len(all) && a.Start > all[next].at.UnixNano() {
+		// The first generation has no shift.
+		if next := i + 1; next < len(all) && answer.Start > all[next].at.UnixNano() {
 			late++
-			t.Logf("late: %q, asked %v after the shift", a.Label, time.Duration(a.Start-all[next].at.UnixNano()))
+			a.t.Logf("late: %q, asked %v after the shift", answer.Label, time.Duration(answer.Start-all[next].at.UnixNano()))
 		}
 	}
 	if early > 0 || late > 0 {
-		t.Errorf("%d answers of a generation before it was to serve, %d after", early, late)
+		a.t.Errorf("%d answers of a generation before it was to serve, %d after", early, late)
 	}
 }

@@ -11,17 +11,15 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"app-rollout/test/load"
 	"app-rollout/test/machine"
 )
 
-// canary stands for a secret: no command, log or page may show it.
+// canary is a secret: no command, log or page may show it.
 const canary = "c4n4ryS3cret"
 
 // person types commands on a machine and remembers all that was shown.
 type person struct {
-	*machine.Machine
-	t     *testing.T
+	*app
 	shown strings.Builder
 }
 
@@ -40,13 +38,13 @@ func (p *person) types(line string, status int) string {
 	return out
 }
 
-// onTerminal runs it on a pseudo-terminal, 80 columns wide.
+// onTerminal runs a command line on a pseudo-terminal, 80 columns wide.
 func (p *person) onTerminal(line string, status int) string {
 	p.t.Helper()
 	return p.types("TERM=xterm script --quiet --return --command 'stty cols 80; "+line+"' /dev/null", status)
 }
 
-// reads fails the test if a screen does not say all of this.
+// reads checks that a screen says all of this.
 func (p *person) reads(screen string, parts ...string) {
 	p.t.Helper()
 	for _, part := range parts {
@@ -56,20 +54,18 @@ func (p *person) reads(screen string, parts ...string) {
 	}
 }
 
-func newPerson(t *testing.T, release string) *person {
-	t.Parallel()
-	return &person{Machine: machine.Boot(t, machine.Options{Release: release, Install: true, Layers: []string{machine.Apps(t)}}), t: t}
+func newPerson(t *testing.T, on ...machine.Options) *person {
+	return &person{app: newShop(t, on...)}
 }
 
-// TestNewUser is the way of somebody who has read the README: deploy, break the
-// next deploy on purpose, see from the output alone what happened and that
-// nothing was lost, mend it, roll back once.
+// TestNewUser does what somebody does who has read the README: deploy, break the next
+// deploy on purpose, see from the output alone what happened, mend it, roll back.
+// Nothing is lost.
 func TestNewUser(t *testing.T) {
-	for _, release := range []string{"bookworm", "trixie"} {
-		t.Run(release, func(t *testing.T) {
-			p := newPerson(t, release)
-			p.reads(p.types("app-rollout status", 0), "There are no apps")
-			p.types(`mkdir -p /srv/shop
+	onEachRelease(t, func(t *testing.T, on machine.Options) {
+		p := newPerson(t, on)
+		p.reads(p.types("app-rollout status", 0), "There are no apps")
+		p.types(`mkdir -p /srv/shop
 cat >/srv/shop/.env <<'END'
 SYSTEMD_CLUSTER_MODE=1
 SYSTEMD_CLUSTER_WATCH_SEC=1
@@ -79,40 +75,39 @@ GENERATION=one
 PASSWORD='`+canary+`'
 END
 ln -s /srv/shop/.env /etc/app-rollout/shop.env`, 0)
-			p.types("app-rollout check", 0)
-			p.reads(p.types("app-rollout show shop", 0), "start shop@1 shop@2", "no generation has been ready yet", "ExecStart=/opt/apps/server")
-			p.types("systemctl start app-rollout.service", 0)
-			p.reads(p.types("app-rollout status", 0), "2 of 2 instances are up", "port 8080", "asks for what runs", "shop@1", "50 %")
+		p.types("app-rollout check", 0)
+		p.reads(p.types("app-rollout show shop", 0), "start shop@1 shop@2", "no generation has been ready yet", "ExecStart=/opt/apps/server")
+		p.types("systemctl start app-rollout.service", 0)
+		p.reads(p.types("app-rollout status", 0), "2 of 2 instances are up", "port 8080", "asks for what runs", "shop@1", "50 %")
 
-			client := p.Load(load.Options{Addr: "127.0.0.1:8080", Workers: 2, Pause: 10 * time.Millisecond})
-			p.types("sed -i s/one/two/ /srv/shop/.env; echo EXIT_AT_START=3 >>/srv/shop/.env", 0)
-			p.reads(p.types("app-rollout status", 0), "changed: EXIT_AT_START, GENERATION; the next run rolls it out")
-			p.reads(p.types("app-rollout show shop", 0), "A run of shop would roll out generation 2: start shop@3 shop@4", "drain shop@1 shop@2")
+		client := p.clients(2, 10*time.Millisecond)
+		p.types("sed -i s/one/two/ /srv/shop/.env; echo EXIT_AT_START=3 >>/srv/shop/.env", 0)
+		p.reads(p.types("app-rollout status", 0), "changed: EXIT_AT_START, GENERATION; the next run rolls it out")
+		p.reads(p.types("app-rollout show shop", 0), "A run of shop would roll out generation 2: start shop@3 shop@4", "drain shop@1 shop@2")
 
-			failed := p.types("app-rollout run shop", 1)
-			p.reads(failed, "exited with status 3", "generation 1 still serves", "app-rollout run shop")
-			// The command that it names, as it stands.
-			look := regexp.MustCompile(`journalctl -b -u \S+\.service`).FindString(failed)
-			p.reads(p.types(look, 0), "exiting, as asked")
-			p.reads(p.types("app-rollout status", 0), "2 of 2 instances are up", "was rejected as generation 2", "EXIT_AT_START", "exited with status 3", "shop@1")
-			p.reads(p.types("systemctl status app-rollout@shop.service", 3), `Status: "shop: shop@`, "generation 1 still serves")
-			p.reads(p.types("app-rollout check", 0), "asks for what failed as generation 2")
-			live := p.onTerminal("app-rollout run shop", 1)
-			p.reads(live, "✗", "the last it logged (shop@", "exiting, as asked", "generation 1 still serves")
+		failed := p.types("app-rollout run shop", 1)
+		p.reads(failed, "exited with status 3", "generation 1 still serves", "app-rollout run shop")
+		// The command that the error names works as it stands.
+		look := regexp.MustCompile(`journalctl -b -u \S+\.service`).FindString(failed)
+		p.reads(p.types(look, 0), "exiting, as asked")
+		p.reads(p.types("app-rollout status", 0), "2 of 2 instances are up", "was rejected as generation 2", "EXIT_AT_START", "exited with status 3", "shop@1")
+		p.reads(p.types("systemctl status app-rollout@shop.service", 3), `Status: "shop: shop@`, "generation 1 still serves")
+		p.reads(p.types("app-rollout check", 0), "asks for what failed as generation 2")
+		live := p.onTerminal("app-rollout run shop", 1)
+		p.reads(live, "✗", "the last it logged (shop@", "exiting, as asked", "generation 1 still serves")
 
-			p.types("sed -i /EXIT_AT_START/d /srv/shop/.env", 0)
-			p.reads(p.onTerminal("app-rollout run shop", 0), "✓", "generation 4 serves", "instances listen")
-			p.reads(p.types("app-rollout history shop", 0), "ready (current)", "failed", "EXIT_AT_START, GENERATION")
-			p.reads(p.types("app-rollout rollback shop", 0), "generation 5 is the current one")
-			p.reads(p.types("app-rollout status", 0), "held:", "changed: GENERATION; not rolled out while it is held")
-			p.reads(p.types("app-rollout run", 0), "is held on generation 5")
-			nothingLost(t, client.Stop())
-			p.types("app-rollout status --json; app-rollout check shop --json; journalctl -b APP_ROLLOUT_APP=shop", 0)
-			if strings.Contains(p.shown.String(), canary) {
-				t.Errorf("the secret was shown")
-			}
-		})
-	}
+		p.types("sed -i /EXIT_AT_START/d /srv/shop/.env", 0)
+		p.reads(p.onTerminal("app-rollout run shop", 0), "✓", "generation 4 serves", "instances listen")
+		p.reads(p.types("app-rollout history shop", 0), "ready (current)", "failed", "EXIT_AT_START, GENERATION")
+		p.reads(p.types("app-rollout rollback shop", 0), "generation 5 is the current one")
+		p.reads(p.types("app-rollout status", 0), "held:", "changed: GENERATION; not rolled out while it is held")
+		p.reads(p.types("app-rollout run", 0), "is held on generation 5")
+		nothingLost(t, client.Stop())
+		p.types("app-rollout status --json; app-rollout check shop --json; journalctl -b APP_ROLLOUT_APP=shop", 0)
+		if strings.Contains(p.shown.String(), canary) {
+			t.Errorf("the secret was shown")
+		}
+	})
 }
 
 // colours are what a terminal does not show.
@@ -122,7 +117,8 @@ var colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 // on a terminal of 80 columns, has the cause in it. Node's stands above a long
 // stack, Python's below one.
 func TestFailureShown(t *testing.T) {
-	p := &person{Machine: machine.Boot(t, machine.Options{Install: true, Layers: []string{machine.Node(t)}}), t: t}
+	t.Parallel()
+	p := newPerson(t, machine.Options{Layers: []string{machine.Node(t)}})
 	p.Write("/srv/shop/server.js", "const express = require('express');\nexpress().listen(8080);\n", 0o644)
 	p.Write("/srv/shop/server.py", `def connect(attempts):
     if attempts > 0:
@@ -147,14 +143,15 @@ connect(20)
 	}
 }
 
-// TestInterrupt: Ctrl-C goes back before the commit, and lets finish after it;
-// it says so, and loses nothing either way.
+// TestInterrupt: Ctrl-C before the commit makes the rollout go back; after the commit
+// the rollout is finished. The command says so, and nothing is lost.
 func TestInterrupt(t *testing.T) {
-	p := newPerson(t, "")
-	p.Write("/etc/app-rollout/shop.env", shop("SYSTEMD_CLUSTER_WATCH_SEC=0", "SYSTEMD_CLUSTER_DRAIN_SEC=20"), 0o644)
+	t.Parallel()
+	p := newPerson(t)
+	p.write("SYSTEMD_CLUSTER_WATCH_SEC=0", "SYSTEMD_CLUSTER_DRAIN_SEC=20")
 	p.types("app-rollout run shop", 0)
-	want(t, p.Machine, "shop", "shop@1 shop@2")
-	p.Write("/etc/app-rollout/shop.env", shop("SYSTEMD_CLUSTER_WATCH_SEC=5", "SYSTEMD_CLUSTER_DRAIN_SEC=20"), 0o644)
+	p.want("shop@1 shop@2")
+	p.write("SYSTEMD_CLUSTER_WATCH_SEC=5", "SYSTEMD_CLUSTER_DRAIN_SEC=20")
 
 	// interrupt sends the signal when the output has a word.
 	const interrupt = `app-rollout run shop >/tmp/out 2>&1 & pid=$!
@@ -162,9 +159,9 @@ until grep -q %WORD% /tmp/out; do sleep 0.05; done
 kill -INT $pid; wait $pid; status=$?; cat /tmp/out; exit $status`
 	before := strings.ReplaceAll(interrupt, "%WORD%", "watching")
 	p.reads(p.types(before, 1), "interrupted: what is not committed goes back", "the rollout was interrupted", "generation 1 still serves", "to begin anew: app-rollout run shop")
-	want(t, p.Machine, "shop", "shop@1 shop@2")
+	p.want("shop@1 shop@2")
 
-	p.Write("/etc/app-rollout/shop.env", shop("SYSTEMD_CLUSTER_WATCH_SEC=0", "SYSTEMD_CLUSTER_DRAIN_SEC=20"), 0o644)
+	p.write("SYSTEMD_CLUSTER_WATCH_SEC=0", "SYSTEMD_CLUSTER_DRAIN_SEC=20")
 	slow := make(chan machine.Result, 1)
 	go func() {
 		slow <- p.Run(context.Background(), "python3", "-c", "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/?delay=5s').status)")
@@ -177,14 +174,15 @@ kill -INT $pid; wait $pid; status=$?; cat /tmp/out; exit $status`
 	if r := <-slow; r.Out != "200" {
 		t.Errorf("the slow request: %+v", r)
 	}
-	want(t, p.Machine, "shop", "shop@5 shop@6")
+	p.want("shop@5 shop@6")
 }
 
-// TestOrdinaryUser: who has no rights is told what can be seen, what cannot,
-// and why; and changes nothing.
+// TestOrdinaryUser: a user without rights is told what can be seen, what cannot be
+// seen, and why, and can change nothing.
 func TestOrdinaryUser(t *testing.T) {
-	p := newPerson(t, "")
-	p.Write("/etc/app-rollout/shop.env", shop("PASSWORD='"+canary+"'"), 0o600)
+	t.Parallel()
+	p := newPerson(t)
+	p.Write("/etc/app-rollout/shop.env", env("PASSWORD='"+canary+"'"), 0o600)
 	p.types("app-rollout run", 0)
 	const as = "setpriv --reuid=nobody --regid=nogroup --clear-groups app-rollout "
 	p.reads(p.types(as+"status", 0), "2 of 2 instances are up", "shop@1", "only root can see them; try sudo", "only root and its owner can read it")
@@ -220,12 +218,13 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 }
 
-// TestDoctor: check says who has the port, and what is gone after a reboot.
+// TestDoctor: check says who has the port, and what a reboot will take away.
 func TestDoctor(t *testing.T) {
-	p := newPerson(t, "")
+	t.Parallel()
+	p := newPerson(t)
 	p.types("systemd-run --unit=squatter /usr/bin/python3 -m http.server 8080", 0)
 	p.types("mkdir -p /run/shop /mnt/disk; mount -t ramfs none /mnt/disk; cp /bin/true /mnt/disk/true", 0)
-	p.Write("/run/shop/.env", shop("SYSTEMD_TIMEOUT_STOP_SEC=5s", "SYSTEMD_WORKING_DIRECTORY=/mnt/disk"), 0o644)
+	p.Write("/run/shop/.env", env("SYSTEMD_TIMEOUT_STOP_SEC=5s", "SYSTEMD_WORKING_DIRECTORY=/mnt/disk"), 0o644)
 	p.types("ln -s /run/shop/.env /etc/app-rollout/shop.env", 0)
 	p.Wait("the squatter", 10*time.Second, func() bool {
 		return strings.Contains(p.Sh("app-rollout check || true"), "is taken by squatter on 0.0.0.0:8080")

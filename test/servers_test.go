@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,192 +14,124 @@ import (
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
-	"app-rollout/units/store"
+	"app-rollout/test/servers"
 )
 
-// server is one real web server as an app. In env and files {g} stands for the
-// generation ("g1", "g2", …), and every answer begins with it. Each runs under
-// the hardening that every app has; what one needs lifted stands in its env.
+// A server is one of servers.All as an app.
 type server struct {
-	name  string
-	env   []string
-	files map[string]string
+	servers.Server
+	*app
 }
 
-// servers are what people run, on their stop signals: most of them cut what
-// they have in hand, or keep the listener until it is done.
-var servers = []server{
-	{name: "gunicorn-sync", env: []string{ // TERM: finishes, but takes nothing any more from its queue
-		"SYSTEMD_EXEC_START=/usr/bin/gunicorn --chdir /opt/apps --reuse-port -b 127.0.0.1:8080 -w 2 wsgi:app"}},
-	{name: "gunicorn-gthread", env: []string{
-		"SYSTEMD_EXEC_START=/usr/bin/gunicorn --chdir /opt/apps --reuse-port -b 127.0.0.1:8080 -w 1 -k gthread --threads 8 wsgi:app"}},
-	{name: "uwsgi", env: []string{ // TERM cuts
-		"SYSTEMD_EXEC_START=/usr/bin/uwsgi --plugin python3 --http-socket 127.0.0.1:8080 --reuse-port --master --die-on-term -p 2 --disable-logging --wsgi-file /opt/apps/wsgi.py"}},
-	{name: "unicorn", // TERM cuts
-		env:   []string{"SYSTEMD_EXEC_START=/usr/bin/unicorn -E deployment -c /opt/apps/unicorn.rb /opt/apps/config.ru"},
-		files: map[string]string{"/opt/apps/unicorn.rb": "worker_processes 2\nlisten '127.0.0.1:8080', :reuseport => true\nlogger Logger.new(IO::NULL)\n"}},
-	{name: "nginx", // TERM cuts; one listener for each worker
-		env: []string{"SYSTEMD_EXEC_START=/usr/sbin/nginx -c /opt/apps/nginx-{g}.conf"},
-		files: map[string]string{"/opt/apps/nginx-{g}.conf": `daemon off;
-pid /tmp/nginx.pid;
-error_log stderr;
-worker_processes 2;
-events {}
-http {
-	access_log off;
-	client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi;
-	uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
-	server { listen 127.0.0.1:8080 reuseport; return 200 "{g}\n"; }
+// serve returns the server as an app on shop's machine.
+func serve(t *testing.T, shop *app, s servers.Server) server {
+	return server{s, shop.other(t, s.App())}
 }
-`}},
-	{name: "haproxy", // TERM cuts
-		env: []string{"SYSTEMD_TYPE=notify", "SYSTEMD_EXEC_START=/usr/sbin/haproxy -Ws -f /opt/apps/haproxy.cfg"},
-		files: map[string]string{"/opt/apps/haproxy.cfg": `global
-	maxconn 200
-defaults
-	mode http
-	timeout client 10s
-	timeout connect 10s
-	timeout server 10s
-frontend app
-	bind 127.0.0.1:8080
-	http-request return status 200 content-type text/plain lf-string "%[env(GENERATION)]\n"
-`}},
-	{name: "caddy",
-		env: []string{"SYSTEMD_TYPE=notify", "HOME=/tmp",
-			"SYSTEMD_EXEC_START=/usr/bin/caddy run --config /opt/apps/Caddyfile --adapter caddyfile"},
-		files: map[string]string{"/opt/apps/Caddyfile": "{\n\tadmin off\n}\nhttp://127.0.0.1:8080 {\n\tbind 127.0.0.1\n\trespond \"{$GENERATION}\"\n}\n"}},
-	{name: "node", env: []string{ // TERM kills
-		"SYSTEMD_EXEC_START=/usr/local/bin/node /opt/apps/server.js"}},
-	{name: "bun", // TERM kills
-		env: []string{"SYSTEMD_EXEC_START=/usr/local/bin/bun run /opt/apps/bun.js"},
-		files: map[string]string{"/opt/apps/bun.js": "Bun.serve({ hostname: '127.0.0.1', port: Number(process.env.PORT), reusePort: true,\n" +
-			"  fetch: () => new Response(process.env.GENERATION + ' ' + process.env.SYSTEMD_INSTANCE + '\\n') });\n"}},
-
-	// These never ask for SO_REUSEPORT: a second copy would not start by itself.
-	{name: "uvicorn", env: []string{
-		"SYSTEMD_EXEC_START=/usr/bin/uvicorn --app-dir /opt/apps --host 127.0.0.1 --port 8080 --no-access-log asgi:app"}},
-	{name: "puma", env: []string{
-		"SYSTEMD_EXEC_START=/usr/bin/puma -e production -b tcp://127.0.0.1:8080 /opt/apps/config.ru"}},
-	{name: "hypercorn", env: []string{
-		"SYSTEMD_WORKING_DIRECTORY=/opt/apps",
-		"SYSTEMD_EXEC_START=/usr/bin/hypercorn -w 1 -b 127.0.0.1:8080 asgi:app"}},
-	{name: "http-server",
-		env:   []string{"SYSTEMD_EXEC_START=/usr/bin/python3 -m http.server --bind 127.0.0.1 --directory /opt/apps/static-{g} 8080"},
-		files: map[string]string{"/opt/apps/static-{g}/index.html": "{g}\n"}},
-	{name: "node-plain", env: []string{"NO_REUSEPORT=1",
-		"SYSTEMD_EXEC_START=/usr/local/bin/node /opt/apps/server.js"}},
-	{name: "go", env: []string{
-		"SYSTEMD_EXEC_START=/opt/apps/server"}},
-	{name: "go-dies-at-term", env: []string{"STOP=die",
-		"SYSTEMD_EXEC_START=/opt/apps/server"}},
-	{name: "go-sigkill", env: []string{"SYSTEMD_KILL_SIGNAL=SIGKILL",
-		"SYSTEMD_EXEC_START=/opt/apps/server"}},
-}
-
-// app is the server's name as an app's: that of an installed unit is refused.
-func (s server) app() string { return "my-" + s.name }
 
 // write puts a generation of the server in place.
-func (s server) write(m *machine.Machine, generation int, lines ...string) {
-	g := strings.NewReplacer("{g}", "g"+strconv.Itoa(generation))
-	for path, text := range s.files {
-		m.Write(g.Replace(path), g.Replace(text), 0o644)
+func (s server) write(generation int, lines ...string) {
+	s.t.Helper()
+	if path, text := s.File(generation); path != "" {
+		s.app.Write(path, text, 0o644)
 	}
-	env := append([]string{
-		"SYSTEMD_CLUSTER_MODE=1", "SYSTEMD_CLUSTER_NODES=2", "SYSTEMD_CLUSTER_WATCH_SEC=0",
-		"SYSTEMD_CLUSTER_HEALTH_PATH=/", "PORT=8080", "GENERATION={g}",
-	}, append(s.env, lines...)...)
-	m.Write("/etc/app-rollout/"+s.app()+".env", g.Replace(strings.Join(env, "\n")+"\n"), 0o644)
+	s.app.Write(s.path(), s.EnvFile(generation, lines...), 0o644)
 }
 
-// full is how the tables of RESULTS.md are measured; else the same is done in short.
+// full: TestServers measures the tables of RESULTS.md. Without it, it does the same in
+// short.
 var full = os.Getenv("SERVERS") == "full"
 
-func serversMachine(t *testing.T) *machine.Machine {
-	return machine.Boot(t, machine.Options{
-		Install: true, Packages: machine.Servers,
-		Layers: []string{machine.Apps(t), machine.Node(t), machine.Bun(t)},
-	})
+// serversMachine boots a machine on which all servers are installed.
+func serversMachine(t *testing.T) *app {
+	return newShop(t, machine.Options{Packages: servers.Packages(), Layers: []string{machine.Node(t), machine.Bun(t)}})
 }
 
-// TestServers: no server of the table loses a connection, whatever it does on
-// its stop signal and whether or not it asks for SO_REUSEPORT; and every
-// connection is answered by the generation that was to have it.
+// TestServers: no server loses a connection, whatever it does on its stop signal and
+// whether or not it sets SO_REUSEPORT itself. The right generation answers every
+// connection.
 func TestServers(t *testing.T) {
 	t.Parallel()
-	m := serversMachine(t)
-	e := effort{rollouts: 2, clients: 8, pause: 2 * time.Millisecond, calm: 50}
+	shop := serversMachine(t)
+	e := servers.Effort{Rollouts: 2, Clients: 8, Pause: 2 * time.Millisecond, Calm: 50}
 	if full {
-		// More clients, but not more requests than leave one of two CPUs free, which
-		// an instance that starts takes; and about as many answers between the
-		// rollouts as in one.
-		e = effort{rollouts: 5, clients: 32, pause: 20 * time.Millisecond, calm: 2500}
+		// There are more clients, but their requests leave one of two CPUs free, which an
+		// instance needs to start. There are about as many answers between the rollouts
+		// as in one.
+		e = servers.Effort{Rollouts: 5, Clients: 32, Pause: 20 * time.Millisecond, Calm: 2500}
 	}
-	var rows table
-	for _, s := range servers {
-		t.Run(s.name, func(t *testing.T) {
-			row := row{name: s.name, ours: s.rollouts(t, m, e, "SYSTEMD_CLUSTER_WATCH_SEC=1")}
-			inOrder(t, m, s.app(), row.ours.report.Answers)
-			row.ours.steered(t)
+	var rows servers.Table
+	for _, one := range servers.All {
+		t.Run(one.Name, func(t *testing.T) {
+			s := serve(t, shop, one)
+			ours := s.rollouts(e, "SYSTEMD_CLUSTER_WATCH_SEC=1")
+			s.inOrder(ours.Report.Answers)
+			s.wasSteered(ours)
 			if !full {
-				discard(m, s.app())
+				s.discard()
 				return
 			}
-			row.ours.kept = s.kept(m, e.rollouts+2)
-			discard(m, s.app())
-
-			more := e
-			more.pause /= 2
-			row.more = s.rollouts(t, m, more, "SYSTEMD_CLUSTER_WATCH_SEC=1")
-			row.more.steered(t)
-			discard(m, s.app())
-
-			back := plain(m)
-			row.plain = s.rollouts(t, m, e)
-			row.plain.kept = s.kept(m, e.rollouts+2)
-			discard(m, s.app())
-			back()
-			for _, d := range []measured{row.ours, row.more, row.plain} {
-				// Only a few of the first, until it has turned its clock for packets on.
-				if n := d.report.Untimed; n > e.clients {
-					t.Errorf("the kernel gave %d answers no time", n)
-				}
-			}
-			rows = append(rows, row)
+			rows = append(rows, s.compare(e, ours))
 			path := filepath.Join(machine.Root(), "build", "servers.md")
-			if err := os.WriteFile(path, []byte(rows.markdown(e)), 0o644); err != nil {
+			if err := os.WriteFile(path, []byte(rows.Markdown(e)), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
 }
 
-// TestServersOnLowerRungs: where steering is not to be had, each server is
-// rolled out all the same, the record says how and why, nobody is refused, and
-// nothing answers that is not up.
+// compare completes a row of the table: it measures kept connections, more load, and
+// the swap by hand.
+func (s server) compare(e servers.Effort, ours servers.Measured) servers.Row {
+	s.t.Helper()
+	row := servers.Row{Name: s.Server.Name, Ours: ours}
+	row.Ours.Kept = s.kept(e.Rollouts + 2)
+	s.discard()
+
+	more := e
+	more.Pause /= 2
+	row.More = s.rollouts(more, "SYSTEMD_CLUSTER_WATCH_SEC=1")
+	s.wasSteered(row.More)
+	s.discard()
+
+	back := s.plain()
+	row.Plain = s.rollouts(e)
+	row.Plain.Kept = s.kept(e.Rollouts + 2)
+	s.discard()
+	back()
+	for _, d := range []servers.Measured{row.Ours, row.More, row.Plain} {
+		// The kernel gives the first few no time, until its clock for packets is on.
+		if n := d.Report.Untimed; n > e.Clients {
+			s.t.Errorf("the kernel gave %d answers no time", n)
+		}
+	}
+	return row
+}
+
+// TestServersOnLowerRungs: where steering is unavailable, each server is rolled out all
+// the same. The record says how and why, no connection is refused, and only
+// generations that are up answer.
 func TestServersOnLowerRungs(t *testing.T) {
 	t.Parallel()
-	m := serversMachine(t)
-	dropIn(m, "app-rollout@.service", noBPF)
-	for _, s := range servers {
-		t.Run(s.name, func(t *testing.T) {
-			defer discard(m, s.app())
-			s.write(m, 1)
-			deploys(t, m, s.app())
-			client := m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: 4, Want: "g", Timeline: true, Pause: 5 * time.Millisecond})
-			m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > 20 })
-			var took []span
+	shop := serversMachine(t)
+	shop.dropIn("app-rollout@.service", noBPF)
+	for _, one := range servers.All {
+		t.Run(one.Name, func(t *testing.T) {
+			s := serve(t, shop, one)
+			defer s.discard()
+			s.write(1)
+			s.rollOut()
+			client := s.Load(load.Options{Addr: port, Workers: 4, Want: "g", Timeline: true, Pause: 5 * time.Millisecond})
+			s.more(client, 20)
+			var took []servers.Span
 			for i, rung := range []string{"migrated", "plain"} {
-				m.Sh(fmt.Sprintf("echo %d > /proc/sys/net/ipv4/tcp_migrate_req", 1-i))
-				took = append(took, s.rollout(t, m, 2+i))
-				record := receipt(m, s.app(), "current").Rollout
+				s.Sh(fmt.Sprintf("echo %d > /proc/sys/net/ipv4/tcp_migrate_req", 1-i))
+				took = append(took, s.rollout(2+i))
+				record := s.receipt("current").Rollout
 				if why := "is not permitted (it needs CAP_BPF"; record.Result != "ready" || record.Rung != rung || !strings.Contains(record.RungWhy, why) {
 					t.Errorf("%s: traffic was %s: %s; want %s: %s", record.Result, record.Rung, record.RungWhy, rung, why)
 				}
 			}
-			last := client.Answered()
-			m.Wait("answers of the last generation", 20*time.Second, func() bool { return client.Answered() > last+20 })
+			s.more(client, 20)
 			report := client.Stop()
 			t.Logf("clients: %v", report)
 			if n := report.Kinds[load.Refused]; n > 0 {
@@ -211,10 +142,10 @@ func TestServersOnLowerRungs(t *testing.T) {
 	}
 }
 
-// onlyUp holds that every answer is of a generation that was up: from the
-// beginning of its own rollout, of which the first is the second generation's,
-// to the end of the next one's.
-func onlyUp(t *testing.T, answers []load.Answer, took []span) {
+// onlyUp checks that every answer came from a generation that was up: from the
+// beginning of its own rollout to the end of the next one. The first rollout is that
+// of the second generation.
+func onlyUp(t *testing.T, answers []load.Answer, took []servers.Span) {
 	t.Helper()
 	last := len(took) + 1
 	seen := 0
@@ -224,10 +155,10 @@ func onlyUp(t *testing.T, answers []load.Answer, took []span) {
 		if err != nil || g < 1 || g > last {
 			t.Fatalf("an answer from %q", a.Label)
 		}
-		if g > 1 && a.End < took[g-2].from.UnixNano() || g < last && a.Start > took[g-1].to.UnixNano() {
+		if g > 1 && a.End < took[g-2].From.UnixNano() || g < last && a.Start > took[g-1].To.UnixNano() {
 			t.Errorf("an answer from %q, which was not up: %+v", a.Label, a)
 		}
-		if a.Start > took[last-2].to.UnixNano() {
+		if a.Start > took[last-2].To.UnixNano() {
 			seen++
 		}
 	}
@@ -236,71 +167,52 @@ func onlyUp(t *testing.T, answers []load.Answer, took []span) {
 	}
 }
 
-// effort is how much of a server is measured.
-type effort struct {
-	rollouts, clients int
-	pause             time.Duration // of each client, between its requests
-	calm              int           // answers before each rollout and after the last
-}
-
-// measured is what the clients saw of some rollouts.
-type measured struct {
-	report  *load.Report
-	took    []span
-	records []*store.Receipt
-	idle    float64 // share of the CPUs' time, between the rollouts
-	kept    string  // what clients lost that keep their connections
-}
-
-// steered holds that traffic was steered in each rollout and nothing was lost.
-func (d measured) steered(t *testing.T) {
-	t.Helper()
-	nothingLost(t, d.report)
-	for _, record := range d.records {
+// wasSteered checks that traffic was steered in each rollout and nothing was lost.
+func (s server) wasSteered(d servers.Measured) {
+	s.t.Helper()
+	nothingLost(s.t, d.Report)
+	for _, record := range d.Records {
 		if record.Rung != "steered" {
-			t.Errorf("traffic was %s: %s", record.Rung, record.RungWhy)
+			s.t.Errorf("traffic was %s: %s", record.Rung, record.RungWhy)
 		}
 	}
 }
 
-type span struct{ from, to time.Time }
-
 // rollout rolls a generation out, as a deploy script does: nobody watches it.
-func (s server) rollout(t *testing.T, m *machine.Machine, generation int, lines ...string) span {
-	t.Helper()
-	s.write(m, generation, lines...)
+func (s server) rollout(generation int, lines ...string) servers.Span {
+	s.t.Helper()
+	s.write(generation, lines...)
 	from := time.Now()
-	m.Must("systemctl", "start", "app-rollout@"+s.app()+".service")
-	return span{from, time.Now()}
+	s.Must("systemctl", "start", s.service())
+	return servers.Span{From: from, To: time.Now()}
 }
 
 // rollouts starts the server and rolls it out so many times under load.
-func (s server) rollouts(t *testing.T, m *machine.Machine, e effort, lines ...string) measured {
-	t.Helper()
-	s.rollout(t, m, 1)
-	client := m.Load(load.Options{Addr: "127.0.0.1:8080", Workers: e.clients, Want: "g", Timeline: true, Pause: e.pause})
+func (s server) rollouts(e servers.Effort, lines ...string) servers.Measured {
+	s.t.Helper()
+	s.rollout(1)
+	client := s.Load(load.Options{Addr: port, Workers: e.Clients, Want: "g", Timeline: true, Pause: e.Pause})
 	calm := func() (idle, all int64) {
-		last := client.Answered()
-		idleBefore, allBefore := cpuTime(t)
-		m.Wait("answers", 20*time.Second, func() bool { return client.Answered() > last+e.calm })
-		idle, all = cpuTime(t)
+		idleBefore, allBefore := cpuTime(s.t)
+		s.more(client, e.Calm)
+		idle, all = cpuTime(s.t)
 		return idle - idleBefore, all - allBefore
 	}
-	calm() // it was not warm
-	var d measured
+	calm() // warms the server up
+	var d servers.Measured
 	var idle, all int64
-	for g := 2; g <= e.rollouts+1; g++ {
-		d.took = append(d.took, s.rollout(t, m, g, lines...))
-		d.records = append(d.records, receipt(m, s.app(), "current").Rollout)
+	for g := 2; g <= e.Rollouts+1; g++ {
+		d.Took = append(d.Took, s.rollout(g, lines...))
+		d.Records = append(d.Records, s.receipt("current").Rollout)
 		i, a := calm()
 		idle, all = idle+i, all+a
 	}
-	d.report, d.idle = client.Stop(), float64(idle)/float64(max(all, 1))
+	d.Report, d.Idle = client.Stop(), float64(idle)/float64(max(all, 1))
 	return d
 }
 
-// cpuTime is how long the machine's CPUs were idle since it was booted, and how
-// long they were there, in ticks: proc_stat(5).
+// cpuTime is the time of this computer's CPUs since it was booted, idle and in all, in
+// ticks: see proc_stat(5).
 func cpuTime(t *testing.T) (idle, all int64) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/stat")
@@ -308,7 +220,7 @@ func cpuTime(t *testing.T) (idle, all int64) {
 		t.Fatal(err)
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
-	// The guests' time, at the end, is counted among the first two already.
+	// The last two fields, the guests' time, are part of the first two.
 	for i, field := range strings.Fields(first)[1:9] {
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
@@ -323,53 +235,31 @@ func cpuTime(t *testing.T) (idle, all int64) {
 
 // kept rolls the server out once under clients that keep their connections,
 // as far as it lets them, and tells how many requests these lost.
-func (s server) kept(m *machine.Machine, generation int) string {
-	s.write(m, generation)
+func (s server) kept(generation int) string {
+	s.t.Helper()
+	s.write(generation)
 	done := make(chan machine.Result, 1)
 	go func() {
-		done <- m.Run(context.Background(), "wrk", "-t", "1", "-c", "16", "-d", "4", "http://127.0.0.1:8080/")
+		done <- s.Run(context.Background(), "wrk", "-t", "1", "-c", "16", "-d", "4", "http://"+port+"/")
 	}()
-	m.Wait("wrk", 20*time.Second, func() bool {
-		return m.Run(context.Background(), "sh", "-c", "ss -Htn state established sport = :8080 | grep -q .").Code == 0
+	s.Wait("wrk", 20*time.Second, func() bool {
+		return s.Run(context.Background(), "sh", "-c", "ss -Htn state established sport = :8080 | grep -q .").Code == 0
 	})
-	if r := run(m, s.app()); r.Code != 0 {
-		return "failed"
+	s.rollOut()
+	lost, err := servers.WrkLost((<-done).Out)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	return wrkLost((<-done).Out)
-}
-
-var (
-	wrkTotal  = regexp.MustCompile(`(\d+) requests in`)
-	wrkErrors = regexp.MustCompile(`Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)`)
-)
-
-// wrkLost reads wrk's summary: "12 of 34567". A server that closes after every
-// answer without saying so fails wrk at each.
-func wrkLost(out string) string {
-	total := wrkTotal.FindStringSubmatch(out)
-	if total == nil {
-		return "?"
-	}
-	lost := 0
-	if e := wrkErrors.FindStringSubmatch(out); e != nil {
-		for _, n := range e[1:] {
-			i, _ := strconv.Atoi(n)
-			lost += i
-		}
-	}
-	if all, _ := strconv.Atoi(total[1]); 2*lost > all {
-		return "keeps none"
-	}
-	return fmt.Sprintf("%d of %s", lost, total[1])
+	return lost
 }
 
 // plain takes steering away from the rollouts, and moving of queued
 // connections from the kernel: what is left is start, wait, stop.
-func plain(m *machine.Machine) (back func()) {
-	lift := dropIn(m, "app-rollout@.service", noBPF)
-	m.Sh("echo 0 > /proc/sys/net/ipv4/tcp_migrate_req")
+func (a *app) plain() (back func()) {
+	lift := a.dropIn("app-rollout@.service", noBPF)
+	a.Sh("echo 0 > /proc/sys/net/ipv4/tcp_migrate_req")
 	return func() {
-		m.Sh("echo 1 > /proc/sys/net/ipv4/tcp_migrate_req")
+		a.Sh("echo 1 > /proc/sys/net/ipv4/tcp_migrate_req")
 		lift()
 	}
 }

@@ -15,9 +15,9 @@ import (
 	"app-rollout/test/machine"
 )
 
-// TestSoak does to an app, for SOAK_MINUTES, whatever people and bad luck do, in
-// random order, and holds it against a small model: which versions may be up
-// now. SOAK_SEED repeats an order; a failed one prints it with its steps.
+// TestSoak does to an app, for SOAK_MINUTES and in random order, whatever people and bad
+// luck do. After each step it checks by a small model which versions may be up.
+// SOAK_SEED repeats an order; a failed run prints its seed and its steps.
 func TestSoak(t *testing.T) {
 	minutes, _ := strconv.ParseFloat(os.Getenv("SOAK_MINUTES"), 64)
 	if minutes <= 0 {
@@ -31,8 +31,7 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	t.Logf("SOAK_SEED=%d", seed)
-	s := &soak{victim: newVictim(t, "bookworm"), rand: rand.New(rand.NewPCG(seed, 0))}
-	s.nodes = map[string]int{}
+	s := &soak{victim: newVictim(t), rand: rand.New(rand.NewPCG(seed, 0))}
 	s.client = s.victim.client()
 	defer func() {
 		t.Logf("%d steps, %d faults, %d connections, %d lost", len(s.steps), s.inflicted, s.answered+s.lost, s.lost)
@@ -43,10 +42,10 @@ func TestSoak(t *testing.T) {
 	for end := time.Now().Add(time.Duration(minutes * float64(time.Minute))); time.Now().Before(end) && !t.Failed(); {
 		s.step()
 	}
-	s.count("the end", s.client, 0)
+	s.count("the end", s.client)
 }
 
-// soak is a victim to which everything happens.
+// soak is a victim that suffers everything.
 type soak struct {
 	*victim
 	rand   *rand.Rand
@@ -74,7 +73,7 @@ func (s *soak) edit(good bool) (lines []string) {
 	return lines
 }
 
-// step does one thing and checks what must hold then.
+// step does one thing and checks what must be so afterwards.
 func (s *soak) step() {
 	switch s.rand.IntN(12) {
 	case 0, 1, 2:
@@ -91,7 +90,7 @@ func (s *soak) step() {
 		s.hit()
 	case 8:
 		s.log("roll back")
-		r := s.m.Run(context.Background(), "app-rollout", "rollback", "shop")
+		r := s.Run(context.Background(), "app-rollout", "rollback", "shop")
 		if r.Code != 0 && !strings.Contains(r.Err+r.Out, "nothing to roll back to") {
 			s.t.Errorf("rollback: %s%s", r.Out, r.Err)
 		}
@@ -107,10 +106,10 @@ func (s *soak) step() {
 		s.ends()
 		before := s.up
 		if how == "reboot" {
-			s.m.Reboot()
+			s.Reboot()
 		} else {
-			s.m.Kill()
-			s.m.PowerOn()
+			s.Kill()
+			s.PowerOn()
 		}
 		s.settles()
 		s.whole(how, s.afterBoot(before)...)
@@ -126,12 +125,12 @@ func (s *soak) step() {
 	case 11:
 		s.log("stop it, and start it again")
 		s.ends()
-		s.m.Sh("mv /etc/app-rollout/shop.env /etc/app-rollout/shop.env.off")
+		s.Sh("mv /etc/app-rollout/shop.env /etc/app-rollout/shop.env.off")
 		s.does("systemctl start app-rollout.service", 0)
-		if left := instances(s.m, "shop"); left != "" {
+		if left := s.instances(); left != "" {
 			s.t.Errorf("without .env %s run", left)
 		}
-		s.m.Sh("mv /etc/app-rollout/shop.env.off /etc/app-rollout/shop.env")
+		s.Sh("mv /etc/app-rollout/shop.env.off /etc/app-rollout/shop.env")
 		s.log("edit %v", s.edit(true))
 		s.does("app-rollout run shop", 0)
 		s.up = s.asked
@@ -140,57 +139,51 @@ func (s *soak) step() {
 	}
 }
 
-// hit inflicts a fault on a run.
+// hit inflicts a fault on a run. If it comes too late, the run is an ordinary one.
 func (s *soak) hit() {
-	all := places
-	good := s.rand.IntN(3) > 0
-	if !good {
-		all = bad
+	k := rollout
+	if s.rand.IntN(3) == 0 {
+		k = bad
 	}
-	p := all[s.rand.IntN(len(all))]
-	fault := s.pick(kill, kill, term, stop, cut, reboot)
-	w := p.wound
-	if w.again {
-		fault = kill // only who is killed leaves something to recover from
+	p := k.places[s.rand.IntN(len(k.places))]
+	f := append([]*fault{kill}, faults...)[s.rand.IntN(1+len(faults))]
+	if p.again {
+		f = kill // only who is killed leaves something to recover from
 	}
-	s.asked, s.good = s.next(), good
-	s.log("%s at %s of %v", fault, p.step, p.new)
+	s.asked, s.good = s.next(), k != bad
+	s.log("%s at %s of a %s, %v", f.name, p.name, k.name, p.new)
 	s.write(s.asked, p.new...)
-	w.fault, w.late = fault, true
-	if p.step == "drain" {
-		w.at, w.after = "commit", 20*time.Millisecond // nothing is in flight for long here
+	w := wound{at: p.at, until: p.until, after: p.after, do: f.do, powerOff: f.powerOff, again: p.again, last: p.last}
+	if p.at == atDrain {
+		w.at = atCommit // nothing is in hand for long here
 	}
 	before := s.up
-	down := fault == cut || fault == reboot
-	if down {
+	if f.powerOff != nil {
 		s.ends()
 	}
-	s.wounds(w)
-	switch fault {
-	case cut:
-		s.m.PowerOn()
-	case reboot:
-		s.m.Reboot()
+	hit := s.wounds(s.asked, w)
+	if f.powerOff != nil && hit {
+		s.PowerOn()
 	}
 	s.settles()
 	allowed := []string{before}
-	if good {
+	if s.good {
 		allowed = append(allowed, s.asked)
 	}
-	if !w.again {
+	if !p.again {
 		s.whole("hit", allowed...)
 	}
-	if down {
+	if f.powerOff != nil {
 		s.client = s.victim.client()
 	}
-	if s.up = s.state().version; w.again {
+	if s.up = s.state().version; p.again {
 		s.does("/usr/lib/app-rollout/rollout-helper recover shop", 0)
 		s.whole("recovered", allowed...)
 	}
 }
 
-// afterBoot are the versions that may be up after a boot: the one that was, or
-// what the .env asks for.
+// afterBoot are the versions that may be up after a boot: the one that was up, or the
+// one that the .env asks for.
 func (s *soak) afterBoot(was string) []string {
 	if s.good {
 		return []string{was, s.asked}
@@ -198,12 +191,12 @@ func (s *soak) afterBoot(was string) []string {
 	return []string{was}
 }
 
-// ends stops the client, whose network goes.
-func (s *soak) ends() { s.count("until now", s.client, 0) }
+// ends stops the client, because its network will go.
+func (s *soak) ends() { s.count("until now", s.client) }
 
 func (s *soak) does(command string, code int) {
 	s.t.Helper()
-	if r := s.m.Run(context.Background(), "sh", "-c", command); r.Code != code {
+	if r := s.Run(context.Background(), "sh", "-c", command); r.Code != code {
 		s.t.Errorf("%s: status %d, not %d\n%s\n%s", command, r.Code, code, r.Out, r.Err)
 	}
 }

@@ -16,18 +16,18 @@ import (
 	"app-rollout/test/machine"
 )
 
-// steered says whether a steering program is attached to a listener of the
-// machine, by whomever. The kernel does not tell which program a socket has;
-// but the program holds its map of sockets, which goes with it, and reading the
-// map gives the sockets' cookies, which ss shows too.
-func steered(t *testing.T, m *machine.Machine) bool {
-	t.Helper()
+// steered reports whether a steering program is attached to a listener of the machine,
+// whoever attached it. The kernel does not tell which program a socket has. But the
+// program keeps its map of sockets, and the map gives the sockets' cookies, which ss
+// shows too.
+func (a *app) steered() bool {
+	a.t.Helper()
 	cookies := map[uint64]bool{}
-	for _, word := range strings.Fields(m.Sh("ss -Hltne")) {
+	for _, word := range strings.Fields(a.Sh("ss -Hltne")) {
 		if hex, ok := strings.CutPrefix(word, "sk:"); ok {
 			n, err := strconv.ParseUint(hex, 16, 64)
 			if err != nil {
-				t.Fatalf("ss says %s", word)
+				a.t.Fatalf("ss says %s", word)
 			}
 			cookies[n] = true
 		}
@@ -37,7 +37,7 @@ func steered(t *testing.T, m *machine.Machine) bool {
 		if id, err = ebpf.MapGetNextID(id); errors.Is(err, os.ErrNotExist) {
 			return false
 		} else if err != nil {
-			t.Fatal(err)
+			a.t.Fatal(err)
 		}
 		listeners, err := ebpf.NewMapFromID(id)
 		if err != nil {
@@ -61,24 +61,23 @@ func holds(listeners *ebpf.Map, cookies map[uint64]bool) bool {
 	return false
 }
 
-// TestSteeredIsSeen: what the other stories look for can be seen.
+// TestSteeredIsSeen: steered sees steering while there is some, and only then.
 func TestSteeredIsSeen(t *testing.T) {
 	t.Parallel()
-	m := machine.Boot(t, machine.Options{Install: true, Layers: []string{machine.Apps(t)}})
-	m.Write("/etc/app-rollout/shop.env", shop("GENERATION=g1", "SYSTEMD_CLUSTER_WATCH_SEC=3"), 0o644)
-	deploys(t, m, "shop")
-	if steered(t, m) {
+	shop := newShop(t)
+	shop.deploy("GENERATION=g1", "SYSTEMD_CLUSTER_WATCH_SEC=3")
+	if shop.steered() {
 		t.Error("traffic is steered after the rollout")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan machine.Result, 1)
-	go func() { done <- m.Run(ctx, "app-rollout", "run", "shop") }()
-	m.Wait("steering", 20*time.Second, func() bool { return steered(t, m) })
+	go func() { done <- shop.Run(ctx, "app-rollout", "run", "shop") }()
+	shop.Wait("steering", 20*time.Second, shop.steered)
 	if r := <-done; r.Code != 0 {
 		t.Errorf("%+v", r)
 	}
-	if steered(t, m) {
+	if shop.steered() {
 		t.Error("traffic is steered after the rollout")
 	}
 }

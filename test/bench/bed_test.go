@@ -17,6 +17,7 @@ import (
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
+	"app-rollout/test/servers"
 	"app-rollout/units/store"
 )
 
@@ -37,7 +38,7 @@ func newBed(t *testing.T) *bed {
 		layers = append(layers, layerOf(t, map[string]string{"/usr/local/bin/kamal-proxy": proxy}))
 		b.kamal = true
 	}
-	b.Machine = machine.Boot(t, machine.Options{Install: true, Packages: machine.Servers, Layers: layers, Files: unitFiles})
+	b.Machine = machine.Boot(t, machine.Options{Install: true, Packages: servers.Packages(), Layers: layers, Files: unitFiles})
 	return b
 }
 

@@ -19,13 +19,6 @@ var Base = []string{
 	"python3", "gunicorn",
 }
 
-// Servers are the web servers of the traffic stories, and wrk, for Options.Packages
-// (bookworm's names).
-var Servers = []string{
-	"uwsgi", "uwsgi-plugin-python3", "unicorn", "nginx-light", "haproxy", "caddy",
-	"uvicorn", "puma", "python3-hypercorn", "ruby", "wrk",
-}
-
 // tidy makes an image what a machine wants to boot from: packages' own
 // services do not start, and no terminal waits for a login.
 const tidy = `

@@ -31,7 +31,7 @@ type T interface {
 // Options say what kind of machine to boot.
 type Options struct {
 	Release  string   // "bookworm" (which "" means too) or "trixie"
-	Packages []string // of Debian, beyond Base; see Servers
+	Packages []string // of Debian, beyond Base
 	Layers   []string // directories laid over the image's root, see Apps, Node, Bun
 	Install  bool     // install the built .deb before Boot returns
 
@@ -165,12 +165,10 @@ func (m *Machine) PowerOff() time.Duration {
 	return m.shutDown("poweroff")
 }
 
-// shutDown runs the command and waits until systemd-nspawn has exited. It exits on a
-// reboot too (status 133, because of --keep-unit).
+// shutDown runs the command and waits until the machine is off.
 func (m *Machine) shutDown(how string) time.Duration {
 	m.t.Helper()
-	n := m.get()
-	if n == nil {
+	if m.get() == nil {
 		m.t.Fatalf("machine: %s: the power is off", how)
 	}
 	start := time.Now()
@@ -178,14 +176,26 @@ func (m *Machine) shutDown(how string) time.Duration {
 	ctx, cancel := context.WithTimeout(context.Background(), bootDeadline)
 	defer cancel()
 	m.Run(ctx, "systemctl", "--no-block", how)
+	m.WaitOff()
+	return time.Since(start)
+}
+
+// WaitOff returns when a machine that is shutting down is off: when
+// systemd-nspawn has exited. On a reboot it does that too (status 133, because of
+// --keep-unit).
+func (m *Machine) WaitOff() {
+	m.t.Helper()
+	n := m.get()
+	if n == nil {
+		return
+	}
 	select {
 	case <-n.exited:
-	case <-ctx.Done():
-		m.t.Fatalf("machine: %s: still up after %v\n%s", how, bootDeadline, m.console())
+	case <-time.After(bootDeadline):
+		m.t.Fatalf("machine: still up after %v\n%s", bootDeadline, m.console())
 	}
 	m.set(nil)
 	n.removeCgroup()
-	return time.Since(start)
 }
 
 // Kill cuts the power: it kills every process of the machine at once. At the next
