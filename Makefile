@@ -23,7 +23,7 @@ DEB_TOOLS := dpkg-dev debhelper fakeroot
 MACHINE_TOOLS := mmdebstrap systemd-container iproute2 util-linux
 VM_TOOLS := mmdebstrap e2fsprogs qemu-system-x86
 
-.PHONY: help build deb lintian unit generate test stories soak demo vm bench lint fuzz clean deb-tools machine-tools vm-tools npm
+.PHONY: help build deb lintian unit generate test stories story soak demo vm bench lint fuzz clean deb-tools machine-tools vm-tools npm
 
 help:
 	@echo 'make build       generator and helper, in build/bin/'
@@ -31,6 +31,7 @@ help:
 	@echo 'make generate    the BPF objects anew from their C, with the clang of Debian 12'
 	@echo 'make unit        tests that need nothing'
 	@echo 'sudo make test   all tests: unit tests, then stories on throw-away Debians with their own systemd'
+	@echo 'sudo make story  one of these stories: RUN=TestModes (test/README.md tells more)'
 	@echo 'sudo make demo   three rollouts under load on a throw-away Debian, step by step'
 	@echo 'sudo make vm     the same on the kernels and boots of Debian 12 and 13 themselves, in virtual machines'
 	@echo 'sudo make soak   the whole fault matrix and the whole model, then random edits, faults and reboots (MINUTES=10, SEED= of a failed run)'
@@ -77,8 +78,15 @@ unit: build/go.mod
 	go test ./...
 
 # The stories boot throw-away Debians. Two run at a time, because they mostly wait.
+STORIES := go test -tags story -count=1 -timeout 55m -parallel 2
 stories: deb machine-tools npm
-	go test -tags story -count=1 -timeout 55m -parallel 2 ./test/
+	$(STORIES) ./test/
+
+# RUN is a pattern of names, as go test -run has it.
+RUN ?=
+story: deb machine-tools npm
+	@[ -n "$(RUN)" ] || { echo 'which one? make story RUN=TestModes'; exit 1; }
+	$(STORIES) -v -run '$(RUN)' ./test/
 
 ifeq ($(shell id -u),0)
 test: unit stories
