@@ -115,6 +115,17 @@ func FirstGeneration(out, app string) string { return out + "/" + app + ".genera
 // generation the unit belongs to.
 func SourcePath(app string, number int) string { return GenerationDir(app, number) + "/" + EnvFile }
 
+// ParseSourcePath is the number of the generation that a SourcePath= belongs to. It is
+// false if no generation in the app's store has it: the generator froze it, and no run
+// has recorded it yet.
+func ParseSourcePath(app, source string) (number int, ok bool) {
+	number, err := strconv.Atoi(filepath.Base(filepath.Dir(source)))
+	if err != nil || source != SourcePath(app, number) {
+		return 0, false
+	}
+	return number, true
+}
+
 // GenerationDir is the directory of one generation, as units name it.
 func GenerationDir(app string, number int) string {
 	return StateDir + "/" + app + "/generations/" + strconv.Itoa(number)

@@ -115,3 +115,18 @@ func TestTooManyApps(t *testing.T) {
 		t.Errorf("%d names, %v, %v", len(names), problems, err)
 	}
 }
+
+func TestParseSourcePath(t *testing.T) {
+	for source, want := range map[string]int{
+		SourcePath("shop", 3):                                 3,
+		SourcePath("shop", 12):                                12,
+		SourcePath("blog", 3):                                 0,
+		FirstGeneration(GeneratorDir, "shop") + "/" + EnvFile: 0,
+		"/var/lib/app-rollout/shop/generations/03/env":        0,
+		"": 0,
+	} {
+		if got, ok := ParseSourcePath("shop", source); got != want || ok != (want > 0) {
+			t.Errorf("%q: %d, %v", source, got, ok)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"app-rollout/rollout-helper/ports"
+	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units/problem"
@@ -93,8 +94,10 @@ func printApp(s *screen.Screen, a status.App) {
 	}
 	if u := a.UnderWay; u != nil {
 		text := u.Service + " since " + s.When(u.Since)
-		if u.Says != "" {
-			text += ": " + strings.TrimPrefix(u.Says, a.Name+": ")
+		if says, ok := rollout.About(u.Says, a.Name); ok {
+			text += ": " + says
+		} else if u.Says != "" {
+			text += ": " + u.Says
 		}
 		row("under way", text, screen.Bold)
 	}

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"app-rollout/rollout-helper/journal"
+	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units/step"
@@ -86,7 +87,10 @@ func (v *View) record(r journal.Record) {
 		if p.began.IsZero() {
 			p.began = time.Now()
 		}
-		p.step, p.text = r.Step, strings.TrimPrefix(r.Text, p.name+": ")
+		p.step, p.text = r.Step, r.Text
+		if text, ok := rollout.About(r.Text, p.name); ok {
+			p.text = text
+		}
 		if n, err := strconv.Atoi(r.Number); err == nil {
 			p.number = n
 		}

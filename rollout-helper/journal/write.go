@@ -15,7 +15,6 @@ import (
 	sdjournal "github.com/coreos/go-systemd/v22/journal"
 
 	"app-rollout/rollout-helper/rollout"
-	"app-rollout/units/problem"
 )
 
 // Log reports the steps of a run: to the journal, one record for each step with fields
@@ -60,11 +59,7 @@ func Service() string {
 func (l *Log) Event(e rollout.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text := problem.Join(e.Text, e.Remedy)
-	if e.App != "" {
-		text = e.App + ": " + text
-	}
-	text = oneLine(text)
+	text := e.Line()
 	// Without systemd there is nobody to notify, which is no error.
 	_, _ = daemon.SdNotify(false, "STATUS="+text)
 	if !l.journal {
@@ -80,7 +75,7 @@ func (l *Log) Event(e rollout.Event) {
 		fields["APP_ROLLOUT_INSTANCE"] = e.Unit
 	}
 	if e.Remedy != "" {
-		fields["APP_ROLLOUT_REMEDY"] = oneLine(e.Remedy)
+		fields["APP_ROLLOUT_REMEDY"] = e.Remedy
 	}
 	if e.Generation > 0 {
 		fields["APP_ROLLOUT_GENERATION"] = strconv.Itoa(e.Generation)
@@ -92,6 +87,3 @@ func (l *Log) Event(e rollout.Event) {
 		fmt.Fprintln(l.err, text)
 	}
 }
-
-// oneLine joins the lines of several problems, because a record has one line.
-func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }

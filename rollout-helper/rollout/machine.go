@@ -20,7 +20,6 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
-	"app-rollout/units/problem"
 )
 
 // Systemd is PID 1, as far as a rollout needs it. See package systemd for what
@@ -73,33 +72,6 @@ type Traffic interface {
 	// Counters are the kernel's own, to be compared with later ones.
 	Counters() sockets.Counters
 }
-
-// Event is one line of the story of a rollout.
-type Event struct {
-	App        string
-	Generation int // 0: before there is one
-	Step       string
-	Unit       string // of a failure: the instance that did it
-	Text       string
-	Remedy     string // of what went wrong: what to do about it
-	Level      Level
-}
-
-// warning is an event that tells of an error which ends nothing.
-func warning(app, at string, err error) Event {
-	p := problem.Of(err)
-	return Event{App: app, Step: at, Text: p.What(), Remedy: p.Remedy, Level: Warning}
-}
-
-// Level says how much an event matters.
-type Level int
-
-// The levels.
-const (
-	Info Level = iota
-	Warning
-	Failed
-)
 
 // Machine is what rollouts act on.
 type Machine struct {

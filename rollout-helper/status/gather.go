@@ -116,7 +116,7 @@ func (e Eyes) app(ctx context.Context, name string, listeners []sockets.Listener
 	a := App{Name: name, Instances: []Instance{}, UnderWay: runs[name]}
 	if all := runs[""]; a.UnderWay == nil && all != nil {
 		a.UnderWay = &UnderWay{Service: all.Service, Since: all.Since}
-		if strings.HasPrefix(all.Says, name+": ") {
+		if _, ok := rollout.About(all.Says, name); ok {
 			a.UnderWay.Says = all.Says
 		}
 	}

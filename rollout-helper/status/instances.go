@@ -2,10 +2,7 @@ package status
 
 import (
 	"maps"
-	"path"
 	"slices"
-	"strconv"
-	"strings"
 
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
@@ -20,8 +17,9 @@ func (e Eyes) instances(a *App, us []systemd.Unit, listeners []sockets.Listener,
 			continue
 		}
 		own, _ := units.ParseInstance(u.Name)
+		number, _ := units.ParseSourcePath(a.Name, u.Source) // 0: no run has recorded it yet
 		i := Instance{
-			Unit: u.Name, Number: own.Number, Generation: generation(u.Source), Active: u.Active, Sub: u.Sub,
+			Unit: u.Name, Number: own.Number, Generation: number, Active: u.Active, Sub: u.Sub,
 			PID: u.MainPID, Since: u.Since, Restarts: u.Restarts, Memory: u.Memory,
 		}
 		if a.Generation == nil && i.Number > 0 {
@@ -38,16 +36,6 @@ func (e Eyes) instances(a *App, us []systemd.Unit, listeners []sockets.Listener,
 		a.Nodes = max(a.Nodes, len(a.Instances))
 	}
 	e.shares(a, cgroups, listeners, hide)
-}
-
-// generation is the number in the path of a frozen .env; 0 if it is not in the
-// store: the generator froze it, and no run has recorded it yet.
-func generation(source string) int {
-	n, err := strconv.Atoi(path.Base(path.Dir(source)))
-	if err != nil || !strings.Contains(source, "/generations/") {
-		return 0
-	}
-	return n
 }
 
 // shares counts sockets: the kernel picks a listener of the group by a hash of
