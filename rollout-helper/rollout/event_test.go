@@ -13,7 +13,7 @@ func TestLine(t *testing.T) {
 	} {
 		line := c.event.Line()
 		text, ok := About(line, c.app)
-		if line != c.line || text != c.text || ok != (c.app != "") {
+		if line != c.line || ok != (c.app != "") || ok && text != c.text {
 			t.Errorf("%q: %q, %v", line, text, ok)
 		}
 		if _, ok := About(line, "shop2"); ok {
