@@ -2,7 +2,6 @@ package steering
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -24,18 +23,15 @@ var ErrNotListening = errors.New("it does not listen there")
 // client is how the program names who asks (struct client in pick.c).
 type client struct {
 	Address        [16]byte
-	Port, Protocol [2]byte
+	Port, Protocol uint64
 }
 
 func newClient(from netip.AddrPort) client {
-	var c client
-	protocol := uint16(unix.ETH_P_IPV6)
+	c := client{Port: uint64(from.Port()), Protocol: unix.ETH_P_IPV6}
 	if from.Addr().Is4() {
-		protocol = unix.ETH_P_IP
+		c.Protocol = unix.ETH_P_IP
 	}
 	copy(c.Address[:], from.Addr().AsSlice())
-	binary.BigEndian.PutUint16(c.Port[:], from.Port())
-	binary.BigEndian.PutUint16(c.Protocol[:], protocol)
 	return c
 }
 

@@ -50,12 +50,14 @@ struct {
 	__type(value, __u32);
 } ar_policy SEC(".maps");
 
-// A client that asks one instance; all of it in network order. An IPv4 address
-// has the first four bytes.
+// A client that asks one instance. The address is in network order, an IPv4 address
+// in the first four bytes; the protocol is ETH_P_IP or ETH_P_IPV6. The numbers are
+// whole words: Linux 6.1 lets a program without CAP_PERFMON write only once to a word
+// of its stack that holds a register.
 struct client {
 	__u8 address[16];
-	__be16 port;
-	__be16 protocol; // ETH_P_IP or ETH_P_IPV6
+	__u64 port;
+	__u64 protocol;
 };
 
 // The slot that each asking client is sent to.
@@ -78,11 +80,11 @@ static __always_inline __u32 *asked(struct sk_reuseport_md *md)
 
 	if ((void *)(source + 1) > md->data_end)
 		return NULL;
-	client.port = *source;
-	client.protocol = md->eth_protocol;
-	if (client.protocol == bpf_htons(ETH_P_IP))
+	client.port = bpf_ntohs(*source);
+	client.protocol = bpf_ntohs(md->eth_protocol);
+	if (client.protocol == ETH_P_IP)
 		failed = bpf_skb_load_bytes_relative(md, offsetof(struct iphdr, saddr), client.address, 4, BPF_HDR_START_NET);
-	else if (client.protocol == bpf_htons(ETH_P_IPV6))
+	else if (client.protocol == ETH_P_IPV6)
 		failed = bpf_skb_load_bytes_relative(md, offsetof(struct ipv6hdr, saddr), client.address, 16, BPF_HDR_START_NET);
 	else
 		return NULL;

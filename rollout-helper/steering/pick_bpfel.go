@@ -16,8 +16,8 @@ import (
 type pickClient struct {
 	_        structs.HostLayout
 	Address  [16]uint8
-	Port     uint16
-	Protocol uint16
+	Port     uint64
+	Protocol uint64
 }
 
 // loadPick returns the embedded CollectionSpec for pick.
