@@ -18,11 +18,11 @@ type Result struct {
 	Err error
 }
 
-// slot is how long an app counts as working.
-const slot = 3 * time.Second
+// appSlot is how long an app counts as working: see paced.
+const appSlot = 3 * time.Second
 
-// Apps are all apps there are to look after: those with an .env and those that
-// have been rolled out. Names that cannot be an app's are problems.
+// Apps are the apps that have an .env and those that have been rolled out. A name that
+// cannot be an app's is a problem.
 func (m *Machine) Apps() (apps []string, problems []*units.Problem, err error) {
 	apps, problems, err = units.AppNames(m.Layout)
 	if err != nil {
@@ -41,10 +41,10 @@ func (m *Machine) Apps() (apps []string, problems []*units.Problem, err error) {
 	return apps, problems, nil
 }
 
-// Each does the same for several apps, side by side: as many as there are CPUs
-// begin at once. The results are in the order of the apps.
+// Each does the same for several apps at a time: as many begin at once as there are
+// CPUs. The results are in the order of the apps.
 func (m *Machine) Each(ctx context.Context, apps []string, do func(context.Context, string) error) []Result {
 	results := make([]Result, len(apps))
-	paced(len(apps), runtime.NumCPU(), slot, func(i int) { results[i] = Result{apps[i], do(ctx, apps[i])} })
+	paced(len(apps), runtime.NumCPU(), appSlot, func(i int) { results[i] = Result{apps[i], do(ctx, apps[i])} })
 	return results
 }

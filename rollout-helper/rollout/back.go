@@ -9,17 +9,17 @@ import (
 	"app-rollout/units/step"
 )
 
-// back undoes a rollout that was not committed: the old generation gets all
-// new connections again, then the candidate goes without a trace but for its
-// frozen files, which say what was rejected.
+// back undoes a rollout that was not committed. First the old generation gets all new
+// connections again. Then the candidate is removed, except for its frozen files, which
+// record what was rejected.
 func (r *rollout) back(ctx context.Context, cause error) error {
-	// A cancelled context has ended the rollout, not the way back.
+	// The way back is taken also when the context is cancelled.
 	undo := context.WithoutCancel(ctx)
 	if stopping, err := r.Systemd.Stopping(undo); err == nil && stopping {
 		return cause
 	}
-	// All that can go wrong on the way back is told, and nothing stops it: the
-	// next run's recover takes up what is left.
+	// Errors on the way back are reported, and do not stop it. The next run's recover
+	// puts right what is left.
 	var wrong []error
 	if len(r.was) > 0 {
 		wrong = append(wrong, r.take(undo, act{name: step.Back, do: func(ctx context.Context) error {
@@ -42,7 +42,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 		wrong = append(wrong, r.store.Reject(r.new))
 		cause = r.failed(cause)
 	} else {
-		// Nobody found it bad: it is not kept.
+		// The candidate was not found bad, so it is not rejected.
 		cause = told("the rollout was interrupted; "+r.serves(), "to begin anew: "+r.again())
 	}
 	known, err := r.reinstate(undo)
@@ -55,8 +55,8 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	return cause
 }
 
-// failed is what a rollout ends with that has gone back: what went wrong, and what
-// serves now.
+// failed is what a rollout that went back ends with: what went wrong, what serves now,
+// and what to do.
 func (r *rollout) failed(cause error) error {
 	var e *RunError
 	if !errors.As(cause, &e) {
@@ -67,7 +67,7 @@ func (r *rollout) failed(cause error) error {
 	return e
 }
 
-// serves tells what a failed rollout has left.
+// serves says what serves after a failed rollout.
 func (r *rollout) serves() string {
 	if len(r.was) == 0 {
 		return "nothing serves"

@@ -12,9 +12,9 @@ import (
 	"app-rollout/units/store"
 )
 
-// Boot takes over what the boot has started, and then rolls out what is asked:
-// the app is up on the generation that last worked, and goes to what its .env
-// says only if that is neither this generation nor one that failed already.
+// Boot takes over what the boot has started: the generation that last worked. Then it
+// rolls out what the .env asks for, unless that is the same generation or has failed
+// before.
 func (m *Machine) Boot(ctx context.Context, app string) error {
 	return m.locked(ctx, app, "app-rollout run "+app, func() error { return m.boot(ctx, app) })
 }
@@ -23,20 +23,20 @@ func (m *Machine) boot(ctx context.Context, app string) error {
 	if err := m.recover(ctx, app); err != nil {
 		m.Report(warning(app, step.Recover, err))
 	}
-	if taken, err := m.taken(ctx, app); err != nil || taken {
+	if known, err := m.knownThisBoot(ctx, app); err != nil || known {
 		return err
 	}
 	spec, unread := m.Layout.Read(app)
 	if errors.Is(unread, fs.ErrNotExist) {
 		return m.remove(ctx, app)
 	}
-	// What last worked is taken over whatever the .env is like now.
+	// A bad .env does not keep us from taking over what last worked.
 	current, unready, err := m.adopt(ctx, app)
 	if err != nil {
 		return err
 	}
 	if current.Held() {
-		m.Report(held(app, current))
+		m.Report(heldEvent(app, current))
 		return unready
 	}
 	if unread != nil {
@@ -53,11 +53,10 @@ func (m *Machine) boot(ctx context.Context, app string) error {
 	return m.swapTo(ctx, app, spec)
 }
 
-// taken says whether the app's instances of this boot are known already: it was
-// taken over, or rolled out, since. A start of multi-user.target starts the
-// service of the boot too, on a machine where the package has just been
-// installed, and is no deploy.
-func (m *Machine) taken(ctx context.Context, app string) (bool, error) {
+// knownThisBoot reports whether the app was taken over or rolled out since the boot.
+// Then there is nothing to do: whoever starts multi-user.target on a running machine
+// starts the service of the boot too, and does not mean to deploy.
+func (m *Machine) knownThisBoot(ctx context.Context, app string) (bool, error) {
 	current, err := store.Of(m.Layout, app).Current()
 	if err != nil || current == nil {
 		return false, err
@@ -70,7 +69,7 @@ func (m *Machine) taken(ctx context.Context, app string) (bool, error) {
 	return len(live(all)) > 0, err
 }
 
-// stay says why an app is left on its current generation, "" if it is not.
+// stay says why an app stays on its current generation, "" if it does not.
 func (m *Machine) stay(app string, current *store.Generation, spec *units.Spec) string {
 	if current.Digest == spec.Digest() {
 		return fmt.Sprintf("generation %d is up", current.Number)
@@ -82,14 +81,14 @@ func (m *Machine) stay(app string, current *store.Generation, spec *units.Spec) 
 	return ""
 }
 
-// reloading is how long a daemon-reload may take, in which the generators'
-// output is removed and made anew.
+// reloading is how long a daemon-reload may take. Meanwhile systemd removes the output
+// of the generators, and they make it anew.
 const reloading = 30 * time.Second
 
-// frozen copies into the store what the generator froze for an app that was
-// never ready; nil if it froze nothing. Where instances run, it did: that it is
-// not there, or not whole, is a daemon-reload of somebody else's, or of another
-// app's rollout.
+// frozen copies into the store what the generator froze for an app that was never
+// ready. It is nil if the generator froze nothing. If instances run, it has frozen
+// something. Then a missing or incomplete directory means that a daemon-reload is under
+// way, and frozen waits for its end.
 func (m *Machine) frozen(ctx context.Context, disk store.Store, app string, running bool) (*store.Generation, error) {
 	inside := units.FirstGeneration(units.GeneratorDir, app)
 	for deadline := time.Now().Add(reloading); ; wait(ctx, tick) {
@@ -108,9 +107,9 @@ func (m *Machine) frozen(ctx context.Context, disk store.Store, app string, runn
 	}
 }
 
-// adopt waits until the instances that the boot has started are ready, and
-// records them if that was not done before. Without a recorded generation, and
-// with nothing booted, there is nothing to adopt.
+// adopt waits until the instances that the boot has started are ready, and records
+// their generation if none is recorded. unready is why they did not become ready. All
+// are nil if no generation is recorded and nothing was booted.
 func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generation, unready, err error) {
 	disk := store.Of(m.Layout, app)
 	if current, err = disk.Current(); err != nil {
@@ -143,7 +142,7 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 		record: &store.Receipt{Started: time.Now(), Rung: Steered},
 	}
 	if len(live(all)) == 0 {
-		// The generator found nothing, for /var was not there yet.
+		// When the generator ran, /var was not mounted yet.
 		if err := m.Systemd.Reload(ctx); err != nil {
 			return nil, nil, err
 		}
@@ -152,7 +151,7 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 		}
 	}
 	if unready = r.ready(ctx); unready == nil && current == nil {
-		// What goes on the record as ready has to have held, as in a rollout.
+		// As in a rollout, a generation is recorded as ready only after it was watched.
 		unready = r.watch(ctx)
 	}
 	if err := m.Traffic.Release(app, all); err != nil {
@@ -170,6 +169,6 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 		return nil, nil, err
 	}
 	m.Report(Event{App: app, Generation: g.Number, Step: step.Boot, Text: fmt.Sprintf("generation %d is what the boot has started", g.Number)})
-	// From here on the generator emits the recorded one.
+	// Now the generator emits the recorded generation.
 	return g, nil, m.Systemd.Reload(ctx)
 }

@@ -6,14 +6,14 @@ import (
 	"app-rollout/units/step"
 )
 
-// commit makes the candidate the current generation. The old units get files
-// of their own first, so that a daemon-reload does not make them new.
+// commit makes the candidate the current generation. First the old units get files of
+// their own, so that a daemon-reload does not turn them into the new generation's.
 func (r *rollout) commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if r.old != nil {
-		if err := r.pin(r.old.Number, r.surplus()); err != nil {
+		if err := r.writeUnits(r.old.Number, r.surplus()); err != nil {
 			return err
 		}
 	}
@@ -25,7 +25,7 @@ func (r *rollout) commit(ctx context.Context) error {
 	return nil
 }
 
-// committed asks the store, since a failed commit may have come to pass.
+// committed asks the store, because a commit that returned an error may have happened.
 func (r *rollout) committed() (bool, error) {
 	current, err := r.store.Current()
 	return current != nil && current.Number == r.new.Number, err

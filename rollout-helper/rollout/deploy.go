@@ -12,8 +12,8 @@ import (
 	"app-rollout/units/store"
 )
 
-// held is what a run for all says of an app that a person rolled back.
-func held(app string, current *store.Generation) Event {
+// heldEvent is what a run for all says of an app that a person rolled back.
+func heldEvent(app string, current *store.Generation) Event {
 	return Event{
 		App: app, Generation: current.Number, Step: step.Held,
 		Text:   fmt.Sprintf("is held on generation %d, which was rolled back to", current.Number),
@@ -21,8 +21,9 @@ func held(app string, current *store.Generation) Event {
 	}
 }
 
-// Deploy is the swap of a run for all: it leaves a held app alone, unless its
-// .env is gone, which is how a person stops an app.
+// Deploy is what a run for all does with an app: a Swap, unless the app is held. A held
+// app whose .env is gone is stopped all the same, because that is how a person stops an
+// app.
 func (m *Machine) Deploy(ctx context.Context, app string) error {
 	return m.locked(ctx, app, "app-rollout run "+app, func() error { return m.deploy(ctx, app) })
 }
@@ -33,14 +34,14 @@ func (m *Machine) deploy(ctx context.Context, app string) error {
 		return err
 	}
 	if _, err := os.Lstat(m.Layout.Env(app)); current.Held() && !errors.Is(err, fs.ErrNotExist) {
-		m.Report(held(app, current))
+		m.Report(heldEvent(app, current))
 		return m.recover(ctx, app)
 	}
 	return m.swap(ctx, app)
 }
 
-// Changed are the apps whose .env asks for something else than what runs, and
-// has not failed before. One that cannot be read has been reported.
+// Changed are the apps whose .env asks for something that does not run and has not
+// failed before. An .env that cannot be read is left out: the run has reported it.
 func (m *Machine) Changed() ([]string, error) {
 	apps, _, err := m.Apps()
 	if err != nil {

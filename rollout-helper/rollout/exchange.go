@@ -13,9 +13,9 @@ import (
 	"app-rollout/units/step"
 )
 
-// inPlace: in mode 0 there is but one unit name, so the new one can start only
-// when the old one has stopped. Nothing is committed before the new one is ready,
-// and the old one comes back if it is not.
+// inPlace reports whether the one service of mode 0 is restarted: it has only one name,
+// so the old one stops before the new one starts. As in any rollout the commit comes when
+// the new one is ready, and the old one comes back if it is not.
 func (r *rollout) inPlace() bool {
 	return r.new.Mode == 0 && slices.Contains(r.was, units.Service(r.app))
 }
@@ -23,7 +23,7 @@ func (r *rollout) inPlace() bool {
 // exchange restarts the service on the unit of the new generation.
 func (r *rollout) exchange(ctx context.Context) error {
 	r.exchanged = true
-	if err := r.pin(r.new.Number, r.fresh); err != nil {
+	if err := r.writeUnits(r.new.Number, r.fresh); err != nil {
 		return err
 	}
 	if err := r.Systemd.Reload(ctx); err != nil {
@@ -34,8 +34,8 @@ func (r *rollout) exchange(ctx context.Context) error {
 }
 
 // reinstate restarts the one service of mode 0 on its old generation, if it was
-// exchanged. Not known is whether it runs on that again when systemd did not
-// answer: then its file must stay, which tells it to the next run.
+// exchanged. known is false if systemd did not answer, so that nobody knows which
+// generation the service runs. Then its file must stay, for the next run to see.
 func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 	if !r.exchanged {
 		return true, nil
@@ -49,7 +49,7 @@ func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 	} else {
 		var text []byte
 		if text, err = r.store.Unit(r.old.Number); err == nil {
-			err = writeUnit(r.Layout.UnitFile(name), append(pinned(text), coming...))
+			err = writeUnit(r.Layout.UnitFile(name), append(ownUnit(text), comingBack...))
 		}
 	}
 	if err != nil {
@@ -64,7 +64,7 @@ func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 	return err == nil || errors.As(err, &failure), err
 }
 
-// bounce restarts the service on the unit that systemd knows now.
+// bounce restarts the service on the unit that systemd has loaded.
 func (r *rollout) bounce(ctx context.Context, limit time.Duration) error {
 	if stopping, err := r.Systemd.Stopping(ctx); err != nil || stopping {
 		return err

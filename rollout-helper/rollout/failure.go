@@ -22,13 +22,13 @@ func (f *Failure) AsProblem() *problem.Problem {
 	return &problem.Problem{Text: f.Unit + " " + f.How, Remedy: "see: journalctl -b -u " + f.Unit}
 }
 
-// ended says how a unit ended that should run, in the words of
-// systemd.exec(5), "process exit codes".
+// ended says how a unit that should run has ended: see systemd.exec(5), "Process Exit
+// Codes".
 func ended(u systemd.Unit) string {
 	switch u.Result {
 	case "exit-code", "success", "":
 		if u.Restarts > 0 && u.ExitCode == 0 && u.ExitStatus == 0 {
-			// systemd forgets how it ended when it starts it again.
+			// When systemd starts a unit again, it forgets how the unit ended.
 			return "ended, and was started again"
 		}
 		if !u.Condition && u.MainPID == 0 && u.ExitCode == 0 {
@@ -59,8 +59,8 @@ func ended(u systemd.Unit) string {
 	return "failed with result " + u.Result
 }
 
-// started reads the end of a start job, and then the unit, which alone tells
-// whether it runs: "done" does not, see the table in the tests.
+// started judges a start: by the result of the job, and then by the unit. A result
+// "done" does not say that the unit runs: see the table in the tests.
 func started(result string, err error, u systemd.Unit) error {
 	switch {
 	case err != nil:

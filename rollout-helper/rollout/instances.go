@@ -9,7 +9,7 @@ import (
 	"app-rollout/units"
 )
 
-// patterns match every unit of an app, in both modes.
+// patterns match all units of an app, in both modes.
 func patterns(app string) []string {
 	return []string{units.Service(app), app + "@*.service"}
 }
@@ -60,7 +60,7 @@ func (m *Machine) Instances(ctx context.Context, app string) ([]systemd.Unit, er
 	return slices.DeleteFunc(all, func(u systemd.Unit) bool { return !u.Live() }), err
 }
 
-// unit is one unit; one that is not loaded is inactive.
+// unit is one unit. It is inactive if systemd has not loaded it.
 func (m *Machine) unit(ctx context.Context, name string) (systemd.Unit, error) {
 	us, err := m.Systemd.Units(ctx, name)
 	if err != nil || len(us) == 0 {

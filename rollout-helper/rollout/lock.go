@@ -11,11 +11,11 @@ import (
 	"app-rollout/units/step"
 )
 
-// errBusy: another run has the app's lock.
+// errBusy says that another run has the app's lock.
 var errBusy = errors.New("another run is under way")
 
-// lock is held by whoever changes an app. The kernel lets go of it when the
-// holder dies, however it dies: see flock(2).
+// lock takes the lock that whoever changes an app must have. The kernel releases it when
+// its holder ends, however it ends: see flock(2).
 func (m *Machine) lock(ctx context.Context, app string, wait bool) (release func(), err error) {
 	dir := m.Layout.Run(app)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -33,8 +33,8 @@ func (m *Machine) lock(ctx context.Context, app string, wait bool) (release func
 		return nil, errBusy
 	}
 	m.Report(Event{App: app, Step: step.Lock, Text: "waiting for the run that is under way"})
-	// A blocking flock cannot be given up: leave it to a goroutine that closes
-	// the file if nobody waits for it any more.
+	// A blocking flock cannot be cancelled. A goroutine waits for it, and closes the file
+	// if nobody needs the lock any more.
 	got := make(chan error, 1)
 	go func() {
 		for {
@@ -58,8 +58,8 @@ func (m *Machine) lock(ctx context.Context, app string, wait bool) (release func
 	}
 }
 
-// locked does something with an app while nobody else does. again is the command
-// that has it done once more, for whoever reads why it failed.
+// locked does something with an app under its lock. again is the command that does it
+// once more, for the remedy of an error.
 func (m *Machine) locked(ctx context.Context, app, again string, do func() error) error {
 	release, err := m.lock(ctx, app, true)
 	if err == nil {

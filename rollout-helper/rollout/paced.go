@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// half of the CPUs is how many instances of an app start or stop at a time: the
-// other half is left to those that serve.
+// half of the CPUs is how many instances of an app start or stop at a time. The other
+// half is left to those that serve.
 func half() int { return max(1, runtime.NumCPU()/2) }
 
-// paced does n things side by side: as many as there are slots begin at once.
-// One that takes longer than a slot lasts waits for something, and another may
-// begin beside it: a slow one delays none.
+// paced does n things, at most slots of them at a time. Each gives its slot to the next
+// one when it ends or, if it takes longer, when the slot's time is over. By then it
+// waits for something and needs no CPU, so a slow one does not delay the others.
 func paced(n, slots int, slot time.Duration, do func(i int)) {
-	taken := make(chan struct{}, slots)
+	busy := make(chan struct{}, slots)
 	var all sync.WaitGroup
 	for i := range n {
-		taken <- struct{}{}
-		give := sync.OnceFunc(func() { <-taken })
+		busy <- struct{}{}
+		give := sync.OnceFunc(func() { <-busy })
 		timer := time.AfterFunc(slot, give)
 		all.Add(1)
 		go func() {

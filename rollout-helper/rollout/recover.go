@@ -32,9 +32,9 @@ func (m *Machine) Recover(ctx context.Context, app string) error {
 	return complete(m.recover(ctx, app), "app-rollout run "+app)
 }
 
-// recover makes the current generation the only one, as it is to be between
-// two rollouts: new connections are led to it, whatever else runs is drained
-// and stopped, and what is no longer needed is removed.
+// recover makes the current generation the only one, as it must be between two
+// rollouts. New connections go to it, whatever else runs is drained and stopped, and
+// what is no longer needed is removed.
 func (m *Machine) recover(ctx context.Context, app string) error {
 	all, err := m.ours(ctx, app)
 	if err != nil {
@@ -79,12 +79,11 @@ func (r *rollout) putRight(ctx context.Context, s situation, all []systemd.Unit)
 	}
 	var wrong []error
 	if s.given.Shifted == 0 {
-		// Not shifted: what still steers keeps all connections with those that
-		// serve, and the others, which may not even be ready, have none in hand.
+		// Before the shift all connections are kept with those that serve. So the
+		// strays have nothing in hand, and need no drain.
 		wrong = append(wrong, r.end(ctx, s.strays, r.stopTime()))
 	} else {
-		// The sockets are in the array of the program that still steers, and can
-		// go into another one when it is off. All have been ready.
+		// After the shift the strays may have connections: they are drained.
 		wrong = append(wrong,
 			r.Traffic.Release(r.app, all),
 			r.lead(us, nil),
@@ -98,8 +97,8 @@ func (r *rollout) putRight(ctx context.Context, s situation, all []systemd.Unit)
 	return errors.Join(wrong...)
 }
 
-// serving are the units that serve between two rollouts: those of the current
-// generation, or, where none is recorded any more, those that were left serving.
+// serving are the units that are to serve between two rollouts: those of the current
+// generation or, if none is recorded any more, those that the last run left serving.
 func (s situation) serving(running, files []string) []string {
 	numbers := s.given.Serving
 	if s.current != nil {
@@ -108,11 +107,11 @@ func (s situation) serving(running, files []string) []string {
 		}
 	}
 	if s.given.Serving == nil && len(s.given.Generations) == 0 {
-		return running // nothing was written down, or it is lost
+		return running // nothing was recorded, or the record is lost
 	}
 	if len(numbers) == 0 {
-		// Nothing was ever recorded: it is the boot's instances that count, for
-		// those of an unfinished rollout have files.
+		// The first rollout was not finished. Its instances have files of their own;
+		// those that the boot has started have none.
 		return without(running, files)
 	}
 	names := make([]string, len(numbers))
@@ -122,8 +121,8 @@ func (s situation) serving(running, files []string) []string {
 	return names
 }
 
-// foreign are the unit files, of those given, that are not those of the units that
-// serve, or not of their generation.
+// foreign are those of the files that belong to no unit that serves, or that hold the
+// unit of another generation.
 func (m *Machine) foreign(app string, current *store.Generation, files, mine []string) ([]string, error) {
 	foreign := without(files, mine)
 	if current == nil {
@@ -134,15 +133,15 @@ func (m *Machine) foreign(app string, current *store.Generation, files, mine []s
 		if err != nil {
 			return nil, err
 		}
-		if !pins(text, app, current.Number) {
+		if !isUnitOf(text, app, current.Number) {
 			foreign = append(foreign, name)
 		}
 	}
 	return foreign, nil
 }
 
-// longest has the longest times of all generations that are kept: whose the
-// units are that a killed run has left, nobody wrote down.
+// longest has the longest times of all generations that are kept. Nobody recorded which
+// generation the strays belong to.
 func longest(disk store.Store) (p units.Plan) {
 	numbers, _ := disk.Generations()
 	for _, n := range numbers {
@@ -155,8 +154,8 @@ func longest(disk store.Store) (p units.Plan) {
 	return p
 }
 
-// sweep removes the files that a killed run has not finished; those of the store
-// go when it is pruned.
+// sweep removes the files that a killed run has not finished writing. Prune does that in
+// the store.
 func (m *Machine) sweep(app string) error {
 	var left []string
 	for _, pattern := range []string{m.Layout.Run(app) + "/*.tmp", m.Layout.UnitFile(app + ".service.tmp"), m.Layout.UnitFile(app + "@*.service.tmp")} {
@@ -173,7 +172,7 @@ func (m *Machine) sweep(app string) error {
 	return errors.Join(wrong...)
 }
 
-// forgive lets systemd forget the failed units that nobody waits for any more.
+// forgive lets systemd forget the units that failed and are not to serve.
 func (m *Machine) forgive(ctx context.Context, all []systemd.Unit, mine []string) error {
 	var wrong []error
 	for _, u := range all {

@@ -9,8 +9,8 @@ import (
 	"app-rollout/units/store"
 )
 
-// Rollback rolls out an earlier generation again, with all that was frozen, and
-// holds the app on it: neither a boot nor a run for all brings another.
+// Rollback rolls out an earlier generation again, with all that was frozen, and holds
+// the app on it: neither a boot nor a run for all replaces it.
 func (m *Machine) Rollback(ctx context.Context, app string) error {
 	return m.locked(ctx, app, "app-rollout rollback "+app, func() error { return m.goBack(ctx, app) })
 }
@@ -52,9 +52,9 @@ func (m *Machine) goBack(ctx context.Context, app string) error {
 	return r.begin(ctx, s.plan(earlier.Plan, earlier.Unsized))
 }
 
-// before is the newest generation that was ready before the current one and
-// differs from it; nil if none is kept. If the current one was rolled back to,
-// it is one before that: rolling back twice goes back two, not to and fro.
+// before is the newest generation that was ready before the current one and differs
+// from it, nil if none is kept. If a person rolled back to the current one, it is older
+// than what that was: to roll back twice goes back two generations.
 func before(disk store.Store, current *store.Generation) (*store.Generation, error) {
 	numbers, err := disk.Generations()
 	if err != nil {

@@ -91,19 +91,22 @@ func (r *rollout) run(ctx context.Context) error {
 		if err == nil {
 			continue
 		}
-		if committed, e := r.committed(); e != nil {
-			// Nobody knows which one is to serve: both stay as they are.
+		committed, e := r.committed()
+		if e != nil {
+			// It is not known which generation is to serve, so both stay.
 			return errors.Join(err, e)
-		} else if !committed {
+		}
+		if !committed {
 			return r.back(ctx, err)
 		}
+		break
 	}
 	return r.forward(ctx, last)
 }
 
-// forward takes every step, for what is committed does not go back: a step that
-// fails is told, and a cancelled run only hurries. At the end it writes the
-// receipt.
+// forward takes all of the last steps, because what is committed does not go back. It
+// reports a step that fails, and goes on. A cancelled run only hurries. At the end the
+// receipt is written.
 func (r *rollout) forward(ctx context.Context, last []act) error {
 	var wrong []error
 	for _, a := range last {
@@ -117,7 +120,7 @@ func (r *rollout) forward(ctx context.Context, last []act) error {
 	if err != nil {
 		mend := "app-rollout run " + r.app
 		if r.rollback {
-			mend = "app-rollout run" // which leaves it held
+			mend = "app-rollout run" // to name the app would end the hold
 		}
 		e := runError(err)
 		e.Text = fmt.Sprintf("generation %d serves, but the one before it is not wholly gone: %s", r.new.Number, e.What())

@@ -104,7 +104,7 @@ func (w *world) tidy(t *testing.T, generation int) {
 	for _, path := range files {
 		text, err := os.ReadFile(path)
 		u := w.units[filepath.Base(path)]
-		if err != nil || u == nil || !u.Live() || !pins(text, "shop", generation) {
+		if err != nil || u == nil || !u.Live() || !isUnitOf(text, "shop", generation) {
 			t.Errorf("left behind: %s (%v)", path, err)
 		}
 	}

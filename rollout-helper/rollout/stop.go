@@ -29,8 +29,8 @@ func (r *rollout) stopTime() time.Duration {
 	return seconds(s) + stopGrace
 }
 
-// end stops units, each within the limit, and lets systemd forget that they
-// failed. It is not cut short by the context: a stop under way is systemd's own.
+// end stops units, each within the limit, and lets systemd forget those that failed. A
+// cancelled context does not end it: systemd finishes a stop that is under way anyway.
 func (m *Machine) end(ctx context.Context, names []string, limit time.Duration) error {
 	errs := make([]error, len(names))
 	paced(len(names), half(), stopSlot, func(i int) {

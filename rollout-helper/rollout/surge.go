@@ -10,10 +10,9 @@ import (
 	"strings"
 )
 
-// surge warns when the new instances may not have the memory they need beside
-// the old ones, which they run beside until these are stopped: what the old
-// ones use is the best guess at that. "" is no warning; nor is what cannot be
-// found out one.
+// surge warns if there may be too little memory to run the new instances beside the old
+// ones. It expects each new one to use as much as an old one does. It is "" if there is
+// enough, or if that cannot be found out.
 func (r *rollout) surge(ctx context.Context) string {
 	us, err := r.Systemd.Units(ctx, r.was...)
 	if err != nil || len(us) == 0 {
@@ -36,8 +35,8 @@ func (r *rollout) surge(ctx context.Context) string {
 		available>>20, list(r.fresh), need>>20, used>>20)
 }
 
-// memAvailable is the field of that name of /proc/meminfo, in bytes: how much
-// new programs can have without swapping, as the kernel reckons; see proc(5).
+// memAvailable is MemAvailable of /proc/meminfo, in bytes: the kernel's estimate of what
+// new programs can use without swapping (proc_meminfo(5)).
 func memAvailable(meminfo []byte) (uint64, bool) {
 	for lines := bufio.NewScanner(bytes.NewReader(meminfo)); lines.Scan(); {
 		value, ok := strings.CutPrefix(lines.Text(), "MemAvailable:")

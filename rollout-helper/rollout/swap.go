@@ -13,10 +13,10 @@ import (
 	"app-rollout/units/store"
 )
 
-// Swap rolls an app out as its .env asks, whether or not anything in it has
-// changed, since the code may have. An edit that is made meanwhile is rolled
-// out too. An app whose .env is gone is stopped. A hold ends, for it holds only
-// as long as its generation is the current one.
+// Swap rolls an app out as its .env asks, even if the .env has not changed, because the
+// code may have. An edit that is made meanwhile is rolled out too. An app whose .env is
+// gone is stopped. A hold ends, because it lasts as long as its generation is the current
+// one.
 func (m *Machine) Swap(ctx context.Context, app string) error {
 	return m.locked(ctx, app, "app-rollout run "+app, func() error { return m.swap(ctx, app) })
 }
@@ -35,13 +35,12 @@ func (m *Machine) swap(ctx context.Context, app string) error {
 	return m.swapTo(ctx, app, spec)
 }
 
-// mostAgain bounds how often one run follows a .env that is changed again and
-// again.
+// mostAgain bounds how often one run rolls out an .env that changes each time.
 const mostAgain = 10
 
-// swapTo rolls out what the .env asked for when it was read, and once more as
-// long as that has changed meanwhile: a start of the service while it runs is
-// merged into the run by systemd, so what was asked for by it is done here.
+// swapTo rolls out what an .env asks for, and again as long as it has changed meanwhile:
+// systemd merges a start of the service into the run that is under way, so this run has
+// to do what that start was to do.
 func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) error {
 	for range mostAgain {
 		if err := m.rollout(ctx, app, spec); err != nil {
@@ -49,7 +48,7 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 		}
 		again, err := m.Layout.Read(app)
 		if errors.Is(err, fs.ErrNotExist) {
-			// Some tools write a file anew by removing it first.
+			// Some tools remove a file before they write it anew.
 			wait(ctx, tick)
 			if again, err = m.Layout.Read(app); errors.Is(err, fs.ErrNotExist) {
 				return m.remove(ctx, app)
@@ -112,7 +111,7 @@ func (r *rollout) begin(ctx context.Context, p *Plan) error {
 	if err == nil {
 		return r.run(ctx)
 	}
-	// Nothing was touched but files of our own.
+	// Only files of our own have changed.
 	if e := r.tidy(ctx, r.old, r.was); e != nil {
 		r.warn(step.Back, e)
 	}
@@ -126,7 +125,7 @@ func (r *rollout) assign(ctx context.Context, p *Plan) error {
 		return err
 	}
 	given.Next, given.Shifted = p.next, 0
-	// A store that was lost gives the numbers of its generations out again.
+	// If the store was lost, it gives the numbers of generations out again.
 	given.Generations[r.new.Number] = nil
 	for _, i := range slices.Concat(p.Keep, p.Start) {
 		given.Generations[r.new.Number] = append(given.Generations[r.new.Number], i.Number)
@@ -134,7 +133,7 @@ func (r *rollout) assign(ctx context.Context, p *Plan) error {
 	if err := r.store.SaveInstances(given); err != nil {
 		return err
 	}
-	if err := r.pin(r.new.Number, r.fresh); err != nil {
+	if err := r.writeUnits(r.new.Number, r.fresh); err != nil {
 		return err
 	}
 	r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
@@ -144,7 +143,7 @@ func (r *rollout) assign(ctx context.Context, p *Plan) error {
 	return nil
 }
 
-// remove stops an app whose .env is gone, with the care that it had.
+// remove stops an app whose .env is gone.
 func (m *Machine) remove(ctx context.Context, app string) error {
 	all, err := m.ours(ctx, app)
 	if err != nil {

@@ -11,18 +11,18 @@ import (
 	"app-rollout/units/store"
 )
 
-// forget removes all that only the rollout needed.
+// forget removes what only the rollout needed.
 func (r *rollout) forget(ctx context.Context) error {
 	return r.tidy(ctx, r.new, r.candidate())
 }
 
-// tidy leaves nothing behind but the units of a generation and what is
-// remembered of them: steering ends, the unit files of all others go, and then
-// the generations that nothing needs.
+// tidy leaves only the units of one generation behind, and the record of them. It ends
+// the steering and removes the unit files of all others, then the generations that
+// nothing needs.
 //
-// As long as a unit is left that could not be stopped, it keeps its file, for
-// without one it would become new; it gets no connections, so steering stays;
-// and what it was started from stays too. The next run takes all that up.
+// A unit that could not be stopped keeps its file, or a reload would turn it into one
+// of another generation. Steering stays, so that the unit gets no connections, and so
+// does the generation that it runs. The next run puts that right.
 func (m *Machine) tidy(ctx context.Context, app string, g *store.Generation, names []string) error {
 	ctx = context.WithoutCancel(ctx)
 	all, err := m.ours(ctx, app)
@@ -34,8 +34,8 @@ func (m *Machine) tidy(ctx context.Context, app string, g *store.Generation, nam
 	if len(strays) == 0 {
 		wrong = append(wrong, m.Traffic.Release(app, all))
 	}
-	// That it cannot be written down keeps nothing else: what was written when
-	// the units got their numbers is still true.
+	// If this fails, the rest goes on: what was recorded when the units got their
+	// numbers is still true.
 	wrong = append(wrong, m.remember(app, g, names))
 	files, err := m.unitFiles(app)
 	wrong = append(wrong, err)
@@ -45,7 +45,7 @@ func (m *Machine) tidy(ctx context.Context, app string, g *store.Generation, nam
 	}
 	reload := m.needsReload(app, g, all, names)
 	if g != nil {
-		changed, err := m.pin(app, g.Number, own)
+		changed, err := m.writeUnits(app, g.Number, own)
 		wrong = append(wrong, err)
 		reload = reload || changed
 	}
@@ -74,7 +74,7 @@ func (r *rollout) tidy(ctx context.Context, g *store.Generation, names []string)
 func (m *Machine) needsReload(app string, g *store.Generation, all []systemd.Unit, names []string) bool {
 	for _, unit := range []string{units.Service(app), units.Template(app)} {
 		if g != nil && unit == g.Unit(app) || g == nil && len(names) > 0 {
-			continue // it may be needed
+			continue // it is the unit of a generation that serves
 		}
 		if _, err := os.Lstat(m.Layout.Path(units.GeneratorDir + "/" + unit)); err == nil {
 			return true
@@ -91,8 +91,8 @@ func (m *Machine) needsReload(app string, g *store.Generation, all []systemd.Uni
 	})
 }
 
-// remember writes down which instances serve, and that they make up the only
-// generation there is; nil if nobody knows which.
+// remember records the instances that serve, as those of the only generation; g is nil
+// if their generation is not known.
 func (m *Machine) remember(app string, g *store.Generation, names []string) error {
 	disk := store.Of(m.Layout, app)
 	given, err := disk.Instances()
@@ -102,6 +102,7 @@ func (m *Machine) remember(app string, g *store.Generation, names []string) erro
 	return disk.SaveInstances(remembered(given, g, names))
 }
 
+// remembered is the record that remember writes.
 func remembered(given store.Instances, g *store.Generation, names []string) store.Instances {
 	given.Generations, given.Shifted, given.Serving = map[int][]int{}, 0, []int{}
 	for _, name := range names {

@@ -11,10 +11,11 @@ import (
 	"app-rollout/units/store"
 )
 
-// pin gives units a file of their own with a generation's frozen unit, above
-// the generator's template: no daemon-reload changes them any more, and none is
-// needed to start or to forget them. It says whether any file was changed.
-func (m *Machine) pin(app string, generation int, names []string) (changed bool, err error) {
+// writeUnits gives units a file of their own with a generation's frozen unit. systemd
+// prefers it to the generator's template. So no daemon-reload changes these units any
+// more, and none is needed to start or to forget them. changed reports whether a file
+// was written.
+func (m *Machine) writeUnits(app string, generation int, names []string) (changed bool, err error) {
 	if len(names) == 0 {
 		return false, nil
 	}
@@ -23,11 +24,12 @@ func (m *Machine) pin(app string, generation int, names []string) (changed bool,
 		return false, err
 	}
 	for _, name := range names {
-		// One that is right is left: a newer one would want a daemon-reload.
-		if has, err := os.ReadFile(m.Layout.UnitFile(name)); err == nil && pins(has, app, generation) {
+		// A file that is right is left alone: systemd would want a daemon-reload for a
+		// newer one.
+		if has, err := os.ReadFile(m.Layout.UnitFile(name)); err == nil && isUnitOf(has, app, generation) {
 			continue
 		}
-		if err := writeUnit(m.Layout.UnitFile(name), pinned(text)); err != nil {
+		if err := writeUnit(m.Layout.UnitFile(name), ownUnit(text)); err != nil {
 			return changed, err
 		}
 		changed = true
@@ -35,41 +37,40 @@ func (m *Machine) pin(app string, generation int, names []string) (changed bool,
 	return changed, nil
 }
 
-func (r *rollout) pin(generation int, names []string) error {
-	_, err := r.Machine.pin(r.app, generation, names)
+func (r *rollout) writeUnits(generation int, names []string) error {
+	_, err := r.Machine.writeUnits(r.app, generation, names)
 	return err
 }
 
-// pinned is the text of such a file. As the unit is wanted by nothing, every
-// isolate would stop it; that of the targets for repairs is to.
-func pinned(unit []byte) []byte {
+// ownUnit is the text of such a file. Nothing wants the unit, so every
+// `systemctl isolate` would stop it. Only that of the rescue target is to stop it.
+func ownUnit(unit []byte) []byte {
 	return bytes.Replace(unit, []byte("[Unit]\n"), []byte("[Unit]\nIgnoreOnIsolate=yes\nConflicts=rescue.target\n"), 1)
 }
 
-// pins says whether the text of such a file is that of a generation, by
-// whatever version of this program it was written.
-func pins(text []byte, app string, generation int) bool {
+// isUnitOf reports whether such a file is a generation's, whichever version of this
+// program wrote it.
+func isUnitOf(text []byte, app string, generation int) bool {
 	source := "\nSourcePath=" + units.SourcePath(app, generation) + "\n"
-	return bytes.Contains(text, []byte(source)) && !bytes.HasSuffix(text, []byte(coming))
+	return bytes.Contains(text, []byte(source)) && !bytes.HasSuffix(text, []byte(comingBack))
 }
 
-// coming marks a unit file that brings the old generation back: by it is seen,
-// until it is tidied away, that the service was exchanged, even by a run after
-// one that was killed.
-const coming = "# It is being brought back by app-rollout.\n"
+// comingBack marks a unit file that brings the old generation back. As long as it is
+// there, also after a kill, a run knows that the service was exchanged.
+const comingBack = "# It is being brought back by app-rollout.\n"
 
-// writeUnit writes a unit file that everybody may read, at once or not at all.
+// writeUnit writes a unit file that everybody may read, as a whole or not at all.
 func writeUnit(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp := path + ".tmp" // no unit's name, so systemd does not look at it
+	tmp := path + ".tmp" // systemd ignores it: it is not the name of a unit
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(text)
-	// Whatever the umask: an ordinary user's `systemctl cat` reads it.
+	// The umask must not keep an ordinary user's `systemctl cat` from reading it.
 	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		os.Remove(tmp)
 		return err
@@ -81,7 +82,7 @@ func writeUnit(path string, text []byte) error {
 	return nil
 }
 
-// unitFiles are the app's units that have a file written by pin.
+// unitFiles are the app's units that have a file of ours.
 func (m *Machine) unitFiles(app string) ([]string, error) {
 	entries, err := os.ReadDir(m.Layout.Path(units.UnitDir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -99,7 +100,7 @@ func (m *Machine) unitFiles(app string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		// One that the admin put there is not ours.
+		// Other files with such names are the admin's.
 		if bytes.HasPrefix(text, []byte(units.Header)) {
 			names = append(names, e.Name())
 		}
