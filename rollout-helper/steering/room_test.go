@@ -47,8 +47,7 @@ func TestRoomOfItsOwn(t *testing.T) {
 	only(t, address, 100, "fewer")
 }
 
-// TestSlotsAreUsedAgain: an instance that restarts for ever uses up no room, and
-// its new socket is never taken for the serving one that had its slot.
+// TestSlotsAreUsedAgain: an instance that restarts for ever uses up no room.
 func TestSlotsAreUsedAgain(t *testing.T) {
 	if !socktest.Isolated(t) {
 		return
@@ -76,6 +75,72 @@ func TestSlotsAreUsedAgain(t *testing.T) {
 	}
 	if most >= 5*usualListeners {
 		t.Errorf("slot %d is in use by 3 instances of %d listeners", most, usualListeners)
+	}
+}
+
+// TestSlotsThatAreMeant: a slot is not given to another socket as long as somebody
+// may be sent there who means the one before: by the list in force, or by an ask
+// under way.
+func TestSlotsThatAreMeant(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	listen := listenOn("tcp4", address)
+	var s Steering
+	old1, old2, asked := instance(t, "old1", listen), instance(t, "old2", listen), instance(t, "asked", listen)
+	steer(t, &s, []string{old1.Cgroup, old2.Cgroup}, []string{asked.Cgroup})
+	g := s.groups[s.Groups()[0]]
+	ids, err := sockets.Tree(asked.Cgroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove, err := s.rule(g.id, ids, addrPort("127.0.0.1:65535"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	meant := make(map[uint32]bool)
+	for _, slot := range g.slots {
+		meant[slot.index] = true
+	}
+	old1.Kill()
+	asked.Kill()
+
+	// join is what Steer does before it switches.
+	join := func(name string) slot {
+		t.Helper()
+		server := instance(t, name, listen)
+		all, err := sockets.Listeners()
+		if err != nil {
+			t.Fatal(err)
+		}
+		listening := make(map[uint64]bool)
+		for _, l := range all {
+			listening[l.Cookie] = true
+		}
+		g.forget(listening)
+		opened, err := sockets.Open(server.Cgroup, all)
+		if err != nil || len(opened) != 1 {
+			t.Fatalf("%d sockets, %v, want 1", len(opened), err)
+		}
+		defer sockets.Close(opened)
+		if err := g.join(opened); err != nil {
+			t.Fatal(err)
+		}
+		return g.slots[opened[0].Cookie]
+	}
+	for _, name := range []string{"new1", "new2"} {
+		if got := join(name); meant[got.index] {
+			t.Errorf("%s got slot %d, which is in the list in force or is asked", name, got.index)
+		}
+	}
+	only(t, address, 100, "old2")
+
+	remove()
+	steer(t, &s, []string{old2.Cgroup}, nil)
+	for _, name := range []string{"new3", "new4"} {
+		if got := join(name); !meant[got.index] {
+			t.Errorf("%s got slot %d, want one that nobody means any more", name, got.index)
+		}
 	}
 }
 
