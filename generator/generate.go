@@ -118,8 +118,9 @@ func (g *generator) apps() (all []string, asked func(app string) bool) {
 }
 
 // each calls do for every app, for as many at a time as there are CPUs, and then
-// says in order what went wrong. It returns the apps for which do returned a
-// later above 0, the smallest later first.
+// says in order what went wrong. For an app that do puts off, it returns a later
+// above 0: how much there is to do. each returns these apps, those with the least to
+// do first.
 func (g *generator) each(apps []string, do func(app string) (later int, err error)) []string {
 	weights := make([]int, len(apps))
 	var next atomic.Int64

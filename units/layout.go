@@ -63,7 +63,7 @@ func (l Layout) Cached() (cached Layout, release func()) {
 	return l, c.dirs.Close
 }
 
-// tree is where paths are followed that may belong to somebody who means harm.
+// tree follows paths, of which any part may belong to somebody who means harm.
 func (l Layout) tree() reach.Tree {
 	t := reach.Tree{Root: l.Root}
 	if l.cache != nil {

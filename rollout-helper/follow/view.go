@@ -125,7 +125,7 @@ func (v *View) committed(service string) bool {
 	return true
 }
 
-// note says something of our own.
+// note prints a line that no service has logged.
 func (v *View) note(text string) {
 	v.clear()
 	v.err.Println(text)

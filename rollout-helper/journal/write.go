@@ -15,6 +15,7 @@ import (
 	sdjournal "github.com/coreos/go-systemd/v22/journal"
 
 	"app-rollout/rollout-helper/rollout"
+	"app-rollout/units"
 )
 
 // Log reports the steps of a run: to the journal, one record for each step with fields
@@ -34,8 +35,9 @@ const serviceField = "APP_ROLLOUT_SERVICE"
 // NewLog is the log of this process. It prints to the process's output if that does not
 // go to the journal.
 func NewLog(out, err io.Writer) *Log {
-	// systemd sets this for a service whose output goes to the journal; see
-	// systemd.exec(5). A shell in such a service has it too.
+	// systemd sets $JOURNAL_STREAM for a service whose output goes to the journal; see
+	// systemd.exec(5). A command in such a service whose output goes elsewhere inherits
+	// it, so it is compared with the output.
 	stream, failed := sdjournal.StderrIsJournalStream()
 	return &Log{out: out, err: err, journal: failed == nil && stream, service: Service()}
 }
@@ -70,7 +72,7 @@ func (l *Log) Event(e rollout.Event) {
 		}
 		return
 	}
-	fields := map[string]string{"APP_ROLLOUT_APP": e.App, "APP_ROLLOUT_STEP": e.Step, serviceField: l.service}
+	fields := map[string]string{units.LogField: e.App, "APP_ROLLOUT_STEP": e.Step, serviceField: l.service}
 	if e.Unit != "" {
 		fields["APP_ROLLOUT_INSTANCE"] = e.Unit
 	}

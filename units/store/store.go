@@ -282,8 +282,8 @@ func (s Store) Reject(g *Generation) error {
 	return replace(filepath.Join(s.dir, "rejected"), fmt.Appendln(nil, g.Number))
 }
 
-// Rejected is the newest generation that failed since the current one became
-// ready, nil if none did.
+// Rejected is the newest generation that failed, nil if none did. It may be older
+// than the current one.
 func (s Store) Rejected() (*Generation, error) {
 	n, err := s.number("rejected")
 	if n == 0 || err != nil {
