@@ -13,22 +13,23 @@ import (
 
 	"app-rollout/test/load"
 	"app-rollout/test/machine"
+	steps "app-rollout/units/step"
 )
 
 // A step is a step of a rollout, by the name that its records have.
 type step string
 
 const (
-	atLock    step = "lock"
-	atFreeze  step = "freeze"
-	atHold    step = "hold"
-	atStart   step = "start"
-	atShift   step = "shift"
-	atWatch   step = "watch"
-	atCommit  step = "commit"
-	atDrain   step = "drain"
-	atStop    step = "stop"
-	atRecover step = "recover"
+	atLock    step = steps.Lock
+	atFreeze  step = steps.Freeze
+	atHold    step = steps.Hold
+	atStart   step = steps.Start
+	atShift   step = steps.Shift
+	atWatch   step = steps.Watch
+	atCommit  step = steps.Commit
+	atDrain   step = steps.Drain
+	atStop    step = steps.Stop
+	atRecover step = steps.Recover
 )
 
 // A victim is a shop that suffers faults under load.

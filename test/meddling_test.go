@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"app-rollout/test/machine"
+	steps "app-rollout/units/step"
 )
 
 // A meddling is what somebody else does to systemd or to an instance in the middle of
@@ -166,7 +167,7 @@ func TestRunsAtOnce(t *testing.T) {
 		case step == "lock":
 		case under != "" && pid != under:
 			t.Errorf("a run by %s, in the middle of one by %s: %s", pid, under, line)
-		case step == "forget":
+		case step == steps.Forget:
 			under = ""
 		default:
 			under = pid

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"app-rollout/test/load"
+	steps "app-rollout/units/step"
 )
 
 // shift is when the new connections of an app went over to a generation: none before
@@ -40,7 +41,7 @@ func (a *app) shifts() []shift {
 		s := shift{at: time.UnixMicro(us)}
 		s.generation, _ = strconv.Atoi(record.Generation)
 		for _, step := range a.receipt(record.Generation).Rollout.Steps {
-			if step.Name == "shift" {
+			if step.Name == steps.Shift {
 				s.from = s.at.Add(-time.Duration(step.Milliseconds * float64(time.Millisecond)))
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	steps "app-rollout/units/step"
 	"app-rollout/units/store"
 )
 
@@ -61,7 +62,7 @@ func (a *app) cutReceipt() {
 	names := ""
 	for _, step := range record.Steps {
 		names += step.Name + " "
-		if step.Milliseconds <= 0 && step.Name != "forget" {
+		if step.Milliseconds <= 0 && step.Name != steps.Forget {
 			a.t.Errorf("%s took %v ms", step.Name, step.Milliseconds)
 		}
 	}
