@@ -17,6 +17,18 @@ type Plan struct {
 	WorkingDirectory string `json:"working_directory"`
 }
 
+// DefaultPlan is the plan of settings that nobody has set. A field whose default
+// is no fixed text, as the user, is empty.
+func DefaultPlan() Plan {
+	s := &Spec{directives: map[string]string{}}
+	for _, set := range settings {
+		if set.Default != "" {
+			set.apply(s, set.Directive, set.Default)
+		}
+	}
+	return s.Plan
+}
+
 // Unit names the unit that a generation is made of: the one service, or the
 // template of its instances.
 func (p Plan) Unit(app string) string {

@@ -88,14 +88,16 @@ func freeze(dir, inside string, s *units.Spec, number int, now time.Time, writeN
 }
 
 // ReadGeneration reads the generation.json of a directory and checks that
-// the generation is complete.
+// the generation is complete. A field of the plan must not be left out of the
+// file when it is zero, unless zero is its default.
 func ReadGeneration(dir string) (*Generation, error) {
 	path := filepath.Join(dir, generationFile)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	g := new(Generation)
+	// A field that the version that wrote the file did not know gets its default.
+	g := &Generation{Plan: units.DefaultPlan()}
 	if err := json.Unmarshal(data, g); err != nil || !g.valid() {
 		return nil, &problem.Problem{Path: path, Text: "is damaged", Remedy: "move its directory away to let the app be rolled out anew"}
 	}
