@@ -229,6 +229,11 @@ func (s *Steering) changes(servers, others instances) ([]*change, error) {
 		if !c.switches && len(c.wanted) == 0 {
 			continue
 		}
+		if len(c.wanted) == 0 {
+			// Any socket will do to attach the program through.
+			path, l := anyOf(servers, id)
+			c.wanted[path] = []sockets.Listener{l}
+		}
 		if c.group == nil {
 			group, err := newGroup(id, c.most)
 			if err != nil {
@@ -242,6 +247,18 @@ func (s *Steering) changes(servers, others instances) ([]*change, error) {
 		changes = append(changes, c)
 	}
 	return changes, nil
+}
+
+// anyOf returns a socket in the group, and whose it is.
+func anyOf(servers instances, id sockets.Group) (path string, l sockets.Listener) {
+	for _, path := range servers.paths {
+		for _, l := range servers.listeners[path] {
+			if l.Group == id {
+				return path, l
+			}
+		}
+	}
+	return "", sockets.Listener{}
 }
 
 // want notes a socket that has no slot yet.
@@ -277,9 +294,16 @@ func (c *change) prepare() error {
 }
 
 // apply switches the groups over, one right after the other. If one refuses,
-// those before are put back.
+// those before are put back. A change that switches has opened a socket.
 func (s *Steering) apply(changes []*change) error {
 	changes = slices.DeleteFunc(changes, func(c *change) bool { return !c.switches })
+	for _, c := range changes {
+		// The program may have been taken off, or replaced by the app's own: what is
+		// in force then would not change.
+		if err := attach(c.opened[0], c.group.ArPick); err != nil {
+			return err
+		}
+	}
 	for i, c := range changes {
 		if err := c.group.flip(); err != nil {
 			for _, done := range changes[:i] {

@@ -156,6 +156,27 @@ func TestHoldShiftAskDetach(t *testing.T) {
 	}
 }
 
+// TestTakenOff: a switch holds even if somebody took the program off the group
+// meanwhile.
+func TestTakenOff(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	listen := listenOn("tcp4", "127.0.0.1:8080")
+	old, fresh := instance(t, "old", listen), instance(t, "new", listen)
+	var s Steering
+	defer s.Detach()
+	steer(t, &s, []string{old.Cgroup}, []string{fresh.Cgroup})
+	only(t, "127.0.0.1:8080", 100, "old")
+
+	if err := Detach(old.Cgroup); err != nil {
+		t.Fatal(err)
+	}
+	only(t, "127.0.0.1:8080", 100, "new", "old")
+	steer(t, &s, []string{fresh.Cgroup}, []string{old.Cgroup})
+	only(t, "127.0.0.1:8080", 100, "new")
+}
+
 // TestAskRule looks at the rule itself: who is sent to the held instance while it
 // is asked, and who is not.
 func TestAskRule(t *testing.T) {
