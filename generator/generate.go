@@ -181,7 +181,7 @@ func (g *generator) tell() {
 		g.failed = true
 		for _, err := range g.wrong[app] {
 			// The path behind a link does not show which app it belongs to.
-			if path := problem.Of(err).Path; path != (units.Layout{}).Env(app) && !strings.HasPrefix(path, g.layout.State(app)+"/") {
+			if path := problem.Of(err).Path; path != units.EnvPath(app) && !strings.HasPrefix(path, g.layout.State(app)+"/") {
 				err = fmt.Errorf("%s: %w", app, err)
 			}
 			g.say(failure, err)

@@ -234,7 +234,7 @@ func TestPage(t *testing.T) {
 // record makes the app's first generation the current one.
 func record(t testing.TB, l units.Layout, app string) {
 	t.Helper()
-	spec, err := l.Check(&units.Source{App: app, Path: units.EtcDir + "/" + app + ".env", Text: []byte(good)})
+	spec, err := l.Check(&units.Source{App: app, Path: units.EnvPath(app), Text: []byte(good)})
 	if err != nil {
 		t.Fatal(err)
 	}

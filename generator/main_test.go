@@ -176,7 +176,7 @@ func fresh(t testing.TB, apps ...string) string {
 		t.Fatal(err)
 	}
 	for _, app := range apps {
-		write(t, root, units.EtcDir+"/"+app+".env", good)
+		write(t, root, units.EnvPath(app), good)
 	}
 	return root
 }

@@ -23,7 +23,7 @@ func TestLimits(t *testing.T) {
 	}
 	root := fresh(t, apps...)
 	for _, app := range []string{"ancient", "old", "zoo"} {
-		write(t, root, units.EtcDir+"/"+app+".env", good)
+		write(t, root, units.EnvPath(app), good)
 		record(t, units.Layout{Root: root}, app)
 	}
 	// recorded is what there is of those that were recorded.

@@ -76,8 +76,11 @@ func (l Layout) tree() reach.Tree {
 // there: a dynamic user, or one of another source of names.
 func (l Layout) UserID(name string) (uint32, bool) { return l.tree().Accounts().ID(name) }
 
-// Env is the file or link that makes app an app.
-func (l Layout) Env(app string) string { return l.Path(EtcDir + "/" + app + ".env") }
+// EnvPath is the file or link that makes app an app, as a running system sees it.
+func EnvPath(app string) string { return EtcDir + "/" + app + ".env" }
+
+// Env is EnvPath below the root.
+func (l Layout) Env(app string) string { return l.Path(EnvPath(app)) }
 
 // State is where app's generations are kept.
 func (l Layout) State(app string) string { return l.Path(StateDir + "/" + app) }

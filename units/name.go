@@ -142,13 +142,13 @@ func (l Layout) Shadows(app string) error {
 		for _, dir := range dirs {
 			path := dir + "/" + unit
 			if l.foreign(path) {
-				return &Problem{Path: EtcDir + "/" + app + ".env",
+				return &Problem{Path: EnvPath(app),
 					Text: "the app would have the name of a unit that is installed as " + path, Remedy: "rename the file"}
 			}
 		}
 	}
 	if path := "/etc/init.d/" + app; exists(l.Path(path)) {
-		return &Problem{Path: EtcDir + "/" + app + ".env",
+		return &Problem{Path: EnvPath(app),
 			Text: "the app would have the name of the init script " + path, Remedy: "rename the file"}
 	}
 	return nil

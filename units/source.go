@@ -27,7 +27,7 @@ type Source struct {
 // /etc/app-rollout has no entry of that name. Every other error, of a dangling link
 // too, is a *Problem that says how to mend it.
 func (l Layout) ReadSource(app string) (*Source, error) {
-	name := EtcDir + "/" + app + ".env"
+	name := EnvPath(app)
 	if !ValidName(app) {
 		return nil, &Problem{Path: problem.Printable(name), Text: invalidName(app)}
 	}

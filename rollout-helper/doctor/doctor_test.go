@@ -41,7 +41,7 @@ func examine(t *testing.T, envs map[string]string, apps ...string) *Report {
 	l := units.Layout{Root: t.TempDir()}
 	files := map[string]string{"/usr/bin/shop": "", units.EtcDir + "/.keep": "", units.StateDir + "/.keep": ""}
 	for app, text := range envs {
-		files[units.EtcDir+"/"+app+".env"] = text + "\nSECRET='" + secret + "'\n"
+		files[units.EnvPath(app)] = text + "\nSECRET='" + secret + "'\n"
 	}
 	for path, text := range files {
 		path = l.Path(path)

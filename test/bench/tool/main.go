@@ -97,7 +97,7 @@ func apps(n int, recorded bool) error {
 		app := fmt.Sprintf("app%05d", i)
 		port := 10000 + i
 		env := fmt.Sprintf("SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=2\nSYSTEMD_EXEC_START=/opt/apps/server\nPORT=%d\nDATABASE_URL=\"postgres://db/%s\"\nLOG_LEVEL=info\n", port, app)
-		if err := os.WriteFile(units.EtcDir+"/"+app+".env", []byte(env), 0o644); err != nil {
+		if err := os.WriteFile(units.EnvPath(app), []byte(env), 0o644); err != nil {
 			return err
 		}
 		container := fmt.Sprintf("[Container]\nImage=registry.example/shop:1\nPublishPort=%d:8080\nEnvironment=PORT=8080 \"DATABASE_URL=postgres://db/%s\" LOG_LEVEL=info\n[Service]\nRestart=always\n[Install]\nWantedBy=multi-user.target\n", port, app)
