@@ -24,15 +24,17 @@ func trouble(err error) string {
 	return err.Error()
 }
 
-// remedy is what to do about an error of a system call.
+// remedy is what to do about an error of a system call, "" when none is known.
 func remedy(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return Sudo(err)
 	case errors.Is(err, unix.EAGAIN): // fcntl(2), F_SETLEASE
 		return "end the program that holds a lease on it"
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EUCLEAN): // a disk or a file system is damaged
+		return "see what the kernel says: dmesg"
 	}
-	return "see what the kernel says: dmesg"
+	return ""
 }
 
 // Shell quotes a path for a command that a person may paste.
