@@ -207,7 +207,8 @@ func (g *generator) giveUp() {
 	if len(g.under) > 0 {
 		at = " at " + strings.Join(slices.Sorted(maps.Keys(g.under)), ", ")
 	}
-	g.say(failure, fmt.Errorf("%s: gave up%s, since it takes too long; what comes after is not generated; see app-rollout check", units.EtcDir, at))
+	g.say(failure, &problem.Problem{Path: units.EtcDir,
+		Text: "gave up" + at + ", since it takes too long; what comes after is not generated", Remedy: "see app-rollout check"})
 }
 
 // source reads an app's .env. It returns nil if the file was removed after it was

@@ -41,8 +41,9 @@ func TestLog(t *testing.T) {
 
 func TestGiveUp(t *testing.T) {
 	var said []string
+	var last *problem.Problem
 	g := &generator{
-		say:   func(_ level, err error) { said = append(said, err.Error()) },
+		say:   func(_ level, err error) { said, last = append(said, err.Error()), problem.Of(err) },
 		under: map[string]bool{"slow": true}, wrong: map[string][]error{"bad": {&problem.Problem{Path: "/etc/app-rollout/bad.env", Text: "is bad"}}, "linked": {&problem.Problem{Path: "/srv/x/.env", Text: "is bad"}}},
 	}
 	g.giveUp()
@@ -53,6 +54,9 @@ func TestGiveUp(t *testing.T) {
 		"/etc/app-rollout: gave up, since it takes too long; what comes after is not generated; see app-rollout check"
 	if got := strings.Join(said, "\n"); got != want {
 		t.Errorf("said\n%s", got)
+	}
+	if last.Remedy != "see app-rollout check" {
+		t.Errorf("said %+v", *last)
 	}
 }
 

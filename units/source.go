@@ -25,7 +25,7 @@ type Source struct {
 
 // ReadSource reads app's .env. The error is fs.ErrNotExist only if
 // /etc/app-rollout has no entry of that name. Every other error, of a dangling link
-// too, is a *Problem that says how to mend it.
+// too, is a *Problem.
 func (l Layout) ReadSource(app string) (*Source, error) {
 	name := EnvPath(app)
 	if !ValidName(app) {

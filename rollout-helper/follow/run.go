@@ -10,6 +10,7 @@ import (
 
 	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
+	"app-rollout/units/problem"
 )
 
 // run is one service that is started and followed.
@@ -38,11 +39,13 @@ func (r *run) follow(ctx context.Context) end {
 		return end{err: err}
 	}
 	if len(us) > 0 && us[0].Load == "masked" {
-		return end{err: fmt.Errorf("%s is masked; systemctl unmask %s", r.service, r.service)}
+		return end{err: &problem.Problem{Text: r.service + " is masked", Remedy: "systemctl unmask " + r.service}}
 	}
 	log, err := journal.ReadFromNow(r.service, Recovery(r.service))
 	if err != nil {
-		return end{err: fmt.Errorf("%w; to roll out without following: systemctl start %s", err, r.service)}
+		p := *problem.Of(err)
+		p.Remedy = problem.Join(p.Remedy, "to roll out without following: systemctl start "+r.service)
+		return end{err: &p}
 	}
 	defer log.Close()
 	passed, err := r.start(ctx, log)
@@ -71,7 +74,7 @@ func (r *run) start(ctx context.Context, log *journal.Reader) (passed int, err e
 		select {
 		case record, ok := <-log.Records:
 			if !ok {
-				return passed, fmt.Errorf("journalctl has ended; see: journalctl -u %s", r.service)
+				return passed, &problem.Problem{Text: "journalctl has ended", Remedy: "see: journalctl -u " + r.service}
 			}
 			passed++
 			if err := r.pass(ctx, record); err != nil {
