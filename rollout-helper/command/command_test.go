@@ -9,9 +9,13 @@ import (
 	"testing"
 
 	"app-rollout/rollout-helper/doctor"
+	"app-rollout/rollout-helper/ports"
 	"app-rollout/rollout-helper/screen"
+	"app-rollout/rollout-helper/status"
 	"app-rollout/units"
 	"app-rollout/units/dotenv"
+	"app-rollout/units/problem"
+	"app-rollout/units/store"
 )
 
 func TestMain(m *testing.M) {
@@ -68,5 +72,47 @@ func TestPrintFindings(t *testing.T) {
 	printFindings(screen.Plain(&out), r)
 	if out.String() != "/etc/app-rollout/shop.env:3: PORT must be a number\n" || r.OK {
 		t.Errorf("%q", out.String())
+	}
+}
+
+// The notes of status name what is off, and what to do about it, only while an app
+// runs.
+func TestPrintNotes(t *testing.T) {
+	m := status.Machine{
+		PortSharing: "off", PortSharingWhy: "no bpffs", PortSharingRemedy: "see: ports", PortSharingBuild: string(ports.Older), MigratesRemedy: "see: queue",
+		Problems: []problem.Problem{{Path: "/etc/app-rollout/x", Text: "is no app", Remedy: "remove it"}},
+		Hidden:   []status.Unseen{{What: "who listens", Problem: problem.Problem{Path: "/sys", Text: "is hidden", Remedy: "try sudo"}}},
+	}
+	const always, hidden = "/etc/app-rollout/x: is no app; remove it\n", "not seen: who listens: /sys: is hidden; try sudo\n"
+	for state, between := range map[string]string{
+		"stopped": "",
+		"up": "port sharing is off (no bpffs): an app must set SO_REUSEPORT itself; see: ports\n" +
+			"the programs that share the ports are of another version of this package: the next rollout replaces them\n" +
+			"net.ipv4.tcp_migrate_req is off: a stopping instance loses what waits in its queue, unless traffic is steered; see: queue\n",
+	} {
+		var out bytes.Buffer
+		printReport(screen.Plain(&out), &status.Report{Machine: m, Apps: []status.App{{Name: "shop", State: state}}})
+		if _, got, _ := strings.Cut(out.String(), "\n\n"); got != always+between+hidden {
+			t.Errorf("%s: printed\n%s", state, got)
+		}
+	}
+}
+
+// A damaged generation is on one line with what to do about it.
+func TestHistoryOfDamaged(t *testing.T) {
+	disk := store.Of(units.Layout{Root: t.TempDir()}, "shop")
+	if err := os.MkdirAll(disk.Dir(1), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(disk.Dir(1), "generation.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := history(screen.Plain(&out), disk); err != nil {
+		t.Fatal(err)
+	}
+	if want := "generation 1: " + path + ": is damaged; move its directory away to let the app be rolled out anew\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("printed\n%swant at its end\n%s", out.String(), want)
 	}
 }

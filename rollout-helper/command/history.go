@@ -9,6 +9,7 @@ import (
 
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
+	"app-rollout/units/problem"
 	"app-rollout/units/store"
 )
 
@@ -40,11 +41,12 @@ func history(s *screen.Screen, disk store.Store) error {
 		screen.Row(screen.Dim, "GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CUT", "MIGRATED", "CHANGED"),
 	}
 	var before *store.Generation
-	var reasons []string
+	var wrong []*problem.Problem
 	for _, n := range numbers {
 		g, err := disk.Generation(n)
 		if err != nil {
-			reasons = append(reasons, fmt.Sprintf("generation %d: %v", n, err))
+			p := problem.Of(err)
+			wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("generation %d: %s", n, p.What()), Remedy: p.Remedy})
 			continue
 		}
 		result, color, took, rung, drained, cut, migrated, steps := "not ready yet", screen.Yellow, "-", "-", "-", "-", "-", ""
@@ -54,7 +56,7 @@ func history(s *screen.Screen, disk store.Store) error {
 			drained, cut, migrated, steps = fmt.Sprint(r.Drained), fmt.Sprint(r.Cut), fmt.Sprint(r.Migrated), r.Took()
 			if color = ""; r.Result == "failed" {
 				color = screen.Red
-				reasons = append(reasons, fmt.Sprintf("generation %d failed: %s", n, r.Why()))
+				wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("generation %d failed: %s", n, r.Reason), Remedy: r.Remedy})
 			}
 		}
 		if current != nil && n == current.Number {
@@ -74,8 +76,8 @@ func history(s *screen.Screen, disk store.Store) error {
 		}
 	}
 	s.Table("", rows)
-	for _, r := range reasons {
-		s.Println(s.Paint(screen.Red, strings.ReplaceAll(r, "\n", "; ")))
+	for _, p := range wrong {
+		s.Println(s.Paint(screen.Red, strings.ReplaceAll(p.Error(), "\n", "; ")))
 	}
 	return nil
 }

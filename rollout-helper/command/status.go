@@ -44,30 +44,35 @@ func printReport(s *screen.Screen, r *status.Report) {
 		}
 		printApp(s, a)
 	}
-	// The first instance starts the service that shares the ports.
-	running := slices.ContainsFunc(r.Apps, func(a status.App) bool { return a.State == "up" || a.State == "degraded" })
-	var notes []string
-	for _, p := range r.Machine.Problems {
-		notes = append(notes, p.Error())
-	}
-	if running && r.Machine.PortSharing == "off" {
-		notes = append(notes, "port sharing is off ("+r.Machine.PortSharingWhy+"): an app must set SO_REUSEPORT itself; see: systemctl status app-rollout-ports")
-	}
-	if running && r.Machine.PortSharingBuild == string(ports.Older) {
-		notes = append(notes, "the programs that share the ports are of another version of this package: the next rollout replaces them")
-	}
-	if running && !r.Machine.Migrates {
-		notes = append(notes, "net.ipv4.tcp_migrate_req is off: a stopping instance loses what waits in its queue, unless traffic is steered; see: systemctl status app-rollout-ports")
-	}
-	for _, h := range r.Machine.Hidden {
-		notes = append(notes, "not seen: "+h.String())
-	}
+	notes := machineNotes(r)
 	if len(notes) > 0 && len(r.Apps) > 0 {
 		s.Println()
 	}
 	for _, n := range notes {
-		s.Println(s.Paint(screen.Yellow, n))
+		s.Println(s.Paint(screen.Yellow, n.Error()))
 	}
+}
+
+// machineNotes are what a person is to know of the machine as a whole.
+func machineNotes(r *status.Report) []problem.Problem {
+	m := r.Machine
+	notes := slices.Clone(m.Problems)
+	// The first instance starts the service that shares the ports.
+	if slices.ContainsFunc(r.Apps, func(a status.App) bool { return a.State == "up" || a.State == "degraded" }) {
+		if m.PortSharing == "off" {
+			notes = append(notes, problem.Problem{Text: "port sharing is off (" + m.PortSharingWhy + "): an app must set SO_REUSEPORT itself", Remedy: m.PortSharingRemedy})
+		}
+		if m.PortSharingBuild == string(ports.Older) {
+			notes = append(notes, problem.Problem{Text: "the programs that share the ports are of another version of this package: the next rollout replaces them"})
+		}
+		if !m.Migrates {
+			notes = append(notes, problem.Problem{Text: "net.ipv4.tcp_migrate_req is off: a stopping instance loses what waits in its queue, unless traffic is steered", Remedy: m.MigratesRemedy})
+		}
+	}
+	for _, h := range m.Hidden {
+		notes = append(notes, problem.Problem{Text: "not seen: " + h.What + ": " + h.Problem.What(), Remedy: h.Remedy})
+	}
+	return notes
 }
 
 func printApp(s *screen.Screen, a status.App) {

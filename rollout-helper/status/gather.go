@@ -60,14 +60,22 @@ func (e Eyes) Report(ctx context.Context, names []string) (*Report, error) {
 	return r, nil
 }
 
+// seePorts is where the service that shares the ports and sets tcp_migrate_req says
+// what kept it from that.
+const seePorts = "see: systemctl status app-rollout-ports"
+
 func (e Eyes) machine() Machine {
 	m := Machine{PortSharing: "on", Migrates: e.Traffic.Migrates(), Problems: []problem.Problem{}}
 	build, err := ports.InForce(e.Layout.Path(units.BPFDir), units.SliceGroup)
 	m.PortSharingBuild = string(build)
 	if errors.Is(err, fs.ErrPermission) {
 		m.PortSharing, m.PortSharingBuild, m.PortSharingWhy = "unknown", "unknown", "only root can look into "+units.BPFDir
+		m.PortSharingRemedy = problem.Sudo(err)
 	} else if err != nil {
-		m.PortSharing, m.PortSharingWhy = "off", err.Error()
+		m.PortSharing, m.PortSharingWhy, m.PortSharingRemedy = "off", err.Error(), seePorts
+	}
+	if !m.Migrates {
+		m.MigratesRemedy = seePorts
 	}
 	return m
 }

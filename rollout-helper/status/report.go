@@ -25,13 +25,15 @@ type Report struct {
 
 // Machine is what concerns all apps.
 type Machine struct {
-	PortSharing    string `json:"port_sharing"` // "on", "off" or "unknown"
-	PortSharingWhy string `json:"port_sharing_reason,omitempty"`
+	PortSharing       string `json:"port_sharing"`                  // "on", "off" or "unknown"
+	PortSharingWhy    string `json:"port_sharing_reason,omitempty"` // why it is not on
+	PortSharingRemedy string `json:"port_sharing_remedy,omitempty"` // what to do about it
 	// PortSharingBuild tells whose programs are in force: "current": this version's,
 	// "older": another version's, which the next rollout replaces, "none", "unknown".
 	PortSharingBuild string            `json:"port_sharing_build"`
-	Migrates         bool              `json:"migrates"` // net.ipv4.tcp_migrate_req
-	Problems         []problem.Problem `json:"problems"` // of /etc/app-rollout as a whole
+	Migrates         bool              `json:"migrates"`                  // net.ipv4.tcp_migrate_req
+	MigratesRemedy   string            `json:"migrates_remedy,omitempty"` // what to do if it is off
+	Problems         []problem.Problem `json:"problems"`                  // of /etc/app-rollout as a whole
 	Hidden           []Unseen          `json:"hidden,omitempty"`
 }
 

@@ -53,10 +53,11 @@ func (s scripted) Units(_ context.Context, patterns ...string) ([]systemd.Unit, 
 type kernel struct {
 	rollout.Traffic
 	listeners []sockets.Listener
+	loses     bool // net.ipv4.tcp_migrate_req is off
 }
 
 func (k kernel) Listeners() ([]sockets.Listener, error) { return k.listeners, nil }
-func (k kernel) Migrates() bool                         { return true }
+func (k kernel) Migrates() bool                         { return !k.loses }
 func (k kernel) Cgroups(u systemd.Unit) (map[uint64]bool, error) {
 	i, _ := units.ParseInstance(u.Name)
 	return map[uint64]bool{uint64(i.Number): u.MainPID > 0}, nil
@@ -270,4 +271,18 @@ func TestPage(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[Report]())
+}
+
+// What is off comes with what to do about it, and what is on without.
+func TestMachineRemedies(t *testing.T) {
+	for _, loses := range []bool{false, true} {
+		e := Eyes{Machine: &rollout.Machine{Layout: units.Layout{Root: t.TempDir()}, Traffic: kernel{loses: loses}}}
+		m := e.machine()
+		if m.PortSharing != "off" || m.PortSharingRemedy != seePorts {
+			t.Errorf("port sharing is %s: %q", m.PortSharing, m.PortSharingRemedy)
+		}
+		if m.Migrates == loses || (m.MigratesRemedy == seePorts) != loses {
+			t.Errorf("migrates: %v, %q", m.Migrates, m.MigratesRemedy)
+		}
+	}
 }
