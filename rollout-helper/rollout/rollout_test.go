@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -353,36 +352,6 @@ func TestLookAgain(t *testing.T) {
 	}
 }
 
-// TestStopping: once the system is going down, nothing is undone: systemd stops
-// everything, and the boot starts what is current.
-func TestStopping(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := up(t)
-		w.env("BEHAVE=late", "SYSTEMD_CLUSTER_READY_SEC=3")
-		var after []string
-		w.onCall = func(_ int, call string) error {
-			if w.stopping = w.stopping || strings.HasPrefix(call, "start "); w.stopping && !strings.HasPrefix(call, "start ") {
-				after = append(after, call)
-			}
-			return nil
-		}
-		if err := w.machine().Swap(t.Context(), "shop"); err == nil {
-			t.Error("a rollout that ran into the end of the system went well")
-		}
-		if err := w.machine().Recover(t.Context(), "shop"); err != nil {
-			t.Error(err)
-		}
-		for _, call := range after {
-			if verb, _, _ := strings.Cut(call, " "); slices.Contains([]string{"stop", "restart", "reset-failed", "reload", "release"}, verb) {
-				t.Errorf("%s, when the system was stopping", call)
-			}
-		}
-		if current(t, w) != 1 {
-			t.Errorf("the current generation is %d", current(t, w))
-		}
-	})
-}
-
 func TestUnsteered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := up(t)
@@ -425,26 +394,4 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestCancelled: SIGTERM before the commit goes back, and leaves nothing, not
-// even a rejected generation.
-func TestCancelled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := up(t)
-		w.env("BEHAVE=late")
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		defer cancel()
-		err := w.machine().Swap(ctx, "shop")
-		if err == nil || !strings.Contains(err.Error(), "interrupted") {
-			t.Fatalf("Swap = %v", err)
-		}
-		if got, want := w.running(), "shop@1/1 shop@2/1"; got != want {
-			t.Fatalf("%s run, want %s", got, want)
-		}
-		w.clean(t)
-		if rejected, _ := store.Of(w.layout, "shop").Rejected(); rejected != nil {
-			t.Error("an interrupted rollout is remembered as a failed one")
-		}
-	})
 }

@@ -20,7 +20,7 @@ import (
 // Eyes see the machine.
 type Eyes struct {
 	*rollout.Machine
-	Connections func(ports ...uint16) ([]sockets.Connection, error)
+	Connections func(of ...uint16) ([]sockets.Connection, error)
 }
 
 // Apps are the names of all apps that the user can see, and what is wrong with
