@@ -13,19 +13,20 @@ _app_rollout() {
     local cur=${COMP_WORDS[COMP_CWORD]} flags=--help words
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words='run status check show rollback history'
+        words='run status check show rollback history logs'
         case $cur in -*) words='--help --version' ;; esac
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
         return
     fi
     case ${COMP_WORDS[1]} in
         status | check) flags='--json --help' ;;
+        logs) flags='--follow --lines --help' ;;
     esac
     case $cur in
         -*) mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$cur"); return ;;
     esac
     case ${COMP_WORDS[1]} in
-        run | status | check | show | rollback | history)
+        run | status | check | show | rollback | history | logs)
             mapfile -t COMPREPLY < <(compgen -W "$(_app_rollout_apps)" -- "$cur")
             ;;
     esac

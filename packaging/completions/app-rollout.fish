@@ -13,8 +13,11 @@ complete -c app-rollout -n __fish_use_subcommand -a check -d 'Say what is wrong,
 complete -c app-rollout -n __fish_use_subcommand -a show -d 'Print what a run would do, and the unit'
 complete -c app-rollout -n __fish_use_subcommand -a rollback -d 'Roll an app back to the generation before, and hold it there'
 complete -c app-rollout -n __fish_use_subcommand -a history -d 'List the generations of an app'
+complete -c app-rollout -n __fish_use_subcommand -a logs -d 'Print what instances and rollouts have logged'
 complete -c app-rollout -n __fish_use_subcommand -s v -l version -d 'Print the version'
 complete -c app-rollout -s h -l help -d 'Print what a command takes'
 complete -c app-rollout -n '__fish_seen_subcommand_from status check' -l json -d 'Print one JSON document'
-complete -c app-rollout -n '__fish_seen_subcommand_from run status check show rollback history' -a '(__app_rollout_apps)'
+complete -c app-rollout -n '__fish_seen_subcommand_from logs' -s f -l follow -d 'Go on with what they log from now on'
+complete -c app-rollout -n '__fish_seen_subcommand_from logs' -x -s n -l lines -d 'How many lines, the last ones'
+complete -c app-rollout -n '__fish_seen_subcommand_from run status check show rollback history logs' -a '(__app_rollout_apps)'
 complete -c app-rollout -n '__fish_seen_subcommand_from check' -F

@@ -8,6 +8,7 @@ commands=(
   'show:print what a run would do, and the unit'
   'rollback:roll an app back to the generation before, and hold it there'
   'history:list the generations of an app'
+  'logs:print what the instances and the rollouts of apps have logged'
 )
 apps=(/etc/app-rollout/*.env(N:t:r))
 
@@ -22,6 +23,7 @@ fi
 case $words[2] in
   status) [[ $PREFIX == -* ]] && compadd -- --json --help || compadd -a apps ;;
   check) [[ $PREFIX == -* ]] && compadd -- --json --help || { compadd -a apps; _files } ;;
+  logs) [[ $PREFIX == -* ]] && compadd -- --follow --lines --help || compadd -a apps ;;
   run) [[ $PREFIX == -* ]] && compadd -- --help || compadd -a apps ;;
   show|rollback|history)
     if [[ $PREFIX == -* ]]; then

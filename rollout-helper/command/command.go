@@ -41,24 +41,29 @@ func run(ctx context.Context, version string, args []string, std streams) int {
 }
 
 // flagsFirst puts the flags before the arguments, because the CLI library reads a flag
-// after an argument as an argument. No flag here has a value.
+// after an argument as an argument.
 func flagsFirst(args []string) []string {
 	if len(args) < 2 {
 		return args
 	}
 	sorted := args[:2:2]
-	for _, arg := range args[2:] {
-		if strings.HasPrefix(arg, "-") {
-			sorted = append(sorted, arg)
+	var others []string
+	for i := 2; i < len(args); i++ {
+		switch {
+		case !strings.HasPrefix(args[i], "-"):
+			others = append(others, args[i])
+		case takesValue(args[i]) && i+1 < len(args):
+			sorted = append(sorted, args[i], args[i+1])
+			i++
+		default:
+			sorted = append(sorted, args[i])
 		}
 	}
-	for _, arg := range args[2:] {
-		if !strings.HasPrefix(arg, "-") {
-			sorted = append(sorted, arg)
-		}
-	}
-	return sorted
+	return append(sorted, others...)
 }
+
+// takesValue says whether the argument after a flag is the flag's value.
+func takesValue(flag string) bool { return flag == "-n" || flag == "--lines" }
 
 func newApp(version string, std streams) *cli.App {
 	asUsage := func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
@@ -70,7 +75,7 @@ func newApp(version string, std streams) *cli.App {
 		Writer:          std.out,
 		ErrWriter:       std.err,
 		Commands: []*cli.Command{
-			runCommand(std), statusCommand(std), checkCommand(std), showCommand(std), rollbackCommand(std), historyCommand(std),
+			runCommand(std), statusCommand(std), checkCommand(std), showCommand(std), rollbackCommand(std), historyCommand(std), logsCommand(std),
 			swapCommand(std), recoverCommand(std), portsCommand(std),
 		},
 		OnUsageError:   asUsage,

@@ -29,6 +29,9 @@ func TestFlagsFirst(t *testing.T) {
 		{"app-rollout --version", "app-rollout --version"},
 		{"app-rollout status shop --json blog", "app-rollout status --json shop blog"},
 		{"app-rollout check --json", "app-rollout check --json"},
+		{"app-rollout logs shop -n 5 -f blog", "app-rollout logs -n 5 -f shop blog"},
+		{"app-rollout logs shop --lines=5", "app-rollout logs --lines=5 shop"},
+		{"app-rollout logs shop -n", "app-rollout logs -n shop"},
 	} {
 		if got := strings.Join(flagsFirst(strings.Fields(test.args)), " "); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
@@ -39,7 +42,7 @@ func TestFlagsFirst(t *testing.T) {
 // Wrong usage is status 2.
 func TestUsage(t *testing.T) {
 	std := streams{screen.Plain(io.Discard), screen.Plain(io.Discard)}
-	for _, args := range []string{"frob", "status --frob", "show", "show a b", "history", "rollback", "run Shop", "run shop/x", "run shop --x", "swap a b", "swap --rollback", "swap --boot --rollback shop", "ports x", "check Shop"} {
+	for _, args := range []string{"frob", "status --frob", "show", "show a b", "history", "rollback", "run Shop", "run shop/x", "run shop --x", "swap a b", "swap --rollback", "swap --boot --rollback shop", "ports x", "check Shop", "logs Shop", "logs -n x", "logs shop -n -1", "logs shop -n"} {
 		if got := run(t.Context(), "", append([]string{"app-rollout"}, strings.Fields(args)...), std); got != exitUsage {
 			t.Errorf("app-rollout %s: status %d", args, got)
 		}

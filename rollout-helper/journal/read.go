@@ -8,47 +8,83 @@ import (
 	"io"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"app-rollout/units"
 )
 
-// Record is the fields of one record of a service's journal that matter here.
+// Record is the fields of one record that matter here. The sender of a record writes
+// them as it likes, but for those of which journald itself is the author: Sender, PID
+// and UID; see systemd.journal-fields(7).
 type Record struct {
-	App      string `json:"APP_ROLLOUT_APP"`
-	Step     string `json:"APP_ROLLOUT_STEP"`
-	Unit     string `json:"APP_ROLLOUT_INSTANCE"` // of a failure: the instance that did it
-	Number   string `json:"APP_ROLLOUT_GENERATION"`
-	Priority string `json:"PRIORITY"`
-	Cursor   string `json:"__CURSOR"`
+	App      string
+	Step     string
+	Unit     string // of a failure: the instance that did it
+	Number   string // of the generation
+	Priority string
+	Cursor   string
+	Time     time.Time
 	Text     string
+
+	Sender   string // the unit that logged it
+	PID, UID string
+	Service  string // what a helper says that it runs in
+	About    string // the unit that systemd says something of
 }
 
 // Failed says that the record is an error.
 func (r Record) Failed() bool { return r.Priority != "" && r.Priority <= "3" }
 
-// parseRecord reads a line of `journalctl --output=json`. A message that is not
-// UTF-8 comes as an array of bytes.
+// field is the value of one field in `journalctl --output=json`: a text, or an array
+// of bytes if it is not UTF-8, or an array of values if the record has the field more
+// than once; then the first counts.
+type field string
+
+func (f *field) UnmarshalJSON(text []byte) error {
+	var b []byte
+	var many []field
+	switch {
+	case len(text) > 0 && text[0] != '[':
+		return json.Unmarshal(text, (*string)(f))
+	case json.Unmarshal(text, (*numbers)(&b)) == nil:
+		*f = field(b)
+	case json.Unmarshal(text, &many) == nil && len(many) > 0:
+		*f = many[0]
+	}
+	return nil
+}
+
+// numbers are bytes that JSON has as an array of numbers, not in base 64.
+type numbers []byte
+
+func (n *numbers) UnmarshalJSON(text []byte) error {
+	var each []uint16
+	if err := json.Unmarshal(text, &each); err != nil {
+		return err
+	}
+	for _, c := range each {
+		*n = append(*n, byte(c))
+	}
+	return nil
+}
+
+// parseRecord reads a line of `journalctl --output=json`.
 func parseRecord(line []byte) (Record, bool) {
-	var r Record
-	var message struct {
-		Text any `json:"MESSAGE"`
+	var fields map[string]field
+	if json.Unmarshal(line, &fields) != nil {
+		return Record{}, false
 	}
-	if json.Unmarshal(line, &r) != nil || json.Unmarshal(line, &message) != nil {
-		return r, false
-	}
-	switch text := message.Text.(type) {
-	case string:
-		r.Text = text
-	case []any:
-		var b []byte
-		for _, c := range text {
-			n, _ := c.(float64)
-			b = append(b, byte(n))
-		}
-		r.Text = string(b)
-	}
-	return r, true
+	get := func(name string) string { return string(fields[name]) }
+	microseconds, _ := strconv.ParseInt(get("__REALTIME_TIMESTAMP"), 10, 64)
+	return Record{
+		App: get(units.LogField), Step: get(stepField), Unit: get(instanceField), Number: get(generationField),
+		Priority: get("PRIORITY"), Cursor: get("__CURSOR"), Time: time.UnixMicro(microseconds), Text: get("MESSAGE"),
+		Sender: get("_SYSTEMD_UNIT"), PID: get("_PID"), UID: get("_UID"), Service: get(serviceField), About: get("UNIT"),
+	}, true
 }
 
 // Reader follows what services log from a moment on. That moment is a cursor and not a

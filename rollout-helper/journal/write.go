@@ -29,8 +29,14 @@ type Log struct {
 	service string // the service whose helper this is; "" for a person's command
 }
 
-// serviceField names the service in each record of its helper.
-const serviceField = "APP_ROLLOUT_SERVICE"
+// The fields of a record, beside units.LogField.
+const (
+	stepField       = "APP_ROLLOUT_STEP"
+	generationField = "APP_ROLLOUT_GENERATION"
+	instanceField   = "APP_ROLLOUT_INSTANCE" // of a failure: the instance that did it
+	remedyField     = "APP_ROLLOUT_REMEDY"   // of a failure: what to do
+	serviceField    = "APP_ROLLOUT_SERVICE"  // the service whose helper wrote the record
+)
 
 // NewLog is the log of this process. It prints to the process's output if that does not
 // go to the journal.
@@ -72,15 +78,15 @@ func (l *Log) Event(e rollout.Event) {
 		}
 		return
 	}
-	fields := map[string]string{units.LogField: e.App, "APP_ROLLOUT_STEP": e.Step, serviceField: l.service}
+	fields := map[string]string{units.LogField: e.App, stepField: e.Step, serviceField: l.service}
 	if e.Unit != "" {
-		fields["APP_ROLLOUT_INSTANCE"] = e.Unit
+		fields[instanceField] = e.Unit
 	}
 	if e.Remedy != "" {
-		fields["APP_ROLLOUT_REMEDY"] = e.Remedy
+		fields[remedyField] = e.Remedy
 	}
 	if e.Generation > 0 {
-		fields["APP_ROLLOUT_GENERATION"] = strconv.Itoa(e.Generation)
+		fields[generationField] = strconv.Itoa(e.Generation)
 	}
 	priority := map[rollout.Level]sdjournal.Priority{
 		rollout.Info: sdjournal.PriInfo, rollout.Warning: sdjournal.PriWarning, rollout.Failed: sdjournal.PriErr,
