@@ -20,8 +20,8 @@ import (
 // Doctor looks at apps of one machine.
 type Doctor struct {
 	*rollout.Machine
-	listeners []sockets.Listener
-	apps      map[string]*units.Spec // that were read
+	view *sockets.View          // nil if it cannot be seen
+	apps map[string]*units.Spec // that were read
 }
 
 // begin reads what all apps are compared with.
@@ -31,7 +31,7 @@ func (d *Doctor) begin() {
 	}
 	d.apps = make(map[string]*units.Spec)
 	// Without them some advice is missing; the machine's part says so.
-	d.listeners, _ = d.Traffic.Listeners()
+	d.view, _ = d.Traffic.Look()
 }
 
 // App checks an app of /etc/app-rollout.
@@ -131,8 +131,11 @@ func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 	if err != nil {
 		return // the machine's part says so
 	}
+	if d.view == nil {
+		return
+	}
 	for _, u := range us {
-		ids, err := d.Traffic.Cgroups(u)
+		ids, err := d.view.Cgroups(u.ControlGroup)
 		if err != nil {
 			return
 		}
@@ -141,7 +144,7 @@ func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 		}
 	}
 	owners := make(map[string][]string) // by where they listen
-	for _, l := range d.listeners {
+	for _, l := range d.view.Listeners {
 		if int(l.Addr.Port()) != port || own[l.Cgroup] {
 			continue
 		}

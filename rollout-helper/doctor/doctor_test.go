@@ -30,8 +30,8 @@ type kernel struct {
 	listeners []sockets.Listener
 }
 
-func (k kernel) Listeners() ([]sockets.Listener, error) { return k.listeners, nil }
-func (k kernel) Owner(uint64) string                    { return "nginx.service" }
+func (k kernel) Look() (*sockets.View, error) { return sockets.NewView(k.listeners, nil, nil), nil }
+func (k kernel) Owner(uint64) string          { return "nginx.service" }
 
 const secret = "c4n4ryS3cret"
 

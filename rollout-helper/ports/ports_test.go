@@ -303,11 +303,11 @@ func TestPortZero(t *testing.T) {
 	for _, test := range []struct{ network, zero string }{{"tcp4", "127.0.0.1:0"}, {"tcp6", "[::1]:0"}} {
 		socktest.Start(t, cgroup, socktest.Config{Name: "a", Listen: []socktest.Listen{{Network: test.network, Address: test.zero, Plain: true}}})
 	}
-	all, err := sockets.Listeners()
+	v, err := sockets.Look()
 	if err != nil {
 		t.Fatal(err)
 	}
-	listeners, err := sockets.In(cgroup, all)
+	listeners, err := v.In(cgroup)
 	if err != nil || len(listeners) != 2 {
 		t.Fatalf("%d listeners, %v, want 2", len(listeners), err)
 	}
@@ -393,11 +393,11 @@ func TestMultipathTCP(t *testing.T) {
 		if name, err := socktest.Who("127.0.0.1:8080"); err != nil || name != "a" {
 			t.Errorf("%q, %v", name, err)
 		}
-		all, err := sockets.Listeners()
+		v, err := sockets.Look()
 		if err != nil {
 			t.Fatal(err)
 		}
-		in, err := sockets.In(cgroup, all)
+		in, err := v.In(cgroup)
 		if err != nil || len(in) != 1 {
 			t.Fatalf("%d listeners, %v, want 1", len(in), err)
 		}

@@ -23,8 +23,11 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	var wrong []error
 	if len(r.was) > 0 {
 		wrong = append(wrong, r.take(undo, act{name: step.Back, do: func(ctx context.Context) error {
-			_, err := r.leadTo(ctx, nil, r.was)
-			return err
+			l, err := r.look(ctx)
+			if err != nil {
+				return err
+			}
+			return r.steer(l.view, l.of(r.was), nil)
 		}}))
 	}
 	if r.shifted {

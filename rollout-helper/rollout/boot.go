@@ -65,7 +65,7 @@ func (m *Machine) knownThisBoot(ctx context.Context, app string) (bool, error) {
 	if err != nil || len(i.Generations[current.Number]) == 0 {
 		return false, err
 	}
-	all, err := m.ours(ctx, app)
+	all, err := m.refresh(ctx, app)
 	return len(live(all)) > 0, err
 }
 
@@ -115,7 +115,7 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 	if current, err = disk.Current(); err != nil {
 		return nil, nil, err
 	}
-	all, err := m.ours(ctx, app)
+	all, err := m.refresh(ctx, app)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
@@ -41,17 +40,11 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 		r.record.Cut += last
 		r.record.Drained += max(first-last, 0)
 	}()
-	var us []systemd.Unit
 	for {
 		if ctx.Err() != nil && deadline.After(time.Now().Add(hurry)) {
 			deadline = time.Now().Add(hurry)
 		}
-		n := 0
-		var err error
-		us, err = r.Systemd.Again(context.WithoutCancel(ctx), us, slices.Concat(names, serving)...)
-		if err == nil {
-			n, err = r.inHand(us, names)
-		}
+		n, err := r.inHand(context.WithoutCancel(ctx), names, serving)
 		if r.record.Rung != Steered {
 			return nil
 		}
@@ -80,12 +73,15 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 	}
 }
 
-// inHand counts what the named ones of the units still have in hand, and sees to
-// it that nothing is added: the others serve.
-func (r *rollout) inHand(us []systemd.Unit, names []string) (int, error) {
-	serving, old := split(us, names)
-	if err := r.lead(serving, nil); err != nil {
+// inHand counts what the named units still have in hand, and sees to it that
+// nothing is added: new connections go to those that serve.
+func (r *rollout) inHand(ctx context.Context, names, serving []string) (int, error) {
+	l, err := r.glance(ctx, slices.Concat(names, serving)...)
+	if err != nil {
 		return 0, err
 	}
-	return r.Traffic.Pending(r.app, old)
+	if err := r.steer(l.view, l.of(serving), nil); err != nil {
+		return 0, err
+	}
+	return r.Traffic.Pending(r.app, l.view, l.of(names))
 }

@@ -15,14 +15,15 @@ func (r *rollout) hold(ctx context.Context) error {
 	if len(r.was) == 0 {
 		return nil
 	}
-	serving, err := r.Systemd.Units(ctx, r.was...)
+	l, err := r.look(ctx)
 	if err != nil {
 		return err
 	}
-	if r.groups, err = r.shared(serving); err != nil {
+	serving := l.of(r.was)
+	if r.groups, err = r.shared(l.view, serving); err != nil {
 		return err
 	}
-	if err := r.lead(serving, nil); err != nil {
+	if err := r.steer(l.view, serving, nil); err != nil {
 		return err
 	}
 	if r.record.Rung == Steered && len(r.groups) > 0 {
@@ -33,18 +34,14 @@ func (r *rollout) hold(ctx context.Context) error {
 
 // shared are the groups that all the units listen in: what clients know the
 // app by. A port that each instance chose for itself is not among them.
-func (r *rollout) shared(us []systemd.Unit) ([]sockets.Group, error) {
-	listeners, err := r.Traffic.Listeners()
-	if err != nil {
-		return nil, err
-	}
+func (r *rollout) shared(v *sockets.View, us []systemd.Unit) ([]sockets.Group, error) {
 	var shared []sockets.Group
 	seen := 0
 	for _, u := range us {
 		if !u.Up() {
 			continue
 		}
-		own, err := r.groupsOf(u, listeners)
+		own, err := v.Groups(u.ControlGroup)
 		if err != nil {
 			return nil, err
 		}

@@ -33,9 +33,18 @@ func unitNames(all []units.Instance) []string {
 // ours are all loaded units of the app, in the order of their numbers.
 func (m *Machine) ours(ctx context.Context, app string) ([]systemd.Unit, error) {
 	all, err := m.Systemd.Units(ctx, patterns(app)...)
-	if err != nil {
-		return nil, err
-	}
+	return own(app, all), err
+}
+
+// refresh is ours for those who look again and again; see Refresh of package
+// systemd.
+func (m *Machine) refresh(ctx context.Context, app string) ([]systemd.Unit, error) {
+	all, err := m.Systemd.Refresh(ctx, patterns(app)...)
+	return own(app, all), err
+}
+
+// own are those of the units that are the app's, in the order of their numbers.
+func own(app string, all []systemd.Unit) []systemd.Unit {
 	all = slices.DeleteFunc(all, func(u systemd.Unit) bool {
 		_, ok := number(app, u.Name)
 		return !ok
@@ -45,7 +54,7 @@ func (m *Machine) ours(ctx context.Context, app string) ([]systemd.Unit, error) 
 		y, _ := number(app, b.Name)
 		return x - y
 	})
-	return all, nil
+	return all
 }
 
 // Units are all units of an app that systemd has loaded, in the order of their

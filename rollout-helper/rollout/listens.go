@@ -13,9 +13,9 @@ import (
 
 // lacks returns what the first of the units lacks as a listener, nil if none
 // lacks anything.
-func (r *rollout) lacks(us []systemd.Unit, listeners []sockets.Listener) (first *Failure, err error) {
+func (r *rollout) lacks(v *sockets.View, us []systemd.Unit) (first *Failure, err error) {
 	for _, u := range us {
-		lack, err := r.listens(u, listeners)
+		lack, err := r.listens(v, u)
 		if err != nil {
 			return nil, err
 		}
@@ -30,17 +30,17 @@ func (r *rollout) lacks(us []systemd.Unit, listeners []sockets.Listener) (first 
 // listen in every group that the serving units share, and on the app's port.
 // A group beside theirs on one of their ports is an error at once: the kernel
 // picks the group before any program runs, so connections would go astray.
-func (r *rollout) listens(u systemd.Unit, listeners []sockets.Listener) (lack string, err error) {
+func (r *rollout) listens(v *sockets.View, u systemd.Unit) (lack string, err error) {
 	if !u.Up() {
 		return "is still starting", nil
 	}
-	own, err := r.groupsOf(u, listeners)
+	own, err := v.Groups(u.ControlGroup)
 	if err != nil {
 		return "", err
 	}
 	if len(own) == 0 && len(r.groups) == 0 {
 		// Where it cannot be seen, that it runs must do.
-		if elsewhere, err := r.Traffic.Elsewhere(u); err != nil || elsewhere {
+		if elsewhere, err := v.Elsewhere(u.ControlGroup); err != nil || elsewhere {
 			return "", err
 		}
 	}
@@ -83,43 +83,31 @@ func addresses(groups []sockets.Group) string {
 	return s
 }
 
-// groupsOf are the groups that a unit listens in, in a fixed order.
-func (r *rollout) groupsOf(u systemd.Unit, listeners []sockets.Listener) ([]sockets.Group, error) {
-	ids, err := r.Traffic.Cgroups(u)
-	if err != nil {
-		return nil, err
-	}
-	var groups []sockets.Group
-	for _, l := range listeners {
-		if ids[l.Cgroup] && !slices.Contains(groups, l.Group) {
-			groups = append(groups, l.Group)
-		}
-	}
-	slices.SortFunc(groups, sockets.Group.Compare)
-	return groups, nil
-}
-
-// alone holds that nobody but the app's own units listens in its groups: since
-// ports are shared, a stranger of the same user would get a part of the
-// connections, silently.
-func (r *rollout) alone(us, of []systemd.Unit, listeners []sockets.Listener) error {
-	mine := make(map[uint64]bool)
-	for _, u := range us {
-		ids, err := r.Traffic.Cgroups(u)
+// checkNoStranger fails if anybody but the app's own units listens where the new
+// ones do. Ports are shared, so a stranger of the same user would silently get a
+// part of the connections.
+func (r *rollout) checkNoStranger(l look) error {
+	fresh := l.of(r.fresh)
+	mine, groups := make(map[uint64]bool), make(map[sockets.Group]bool)
+	for _, u := range slices.Concat(l.of(r.was), fresh) {
+		ids, err := l.view.Cgroups(u.ControlGroup)
 		if err != nil {
 			return err
 		}
 		maps.Copy(mine, ids)
 	}
-	for _, u := range of {
-		groups, err := r.groupsOf(u, listeners)
+	for _, u := range fresh {
+		own, err := l.view.Groups(u.ControlGroup)
 		if err != nil {
 			return err
 		}
-		for _, l := range listeners {
-			if slices.Contains(groups, l.Group) && !mine[l.Cgroup] {
-				return r.taken(l)
-			}
+		for _, g := range own {
+			groups[g] = true
+		}
+	}
+	for _, listener := range l.view.Listeners {
+		if groups[listener.Group] && !mine[listener.Cgroup] {
+			return r.taken(listener)
 		}
 	}
 	return nil

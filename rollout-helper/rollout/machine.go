@@ -25,8 +25,9 @@ import (
 // Systemd is PID 1, as far as a rollout needs it. See package systemd for what
 // its results mean.
 type Systemd interface {
+	List(ctx context.Context, patterns ...string) ([]systemd.Unit, error)
 	Units(ctx context.Context, patterns ...string) ([]systemd.Unit, error)
-	Again(ctx context.Context, seen []systemd.Unit, patterns ...string) ([]systemd.Unit, error)
+	Refresh(ctx context.Context, patterns ...string) ([]systemd.Unit, error)
 	Start(ctx context.Context, unit string) (result string, err error)
 	Stop(ctx context.Context, unit string) (result string, err error)
 	Restart(ctx context.Context, unit string) (result string, err error)
@@ -38,34 +39,29 @@ type Systemd interface {
 // Traffic is the kernel's side of a rollout: who listens, whom a new
 // connection reaches, and what is still in hand.
 type Traffic interface {
-	// Listeners are the listening TCP sockets of the machine.
-	Listeners() ([]sockets.Listener, error)
-	// Cgroups are the ids that the sockets of a unit carry; none when it does
-	// not run.
-	Cgroups(u systemd.Unit) (map[uint64]bool, error)
-	// Elsewhere: the unit lives in another network namespace, and what it
-	// listens on cannot be seen.
-	Elsewhere(u systemd.Unit) (bool, error)
+	// Look reads who listens, and whose each listener is. The calls below that
+	// take a view decide from that.
+	Look() (*sockets.View, error)
 	// Owner names the unit that a cgroup id belongs to.
 	Owner(cgroup uint64) string
 
-	// Lead lets new connections reach the serving units only, in every group
+	// Steer lets new connections reach the serving units only, in every group
 	// that they listen in; the asked ones can be reached by Ask. It is cheap
 	// when nothing has changed. A steering.Unavailable says that this
 	// machine, or these listeners, cannot be steered.
-	Lead(app string, serving, asked []systemd.Unit) error
+	Steer(app string, v *sockets.View, serving, asked []systemd.Unit) error
 	// Ask makes one connection to one unit, which was among the asked ones of
-	// the last Lead, through the shared port (0: any that it listens on) and,
+	// the last Steer, through the shared port (0: any that it listens on) and,
 	// with a path, an HTTP request that must be answered by 2xx or 3xx.
-	Ask(ctx context.Context, app string, u systemd.Unit, port int, path string) error
+	Ask(ctx context.Context, app string, v *sockets.View, u systemd.Unit, port int, path string) error
 	// Reach is Ask without steering: it tries until the kernel picks the unit,
 	// without a port in the shared groups.
-	Reach(ctx context.Context, u systemd.Unit, shared []sockets.Group, port int, path string) error
+	Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, port int, path string) error
 	// Release ends all steering of the groups that the units listen in.
 	Release(app string, us []systemd.Unit) error
-	// Pending tells what the units still have in hand since they were cut off
-	// from new connections.
-	Pending(app string, us []systemd.Unit) (int, error)
+	// Pending counts the connections that the units still have in hand since
+	// they were cut off from new ones.
+	Pending(app string, v *sockets.View, us []systemd.Unit) (int, error)
 	// Migrates says whether the kernel moves queued connections by itself when
 	// a listener closes.
 	Migrates() bool
@@ -81,8 +77,8 @@ type Machine struct {
 	Report  func(Event)
 }
 
-// How often things are looked at. Each look is a few D-Bus calls and one dump
-// of the listening sockets.
+// How often things are looked at. Each look is one dump of the listening sockets
+// and, where the state of a unit matters, one call of systemd.
 const (
 	tick       = 50 * time.Millisecond
 	drainTick  = 20 * time.Millisecond

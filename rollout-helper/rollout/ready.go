@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
+	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units/step"
@@ -21,13 +21,12 @@ func (r *rollout) ready(ctx context.Context) error {
 	}
 	deadline := r.began.Add(seconds(r.new.ReadySec))
 	answered := make(map[string]bool)
-	var us []systemd.Unit
 	for {
-		var err error
-		if us, err = r.Systemd.Again(ctx, us, slices.Concat(r.was, r.fresh)...); err != nil {
+		l, err := r.look(ctx)
+		if err != nil {
 			return err
 		}
-		lacks, err := r.look(ctx, us, answered)
+		lacks, err := r.unready(ctx, l, answered)
 		if err != nil {
 			return err
 		}
@@ -46,10 +45,11 @@ func (r *rollout) ready(ctx context.Context) error {
 	}
 }
 
-// look returns what a new instance still lacks, nil when none lacks anything;
-// an error when waiting longer would not help.
-func (r *rollout) look(ctx context.Context, us []systemd.Unit, answered map[string]bool) (*Failure, error) {
-	serving, fresh := split(us, r.fresh)
+// unready returns what a new instance still lacks to be ready, nil if none lacks
+// anything. It is an error if waiting longer would not help. The units that have
+// answered are noted, and not asked again.
+func (r *rollout) unready(ctx context.Context, l look, answered map[string]bool) (*Failure, error) {
+	serving, fresh := l.of(r.was), l.of(r.fresh)
 	for _, u := range fresh {
 		if err := started("done", nil, u); err != nil && !r.patient {
 			return nil, err
@@ -58,14 +58,10 @@ func (r *rollout) look(ctx context.Context, us []systemd.Unit, answered map[stri
 	if len(fresh) < len(r.fresh) {
 		return &Failure{r.fresh[0], "is not loaded"}, nil
 	}
-	listeners, err := r.Traffic.Listeners()
-	if err != nil {
-		return nil, err
-	}
-	if lacks, err := r.lacks(fresh, listeners); lacks != nil || err != nil {
+	if lacks, err := r.lacks(l.view, fresh); lacks != nil || err != nil {
 		return lacks, err
 	}
-	if err := r.alone(us, fresh, listeners); err != nil {
+	if err := r.checkNoStranger(l); err != nil {
 		return nil, err
 	}
 	asked := fresh
@@ -73,14 +69,14 @@ func (r *rollout) look(ctx context.Context, us []systemd.Unit, answered map[stri
 		// With no generation before it, the new one serves while it is asked.
 		serving, asked = fresh, nil
 	}
-	if err := r.lead(serving, asked); err != nil {
+	if err := r.steer(l.view, serving, asked); err != nil {
 		return nil, err
 	}
 	for _, u := range fresh {
 		if answered[u.Name] || !r.askable() {
 			continue
 		}
-		if err := r.ask(ctx, u); err != nil {
+		if err := r.ask(ctx, l.view, u); err != nil {
 			return &Failure{u.Name, err.Error()}, nil
 		}
 		answered[u.Name] = true
@@ -92,29 +88,18 @@ func (r *rollout) look(ctx context.Context, us []systemd.Unit, answered map[stri
 	return nil, nil
 }
 
-// split takes the named ones out of the units.
-func split(us []systemd.Unit, names []string) (others, named []systemd.Unit) {
-	for _, u := range us {
-		if slices.Contains(names, u.Name) {
-			named = append(named, u)
-		} else {
-			others = append(others, u)
-		}
-	}
-	return others, named
-}
-
 // askable: only an instance of which it is known where it listens can be asked.
 func (r *rollout) askable() bool { return r.new.Port != 0 || len(r.groups) > 0 }
 
-func (r *rollout) ask(ctx context.Context, u systemd.Unit) error {
+// ask asks a unit; see Traffic. It is no error that this machine cannot ask.
+func (r *rollout) ask(ctx context.Context, v *sockets.View, u systemd.Unit) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var err error
 	if r.record.Rung == Steered {
-		err = r.Traffic.Ask(ctx, r.app, u, r.new.Port, r.new.HealthPath)
+		err = r.Traffic.Ask(ctx, r.app, v, u, r.new.Port, r.new.HealthPath)
 	} else {
-		err = r.Traffic.Reach(ctx, u, r.groups, r.new.Port, r.new.HealthPath)
+		err = r.Traffic.Reach(ctx, v, u, r.groups, r.new.Port, r.new.HealthPath)
 	}
 	var not *steering.Unavailable
 	if !errors.As(err, &not) {

@@ -65,11 +65,10 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 // putRight stops what an unfinished run has left, and removes what only that run
 // needed.
 func (r *rollout) putRight(ctx context.Context, s situation, all []systemd.Unit) error {
-	us, err := r.Systemd.Units(ctx, slices.Concat(s.mine, []string{units.Service(r.app)})...)
+	l, err := r.look(ctx)
 	if err != nil {
 		return err
 	}
-	us = slices.DeleteFunc(us, func(u systemd.Unit) bool { return !slices.Contains(s.mine, u.Name) })
 	// No number of what is loaded is given out again, even if the record of them is lost.
 	if next := s.above(s.given.Next); next > s.given.Next {
 		s.given.Next = next
@@ -86,9 +85,9 @@ func (r *rollout) putRight(ctx context.Context, s situation, all []systemd.Unit)
 		// After the shift the strays may have connections: they are drained.
 		wrong = append(wrong,
 			r.Traffic.Release(r.app, all),
-			r.lead(us, nil),
+			r.steer(l.view, l.of(s.mine), nil),
 			r.drained(ctx, s.strays, s.mine, r.limit(r.new)),
-			r.leading(ctx, s.mine, func() error { return r.end(ctx, s.strays, r.stopTime()) }))
+			r.whileSteering(ctx, s.mine, func() error { return r.end(ctx, s.strays, r.stopTime()) }))
 	}
 	known, err := r.reinstate(context.WithoutCancel(ctx))
 	if wrong = append(wrong, err); known {

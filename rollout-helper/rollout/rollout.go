@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units/problem"
 	"app-rollout/units/step"
 	"app-rollout/units/store"
@@ -32,8 +33,9 @@ type rollout struct {
 	kept  []string // those of them that the candidate keeps (scaling)
 	fresh []string // the units that are started for the candidate
 
-	groups    []sockets.Group   // those that all units of was listen in
-	runs      map[string]string // fresh unit → its invocation when it was ready
+	groups    []sockets.Group         // those that all units of was listen in
+	seen      map[string]systemd.Unit // the app's units at the last look
+	runs      map[string]string       // fresh unit → its invocation when it was ready
 	record    *store.Receipt
 	counters  sockets.Counters
 	began     time.Time

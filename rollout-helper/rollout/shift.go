@@ -8,7 +8,7 @@ import (
 
 // shift gives all new connections to the candidate, at once.
 func (r *rollout) shift(ctx context.Context) error {
-	units, err := r.Systemd.Units(ctx, r.candidate()...)
+	l, err := r.look(ctx)
 	if err != nil {
 		return err
 	}
@@ -16,7 +16,7 @@ func (r *rollout) shift(ctx context.Context) error {
 		return err
 	}
 	r.shifted = true
-	if err := r.lead(units, nil); err != nil {
+	if err := r.steer(l.view, l.of(r.candidate()), nil); err != nil {
 		return err
 	}
 	if r.record.Rung == Steered && len(r.was) > 0 {

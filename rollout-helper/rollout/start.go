@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units/step"
 )
@@ -27,39 +30,52 @@ func (r *rollout) start(ctx context.Context) error {
 	if len(r.fresh) == 0 {
 		return nil
 	}
-	if err := r.free(); err != nil {
+	if err := r.checkPortFree(); err != nil {
 		return err
 	}
-	if why := r.surge(ctx); why != "" {
+	if why := r.surge(); why != "" {
 		r.say(Warning, step.Start, "%s", why)
 	}
 	r.say(Info, step.Start, "starting %s", list(r.fresh))
-	return r.leading(ctx, r.was, func() error {
-		ctx, cancel := context.WithDeadline(ctx, r.began.Add(seconds(r.new.ReadySec)))
-		defer cancel()
-		// The first failure ends the other starts; but all have ended before
-		// this returns, so that none comes after the stop that follows.
-		var first error
-		var once sync.Once
-		// However many there are, all have begun in a tenth of the time.
-		slot := min(startSlot, seconds(r.new.ReadySec)/10*time.Duration(half())/time.Duration(len(r.fresh)))
-		paced(len(r.fresh), half(), slot, func(i int) {
-			err := ctx.Err()
-			if errors.Is(err, context.DeadlineExceeded) {
-				err = &Failure{r.fresh[i], fmt.Sprintf("was not started within %d s", r.new.ReadySec)}
-			}
-			if err == nil {
-				err = r.startOne(ctx, r.fresh[i])
-			}
-			if err == nil {
-				err = r.boots(ctx, r.fresh[i], slot-tick)
-			}
-			if err != nil {
-				once.Do(func() { first = err; cancel() })
-			}
-		})
-		return first
+	var booting booting
+	return during(bootTick, func() error { return r.startAll(ctx, &booting) }, func() {
+		if len(r.was) == 0 || r.record.Rung != Steered && len(booting.names()) == 0 {
+			return
+		}
+		// The next step meets an error again.
+		if l, err := r.glance(context.WithoutCancel(ctx), r.was...); err == nil {
+			_ = r.steer(l.view, l.of(r.was), nil)
+			r.seeBooting(ctx, &booting, l.view)
+		}
 	})
+}
+
+// startAll starts them, as many at a time as half of the CPUs. The first failure
+// ends the other starts; but all have ended before this returns, so that none
+// comes after the stop that follows.
+func (r *rollout) startAll(ctx context.Context, booting *booting) error {
+	ctx, cancel := context.WithDeadline(ctx, r.began.Add(seconds(r.new.ReadySec)))
+	defer cancel()
+	var first error
+	var once sync.Once
+	// However many there are, all have begun in a tenth of the time.
+	slot := min(startSlot, seconds(r.new.ReadySec)/10*time.Duration(half())/time.Duration(len(r.fresh)))
+	paced(len(r.fresh), half(), slot, func(i int) {
+		err := ctx.Err()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = &Failure{r.fresh[i], fmt.Sprintf("was not started within %d s", r.new.ReadySec)}
+		}
+		if err == nil {
+			err = r.startOne(ctx, r.fresh[i])
+		}
+		if err == nil {
+			err = r.awaitListen(ctx, booting, r.fresh[i], slot-tick)
+		}
+		if err != nil {
+			once.Do(func() { first = err; cancel() })
+		}
+	})
+	return first
 }
 
 func (r *rollout) startOne(ctx context.Context, unit string) error {
@@ -77,48 +93,96 @@ func (r *rollout) startOne(ctx context.Context, unit string) error {
 	return started(result, err, u)
 }
 
-// boots waits until an instance listens, where others serve: until then its
-// program takes a CPU. What one lacks that does not listen, ready tells; one that
-// ends is an error.
-func (r *rollout) boots(ctx context.Context, unit string, limit time.Duration) error {
+// awaitListen waits until an instance listens, if others serve: until then its
+// program takes a CPU from them. It fails only if the instance ends; what else is
+// missing after the limit, the ready step reports.
+func (r *rollout) awaitListen(ctx context.Context, booting *booting, unit string, limit time.Duration) error {
 	if len(r.was) == 0 || !r.askable() {
 		return nil
 	}
-	var us []systemd.Unit
-	for end := time.Now().Add(limit); ctx.Err() == nil && time.Now().Before(end); wait(ctx, bootTick) {
-		var err error
-		if us, err = r.Systemd.Again(ctx, us, unit); err != nil || len(us) == 0 {
-			return err
-		}
-		if err := started("done", nil, us[0]); err != nil {
-			return err
-		}
-		listeners, err := r.Traffic.Listeners()
-		if err != nil {
-			return err
-		}
-		if lack, err := r.listens(us[0], listeners); err != nil || lack == "" {
-			return err
-		}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	select {
+	case err := <-booting.add(unit):
+		return err
+	case <-ctx.Done():
+		booting.done(unit, nil)
+		return nil
 	}
-	return nil
 }
 
-// free holds, before anything is started, that nobody else of the app's user
-// listens on its port: else the new instances would get a part of his
-// connections until alone finds it out. Where instances run already they are
-// the ones that share it, in groups that are known. Somebody who has an address
-// of his own is let be: the app may want another.
-func (r *rollout) free() error {
+// seeBooting ends the waiting for the instances that listen now, and for those
+// that have ended.
+func (r *rollout) seeBooting(ctx context.Context, booting *booting, v *sockets.View) {
+	names := booting.names()
+	if len(names) == 0 {
+		return
+	}
+	us, err := r.Systemd.Refresh(ctx, names...)
+	for _, name := range names {
+		at := slices.IndexFunc(us, func(u systemd.Unit) bool { return u.Name == name })
+		if err != nil || at < 0 {
+			booting.done(name, err)
+			continue
+		}
+		lack, err := "", started("done", nil, us[at])
+		if err == nil {
+			lack, err = r.listens(v, us[at])
+		}
+		if err != nil || lack == "" {
+			booting.done(name, err)
+		}
+	}
+}
+
+// booting are the instances that have been started and do not listen yet.
+type booting struct {
+	mu    sync.Mutex
+	units map[string]chan error
+}
+
+// add adds an instance. What it returns tells when it is done.
+func (b *booting) add(name string) <-chan error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.units == nil {
+		b.units = make(map[string]chan error)
+	}
+	b.units[name] = make(chan error, 1)
+	return b.units[name]
+}
+
+// done takes an instance away again, if it is there.
+func (b *booting) done(name string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if told, ok := b.units[name]; ok {
+		told <- err
+		delete(b.units, name)
+	}
+}
+
+func (b *booting) names() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Sorted(maps.Keys(b.units))
+}
+
+// checkPortFree fails if somebody else of the app's user listens on its port. It
+// is for a first start: the new instances would get a part of his connections
+// until checkNoStranger finds it out. Where instances run already, these are the
+// ones that share the port, in groups that are known. Somebody who has an address
+// of his own is let be, for the app may want another one.
+func (r *rollout) checkPortFree() error {
 	uid, known := r.Layout.UserID(r.new.User)
 	if len(r.was) > 0 || r.new.Port == 0 || !known {
 		return nil
 	}
-	listeners, err := r.Traffic.Listeners()
+	v, err := r.Traffic.Look()
 	if err != nil {
 		return err
 	}
-	for _, l := range listeners {
+	for _, l := range v.Listeners {
 		address := l.Addr.Addr().Unmap()
 		if l.UID == uid && int(l.Addr.Port()) == r.new.Port && (address.IsUnspecified() || address.IsLoopback()) {
 			return r.taken(l)

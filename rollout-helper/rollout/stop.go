@@ -17,7 +17,7 @@ func (r *rollout) stop(ctx context.Context) error {
 		return nil
 	}
 	r.say(Info, step.Stop, "stopping %s", list(surplus))
-	return r.leading(ctx, r.candidate(), func() error { return r.end(ctx, surplus, r.stopTime()) })
+	return r.whileSteering(ctx, r.candidate(), func() error { return r.end(ctx, surplus, r.stopTime()) })
 }
 
 // stopTime is how long the slower of both generations may take to stop.
@@ -42,24 +42,27 @@ func (m *Machine) end(ctx context.Context, names []string, limit time.Duration) 
 }
 
 func (m *Machine) endOne(ctx context.Context, name string) error {
-	u, err := m.unit(ctx, name)
+	us, err := m.Systemd.List(ctx, name)
 	if err != nil {
 		return err
 	}
-	if u.Live() {
+	if len(us) > 0 && us[0].Live() {
 		result, err := m.Systemd.Stop(ctx, name)
 		if err != nil {
 			return fmt.Errorf("%s could not be stopped: %w", name, err)
 		}
-		if u, err = m.unit(ctx, name); err != nil {
+		if us, err = m.Systemd.List(ctx, name); err != nil {
 			return err
 		}
-		if u.Live() {
+		if len(us) > 0 && us[0].Live() {
 			return &problem.Problem{
-				Text:   fmt.Sprintf("%s was to be stopped (%s) but is %s", name, result, u.Active),
+				Text:   fmt.Sprintf("%s was to be stopped (%s) but is %s", name, result, us[0].Active),
 				Remedy: "stop it: systemctl stop " + name,
 			}
 		}
+	}
+	if len(us) == 0 {
+		return nil // systemd has forgotten it altogether
 	}
 	return m.Systemd.ResetFailed(ctx, name)
 }

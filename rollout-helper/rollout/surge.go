@@ -3,7 +3,6 @@ package rollout
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,16 +12,15 @@ import (
 // surge warns if there may be too little memory to run the new instances beside the old
 // ones. It expects each new one to use as much as an old one does. It is "" if there is
 // enough, or if that cannot be found out.
-func (r *rollout) surge(ctx context.Context) string {
-	us, err := r.Systemd.Units(ctx, r.was...)
-	if err != nil || len(us) == 0 {
+func (r *rollout) surge() string {
+	if len(r.was) == 0 {
 		return ""
 	}
 	var used uint64
-	for _, u := range us {
-		used += u.Memory
+	for _, name := range r.was {
+		used += r.seen[name].Memory
 	}
-	need := used / uint64(len(us)) * uint64(len(r.fresh))
+	need := used / uint64(len(r.was)) * uint64(len(r.fresh))
 	text, err := os.ReadFile(r.Layout.Path("/proc/meminfo"))
 	if err != nil {
 		return ""

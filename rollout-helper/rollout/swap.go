@@ -89,7 +89,7 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 
 // newRollout is a rollout from what runs now, and the situation that it begins in.
 func (m *Machine) newRollout(ctx context.Context, app string) (*rollout, situation, error) {
-	all, err := m.ours(ctx, app)
+	all, err := m.refresh(ctx, app)
 	if err != nil {
 		return nil, situation{}, err
 	}
@@ -145,7 +145,7 @@ func (r *rollout) assign(ctx context.Context, p *Plan) error {
 
 // remove stops an app whose .env is gone.
 func (m *Machine) remove(ctx context.Context, app string) error {
-	all, err := m.ours(ctx, app)
+	all, err := m.refresh(ctx, app)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (r *rollout) forget(ctx context.Context) error {
 // does the generation that it runs. The next run puts that right.
 func (m *Machine) tidy(ctx context.Context, app string, g *store.Generation, names []string) error {
 	ctx = context.WithoutCancel(ctx)
-	all, err := m.ours(ctx, app)
+	all, err := m.refresh(ctx, app)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units/step"
 )
 
@@ -19,13 +18,12 @@ func (r *rollout) watch(ctx context.Context) error {
 	end := time.Now().Add(seconds(r.new.WatchSec))
 	health := time.Now()
 	missed := false // at the look before, one did not listen
-	var us []systemd.Unit
 	for {
-		var err error
-		if us, err = r.Systemd.Again(ctx, us, r.candidate()...); err != nil {
+		l, err := r.look(ctx)
+		if err != nil {
 			return err
 		}
-		_, fresh := split(us, r.fresh)
+		fresh := l.of(r.fresh)
 		for _, u := range fresh {
 			// At boot it may have been restarted before it was ready.
 			if !u.Up() || u.Restarts > 0 && !r.patient {
@@ -40,14 +38,10 @@ func (r *rollout) watch(ctx context.Context) error {
 		}
 		// A listener that was opened meanwhile, by a worker that was replaced,
 		// gets its share.
-		if err := r.lead(us, nil); err != nil {
+		if err := r.steer(l.view, l.of(r.candidate()), nil); err != nil {
 			return err
 		}
-		listeners, err := r.Traffic.Listeners()
-		if err != nil {
-			return err
-		}
-		lacks, err := r.lacks(fresh, listeners)
+		lacks, err := r.lacks(l.view, fresh)
 		if err != nil {
 			return err
 		}
@@ -60,7 +54,7 @@ func (r *rollout) watch(ctx context.Context) error {
 		missed = lacks != nil
 		if r.new.HealthPath != "" && r.askable() && time.Since(health) >= healthTick {
 			for _, u := range fresh {
-				if err := r.ask(ctx, u); err != nil {
+				if err := r.ask(ctx, l.view, u); err != nil {
 					return &Failure{u.Name, fmt.Sprintf("%v while it was watched", err)}
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -20,10 +21,10 @@ func id(name string) uint64 {
 	return n
 }
 
-func (w *world) Listeners() ([]sockets.Listener, error) {
+func (w *world) Look() (*sockets.View, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.call("listeners"); err != nil {
+	if err := w.call("look"); err != nil {
 		return nil, err
 	}
 	var ls []sockets.Listener
@@ -46,26 +47,21 @@ func (w *world) Listeners() ([]sockets.Listener, error) {
 	if w.strange {
 		ls = append(ls, sockets.Listener{Group: sockets.Group{Addr: netip.MustParseAddrPort("0.0.0.0:3000")}, Cgroup: 1})
 	}
-	return ls, nil
-}
-
-func (w *world) Cgroups(u systemd.Unit) (map[uint64]bool, error) {
-	if u.ControlGroup == "" {
-		return nil, nil
-	}
-	return map[uint64]bool{id(u.Name): true}, nil
+	tree := func(path string) (map[uint64]bool, error) { return map[uint64]bool{id(filepath.Base(path)): true}, nil }
+	elsewhere := func(string) (bool, error) { return false, nil }
+	return sockets.NewView(ls, tree, elsewhere), nil
 }
 
 func (w *world) Owner(uint64) string { return "stranger.service" }
 
-func (w *world) Lead(_ string, serving, asked []systemd.Unit) error {
+func (w *world) Steer(_ string, _ *sockets.View, serving, asked []systemd.Unit) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var names []string
 	for _, u := range serving {
 		names = append(names, u.Name)
 	}
-	if err := w.call("lead %s", list(names)); err != nil {
+	if err := w.call("steer %s", list(names)); err != nil {
 		return err
 	}
 	if w.unsteer != "" {
@@ -82,7 +78,7 @@ func (w *world) Lead(_ string, serving, asked []systemd.Unit) error {
 	return nil
 }
 
-func (w *world) Ask(_ context.Context, _ string, u systemd.Unit, _ int, _ string) error {
+func (w *world) Ask(_ context.Context, _ string, _ *sockets.View, u systemd.Unit, _ int, _ string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("ask %s", u.Name); err != nil {
@@ -104,7 +100,7 @@ func (w *world) answer(name string) error {
 	return nil
 }
 
-func (w *world) Reach(_ context.Context, u systemd.Unit, _ []sockets.Group, _ int, _ string) error {
+func (w *world) Reach(_ context.Context, _ *sockets.View, u systemd.Unit, _ []sockets.Group, _ int, _ string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("reach %s", u.Name); err != nil {
@@ -123,7 +119,7 @@ func (w *world) Release(string, []systemd.Unit) error {
 	return nil
 }
 
-func (w *world) Pending(_ string, us []systemd.Unit) (int, error) {
+func (w *world) Pending(_ string, _ *sockets.View, us []systemd.Unit) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("pending"); err != nil {

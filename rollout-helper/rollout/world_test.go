@@ -29,8 +29,9 @@ type world struct {
 
 	mu       sync.Mutex
 	units    map[string]*fakeUnit
-	template map[string]string // mode 0's service, or the template → what systemd's generators made of it when they ran last
-	led      []string          // the units that get new connections; nil: all that listen
+	known    map[string]systemd.Unit // what this run has read of the units, see Refresh
+	template map[string]string       // mode 0's service, or the template → what systemd's generators made of it when they ran last
+	led      []string                // the units that get new connections; nil: all that listen
 	stopping bool
 	unsteer  string // why traffic cannot be steered
 	strange  bool   // a stranger listens on the app's port
@@ -99,7 +100,7 @@ func (w *world) reboot() {
 			w.t.Fatal(err)
 		}
 	}
-	w.units, w.led, w.calls = map[string]*fakeUnit{}, nil, nil
+	w.units, w.known, w.led, w.calls = map[string]*fakeUnit{}, nil, nil, nil
 	current, err := store.Of(w.layout, "shop").Current()
 	if err != nil {
 		w.t.Fatal(err)
@@ -154,6 +155,7 @@ func copyTree(from, to string) error {
 }
 
 func (w *world) machine() *Machine {
+	w.known = nil
 	return &Machine{Layout: w.layout, Systemd: w, Traffic: w, Report: func(e Event) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -205,9 +207,28 @@ func (w *world) age() {
 	}
 }
 
+// List tells the state of units, and nothing else.
+func (w *world) List(_ context.Context, patterns ...string) ([]systemd.Unit, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	us, err := w.match(patterns)
+	for i, u := range us {
+		us[i] = systemd.Unit{Name: u.Name, Load: u.Load, Active: u.Active, Sub: u.Sub, Job: u.Job}
+	}
+	return us, err
+}
+
 func (w *world) Units(_ context.Context, patterns ...string) ([]systemd.Unit, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	us, err := w.match(patterns)
+	for _, u := range us {
+		w.read(u)
+	}
+	return us, err
+}
+
+func (w *world) match(patterns []string) ([]systemd.Unit, error) {
 	if err := w.call("units"); err != nil {
 		return nil, err
 	}
@@ -223,15 +244,26 @@ func (w *world) Units(_ context.Context, patterns ...string) ([]systemd.Unit, er
 	return us, nil
 }
 
-// Again gives what is known already of a unit that goes on as it was seen, though
-// other things of it have changed.
-func (w *world) Again(ctx context.Context, seen []systemd.Unit, patterns ...string) ([]systemd.Unit, error) {
-	us, err := w.Units(ctx, patterns...)
+// read notes what was read of a unit.
+func (w *world) read(u systemd.Unit) {
+	if w.known == nil {
+		w.known = map[string]systemd.Unit{}
+	}
+	w.known[u.Name] = u
+}
+
+// Refresh gives what was read before of a unit that goes on in its state and its
+// run, though other things of it have changed.
+func (w *world) Refresh(_ context.Context, patterns ...string) ([]systemd.Unit, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	us, err := w.match(patterns)
 	for i, u := range us {
-		for _, o := range seen {
-			if o.Name == u.Name && o.Load == u.Load && o.Active == u.Active && o.Sub == u.Sub && o.Job == u.Job && o.Invocation == u.Invocation {
-				us[i] = o
-			}
+		o, known := w.known[u.Name]
+		if known && o.Load == u.Load && o.Active == u.Active && o.Sub == u.Sub && o.Job == u.Job && o.Invocation == u.Invocation {
+			us[i] = o
+		} else {
+			w.read(u)
 		}
 	}
 	return us, err
@@ -355,6 +387,7 @@ func (w *world) Reload(context.Context) error {
 		return err
 	}
 	w.reload()
+	w.known = nil
 	for _, u := range w.units {
 		// What was adopted has a number now.
 		if m := generationOf.FindStringSubmatch(u.text); m != nil && u.generation == 0 {
@@ -369,8 +402,6 @@ func (w *world) Stopping(context.Context) (bool, error) {
 	defer w.mu.Unlock()
 	return w.stopping, w.call("stopping")
 }
-
-func (w *world) Elsewhere(systemd.Unit) (bool, error) { return false, nil }
 
 // running are the live units, each with its generation: "shop@3/2".
 func (w *world) running() string {

@@ -10,7 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Root is where the cgroup2 file system is mounted: /sys/fs/cgroup, or
@@ -61,11 +62,11 @@ func CgroupID(path string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return 0, err
+	var stat unix.Stat_t
+	if err := unix.Stat(dir, &stat); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	return info.Sys().(*syscall.Stat_t).Ino, nil
+	return stat.Ino, nil
 }
 
 // Tree returns the ids of the control group at path and of all below it. A
@@ -96,31 +97,49 @@ func CgroupPath(id uint64) (string, bool) {
 }
 
 // walk calls each for the directory of the control group at path and all below
-// it. Groups that vanish meanwhile are left out.
+// it. Groups that vanish meanwhile are left out. fs.SkipAll ends it.
 func walk(path string, each func(dir string, id uint64) error) error {
 	top, err := directory(path)
 	if err != nil {
 		return err
 	}
-	return filepath.WalkDir(top, func(dir string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	if err := descend(top, each); err != nil && !errors.Is(err, fs.SkipAll) {
+		return err
+	}
+	return nil
+}
+
+func descend(dir string, each func(dir string, id uint64) error) error {
+	var stat unix.Stat_t
+	err := unix.Stat(dir, &stat)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &fs.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	if err := each(dir, stat.Ino); err != nil {
+		return err
+	}
+	// A directory's link count is 2 and one for each directory in it
+	// (kernfs_refresh_inode, fs/kernfs/inode.c). Most control groups have none,
+	// but dozens of files that need not be read then.
+	if stat.Nlink == 2 {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, entry := range entries {
 		if !entry.IsDir() {
-			return nil
+			continue
 		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
+		if err := descend(filepath.Join(dir, entry.Name()), each); err != nil {
 			return err
 		}
-		return each(dir, info.Sys().(*syscall.Stat_t).Ino)
-	})
+	}
+	return nil
 }
 
 // processes returns the pids in the control group at path and below it.
@@ -144,7 +163,7 @@ func processes(path string) ([]int, error) {
 		}
 		// ENODEV: the group was removed; EOPNOTSUPP: it is threaded, and its
 		// processes are listed above it.
-		if err := lines.Err(); err != nil && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, syscall.EOPNOTSUPP) {
+		if err := lines.Err(); err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EOPNOTSUPP) {
 			return err
 		}
 		return nil

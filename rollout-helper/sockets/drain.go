@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"maps"
 	"net/netip"
 	"time"
 )
@@ -19,8 +20,8 @@ type Work struct {
 	Idle int
 }
 
-// Done says whether the instances may be stopped with nothing lost.
-func (w Work) Done() bool { return w.HalfOpen == 0 && w.Queued == 0 && w.Owed == 0 }
+// InHand is how much would be lost if the instances were stopped now.
+func (w Work) InHand() int { return w.HalfOpen + w.Queued + w.Owed }
 
 // Drain watches instances empty themselves.
 type Drain struct {
@@ -53,28 +54,24 @@ func NewDrain(paths []string, groups []Group, since time.Time) *Drain {
 	return d
 }
 
-// Look says what is left. Beyond Connection.Owed, which judges one moment, it
-// knows the look before: a connection on which the app went on sending without
-// being asked anew is in the middle of an answer that comes in pieces, until it
-// has been quiet for a second. At the first look every answer may be such a one.
-func (d *Drain) Look() (Work, error) {
+// Left tells what is left, from a View of now. Connection.Owed judges a
+// connection by one moment; Left knows the look before too. Where the app went
+// on sending without being asked anew, an answer is being sent in pieces, until
+// nothing was sent for a second. At the first look any answer may be such a one.
+func (d *Drain) Left(v *View) (Work, error) {
 	var work Work
 	ids := make(map[uint64]bool)
 	for _, path := range d.paths {
-		tree, err := Tree(path)
+		tree, err := v.Cgroups(path)
 		if err != nil {
 			return work, err
 		}
-		for id := range tree {
-			ids[id] = true
+		maps.Copy(ids, tree)
+		in, err := v.In(path)
+		if err != nil {
+			return work, err
 		}
-	}
-	listeners, err := Listeners()
-	if err != nil {
-		return work, err
-	}
-	for _, l := range listeners {
-		if ids[l.Cgroup] {
+		for _, l := range in {
 			work.Queued += int(l.Queued)
 		}
 	}

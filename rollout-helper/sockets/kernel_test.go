@@ -12,13 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func listenersOf(t *testing.T, cgroup string) []sockets.Listener {
+func view(t *testing.T) *sockets.View {
 	t.Helper()
-	all, err := sockets.Listeners()
+	v, err := sockets.Look()
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := sockets.In(cgroup, all)
+	return v
+}
+
+func listenersOf(t *testing.T, cgroup string) []sockets.Listener {
+	t.Helper()
+	in, err := view(t).In(cgroup)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +104,7 @@ func TestQueued(t *testing.T) {
 	socktest.Eventually(t, "three connections are queued", func() bool {
 		return listenersOf(t, cgroup)[0].Queued == 3
 	})
-	if work, err := drain.Look(); err != nil || work.Queued != 3 || work.Done() {
+	if work, err := drain.Left(view(t)); err != nil || work.Queued != 3 || work.InHand() == 0 {
 		t.Errorf("work %+v, %v, want 3 queued", work, err)
 	}
 	server.Do(t, "accept")
@@ -245,7 +250,7 @@ func TestDrain(t *testing.T) {
 	one(t)
 	drain := sockets.NewDrain([]string{cgroup}, groups(t, cgroup), time.Now())
 	look := func() sockets.Work {
-		work, err := drain.Look()
+		work, err := drain.Left(view(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -267,12 +272,12 @@ func TestDrain(t *testing.T) {
 		case <-heard:
 			streaming = false
 		case <-tick.C:
-			if work.Done() {
+			if work.InHand() == 0 {
 				t.Fatalf("in the middle of an answer: %+v", work)
 			}
 		}
 	}
-	socktest.Eventually(t, "the answer is over", func() bool { w := look(); return w.Done() && w.Idle == 1 })
+	socktest.Eventually(t, "the answer is over", func() bool { w := look(); return w.InHand() == 0 && w.Idle == 1 })
 }
 
 func TestHalfOpen(t *testing.T) {
@@ -295,7 +300,7 @@ func TestHalfOpen(t *testing.T) {
 		t.Errorf("age %v, began %v ago", c.Age, age)
 	}
 	work := func(since time.Time) sockets.Work {
-		w, err := sockets.NewDrain([]string{cgroup}, groups(t, cgroup), since).Look()
+		w, err := sockets.NewDrain([]string{cgroup}, groups(t, cgroup), since).Left(view(t))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,19 +53,3 @@ func Listeners() ([]Listener, error) {
 	}
 	return listeners, nil
 }
-
-// In returns those of the listeners that belong to the control group at path
-// (as systemd's ControlGroup= names it) or to one below it.
-func In(path string, listeners []Listener) ([]Listener, error) {
-	ids, err := Tree(path)
-	if err != nil {
-		return nil, err
-	}
-	var in []Listener
-	for _, l := range listeners {
-		if ids[l.Cgroup] {
-			in = append(in, l)
-		}
-	}
-	return in, nil
-}

@@ -87,7 +87,7 @@ func TestWorkCount(t *testing.T) {
 	}
 	work = Work{}
 	work.count([]Connection{idle}, ids, 0, map[[2]netip.AddrPort]bool{{idle.Local, idle.Remote}: true})
-	if want := (Work{Owed: 1}); work != want || work.Done() {
+	if want := (Work{Owed: 1}); work != want || work.InHand() != 1 {
 		t.Errorf("an answer being sent: got %+v, want %+v", work, want)
 	}
 }

@@ -46,7 +46,7 @@ func (e Eyes) Report(ctx context.Context, names []string) (*Report, error) {
 			r.Machine.Problems = append(r.Machine.Problems, *p)
 		}
 	}
-	listeners, err := e.Traffic.Listeners()
+	view, err := e.Traffic.Look()
 	if err != nil {
 		r.Machine.Hidden = append(r.Machine.Hidden, Unseen{"who listens", *problem.Of(err)})
 	}
@@ -55,7 +55,7 @@ func (e Eyes) Report(ctx context.Context, names []string) (*Report, error) {
 		r.Machine.Hidden = append(r.Machine.Hidden, Unseen{"units", problem.Problem{Text: "systemd does not answer: " + err.Error()}})
 	}
 	for _, name := range names {
-		r.Apps = append(r.Apps, e.app(ctx, name, listeners, runs))
+		r.Apps = append(r.Apps, e.app(ctx, name, view, runs))
 	}
 	return r, nil
 }
@@ -112,15 +112,15 @@ func (e Eyes) Look(ctx context.Context, name string) (App, error) {
 	if err != nil {
 		return a, err
 	}
-	listeners, err := e.Traffic.Listeners()
+	view, err := e.Traffic.Look()
 	if err != nil {
 		return a, err
 	}
-	e.instances(&a, us, listeners, hide)
+	e.instances(&a, us, view, hide)
 	return a, nil
 }
 
-func (e Eyes) app(ctx context.Context, name string, listeners []sockets.Listener, runs map[string]*UnderWay) App {
+func (e Eyes) app(ctx context.Context, name string, view *sockets.View, runs map[string]*UnderWay) App {
 	a := App{Name: name, Instances: []Instance{}, UnderWay: runs[name]}
 	if all := runs[""]; a.UnderWay == nil && all != nil {
 		a.UnderWay = &UnderWay{Service: all.Service, Since: all.Since}
@@ -148,7 +148,7 @@ func (e Eyes) app(ctx context.Context, name string, listeners []sockets.Listener
 		hide("instances", err)
 		return a
 	}
-	e.instances(&a, us, listeners, hide)
+	e.instances(&a, us, view, hide)
 	a.State = state(a)
 	return a
 }

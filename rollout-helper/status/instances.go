@@ -10,7 +10,7 @@ import (
 )
 
 // instances fills in the app's units: those that run, and those that failed.
-func (e Eyes) instances(a *App, us []systemd.Unit, listeners []sockets.Listener, hide func(string, error)) {
+func (e Eyes) instances(a *App, us []systemd.Unit, view *sockets.View, hide func(string, error)) {
 	var cgroups []map[uint64]bool
 	for _, u := range us {
 		if !u.Live() && u.Active != "failed" {
@@ -25,17 +25,21 @@ func (e Eyes) instances(a *App, us []systemd.Unit, listeners []sockets.Listener,
 		if a.Generation == nil && i.Number > 0 {
 			a.Mode = 1
 		}
-		ids, err := e.Traffic.Cgroups(u)
-		if err != nil {
-			hide("sockets of "+u.Name, err)
+		if view != nil {
+			ids, err := view.Cgroups(u.ControlGroup)
+			if err != nil {
+				hide("sockets of "+u.Name, err)
+			}
+			cgroups = append(cgroups, ids)
 		}
-		cgroups = append(cgroups, ids)
 		a.Instances = append(a.Instances, i)
 	}
 	if a.Generation == nil {
 		a.Nodes = max(a.Nodes, len(a.Instances))
 	}
-	e.shares(a, cgroups, listeners, hide)
+	if view != nil {
+		e.shares(a, cgroups, view.Listeners, hide)
+	}
 }
 
 // shares counts sockets: the kernel picks a listener of the group by a hash of

@@ -42,6 +42,9 @@ func (s scripted) Units(_ context.Context, patterns ...string) ([]systemd.Unit, 
 	for _, u := range s.units {
 		for _, p := range patterns {
 			if ok, _ := filepath.Match(p, u.Name); ok {
+				if u.MainPID > 0 {
+					u.ControlGroup = "/app.slice/" + u.Name
+				}
 				found = append(found, u)
 			}
 		}
@@ -56,11 +59,12 @@ type kernel struct {
 	loses     bool // net.ipv4.tcp_migrate_req is off
 }
 
-func (k kernel) Listeners() ([]sockets.Listener, error) { return k.listeners, nil }
-func (k kernel) Migrates() bool                         { return !k.loses }
-func (k kernel) Cgroups(u systemd.Unit) (map[uint64]bool, error) {
-	i, _ := units.ParseInstance(u.Name)
-	return map[uint64]bool{uint64(i.Number): u.MainPID > 0}, nil
+func (k kernel) Migrates() bool { return !k.loses }
+func (k kernel) Look() (*sockets.View, error) {
+	return sockets.NewView(k.listeners, func(path string) (map[uint64]bool, error) {
+		i, _ := units.ParseInstance(filepath.Base(path))
+		return map[uint64]bool{uint64(i.Number): true}, nil
+	}, nil), nil
 }
 
 const secret = "c4n4ryS3cret"

@@ -30,7 +30,7 @@ func TestRoomOfItsOwn(t *testing.T) {
 	steer(t, &calm, []string{oldCalm.Cgroup}, []string{newCalm.Cgroup})
 
 	fresh := instance(t, "new", many)
-	err := full.Steer([]string{old.Cgroup}, []string{fresh.Cgroup})
+	err := full.Steer(look(t), []string{old.Cgroup}, []string{fresh.Cgroup})
 	if unavailable := (*Unavailable)(nil); !errors.As(err, &unavailable) || !strings.Contains(unavailable.Reason, "more sockets") {
 		t.Errorf("error %v, want an Unavailable that says that there are too many sockets", err)
 	}
@@ -208,11 +208,7 @@ func TestArrayOfVersion010(t *testing.T) {
 		return
 	}
 	old := instance(t, "old", listenOn("tcp4", address))
-	all, err := sockets.Listeners()
-	if err != nil {
-		t.Fatal(err)
-	}
-	opened, err := sockets.Open(old.Cgroup, all)
+	opened, err := sockets.Open(old.Cgroup, look(t).Listeners)
 	if err != nil || len(opened) != 1 {
 		t.Fatalf("%d sockets, %v, want 1", len(opened), err)
 	}
@@ -237,7 +233,7 @@ func TestArrayOfVersion010(t *testing.T) {
 	}
 	defer array().Close()
 	var s Steering
-	err = s.Steer([]string{old.Cgroup}, nil)
+	err = s.Steer(look(t), []string{old.Cgroup}, nil)
 	if unavailable := (*Unavailable)(nil); !errors.As(err, &unavailable) || !strings.Contains(unavailable.Reason, "of somebody else") {
 		t.Errorf("error %v, want an Unavailable that says that somebody else has it", err)
 	}

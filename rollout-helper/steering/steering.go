@@ -34,24 +34,24 @@ type instances struct {
 // one of them listens in, to their sockets only. The candidates' sockets there
 // are made ready to be asked (Dial) and to serve later.
 //
-// All groups are prepared before the first is switched. Sockets are read anew at
-// each call; call it again at every tick while something is steered, so that the
+// All groups are prepared before the first is switched. The view says who listens;
+// call Steer with a new one at every tick while something is steered, so that the
 // sockets of an instance that restarts come in. That costs little as long as
 // nothing has changed.
 //
 // A group that no serving instance listens in is left as it is; so is a listener
 // that shares its port with nobody, such as one whose port the kernel chose,
 // beside others that do. If Steer fails, what was steered before still is; every
-// error is an *Unavailable.
-func (s *Steering) Steer(serving, candidates []string) error {
+// error is an *Unavailable, and ErrNobody if no serving instance listens at all.
+func (s *Steering) Steer(v *sockets.View, serving, candidates []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var err error
-	// Sockets come and go while we look. Look again, but not for ever.
-	for deadline := time.Now().Add(200 * time.Millisecond); ; time.Sleep(5 * time.Millisecond) {
-		err = s.steer(serving, candidates)
-		if !errors.Is(err, errMoved) || time.Now().After(deadline) {
-			break
+	err := s.steer(v, serving, candidates)
+	// A socket may have closed since the view. Look again, but not for ever.
+	for deadline := time.Now().Add(200 * time.Millisecond); errors.Is(err, errMoved) && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+		if v, err = sockets.Look(); err == nil {
+			err = s.steer(v, serving, candidates)
 		}
 	}
 	if err != nil {
@@ -60,31 +60,30 @@ func (s *Steering) Steer(serving, candidates []string) error {
 	return nil
 }
 
+// ErrNobody is the error of steering to instances none of which listens.
+var ErrNobody = &Unavailable{Reason: "no instance listens on a TCP port"}
+
 // errMoved is wrapped by errors that another look may mend.
 var errMoved = errors.New("it may have closed just now")
 
-func (s *Steering) steer(serving, candidates []string) error {
-	all, err := sockets.Listeners()
-	if err != nil {
-		return unavailable("listing the listeners", err)
-	}
-	listening := make(map[uint64]bool, len(all))
-	for _, l := range all {
+func (s *Steering) steer(v *sockets.View, serving, candidates []string) error {
+	listening := make(map[uint64]bool, len(v.Listeners))
+	for _, l := range v.Listeners {
 		listening[l.Cookie] = true
 	}
 	for _, g := range s.groups {
 		g.forget(listening)
 	}
 
-	servers, err := find(serving, all)
+	servers, err := find(v, serving)
 	if err != nil {
 		return err
 	}
-	others, err := find(candidates, all)
+	others, err := find(v, candidates)
 	if err != nil {
 		return err
 	}
-	if err := s.steerable(servers); err != nil {
+	if err := steerable(v, servers); err != nil {
 		return err
 	}
 
@@ -143,10 +142,10 @@ func (s *Steering) prepare(changes []*change) ([]*change, error) {
 }
 
 // find attributes listeners to the instances at paths.
-func find(paths []string, all []sockets.Listener) (instances, error) {
+func find(v *sockets.View, paths []string) (instances, error) {
 	found := instances{paths: paths, listeners: make(map[string][]sockets.Listener)}
 	for _, path := range paths {
-		in, err := sockets.In(path, all)
+		in, err := v.In(path)
 		if err != nil {
 			return found, unavailable("reading the control groups", err)
 		}
@@ -156,7 +155,7 @@ func find(paths []string, all []sockets.Listener) (instances, error) {
 }
 
 // steerable says why these instances cannot be steered.
-func (s *Steering) steerable(servers instances) error {
+func steerable(v *sockets.View, servers instances) error {
 	some := false
 	for _, path := range servers.paths {
 		for _, l := range servers.listeners[path] {
@@ -168,7 +167,7 @@ func (s *Steering) steerable(servers instances) error {
 		if len(servers.listeners[path]) > 0 {
 			continue
 		}
-		elsewhere, err := sockets.Elsewhere(path)
+		elsewhere, err := v.Elsewhere(path)
 		if err != nil {
 			return unavailable("reading a process's network namespace", err)
 		}
@@ -176,8 +175,8 @@ func (s *Steering) steerable(servers instances) error {
 			return &Unavailable{Reason: "listener in another network namespace"}
 		}
 	}
-	if !some && len(s.groups) == 0 {
-		return &Unavailable{Reason: "no instance listens on a TCP port"}
+	if !some {
+		return ErrNobody
 	}
 	return nil
 }
@@ -362,14 +361,14 @@ func (s *Steering) Detach() error {
 // is no error; nor is an instance that is gone: if it was the last, the program
 // went with its sockets.
 func Detach(paths ...string) error {
-	all, err := sockets.Listeners()
+	v, err := sockets.Look()
 	if err != nil {
 		return fmt.Errorf("listing the listeners: %w", err)
 	}
 	done := make(map[sockets.Group]bool)
 	var failed []error
 	for _, path := range paths {
-		listeners, err := sockets.In(path, all)
+		listeners, err := v.In(path)
 		if err != nil {
 			failed = append(failed, err)
 			continue

@@ -36,9 +36,19 @@ func instance(t testing.TB, name string, listen []socktest.Listen) *socktest.Ser
 	return socktest.Start(t, socktest.Cgroup(t, name), socktest.Config{Name: name, Listen: listen})
 }
 
+// look is who listens now.
+func look(t testing.TB) *sockets.View {
+	t.Helper()
+	v, err := sockets.Look()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 func steer(t testing.TB, s *Steering, serving, candidates []string) {
 	t.Helper()
-	if err := s.Steer(serving, candidates); err != nil {
+	if err := s.Steer(look(t), serving, candidates); err != nil {
 		t.Fatalf("Steer: %v (%v)", err, errors.Unwrap(err))
 	}
 }
@@ -301,7 +311,9 @@ func TestNoServerLeft(t *testing.T) {
 	steer(t, &s, []string{old.Cgroup}, []string{fresh.Cgroup})
 	old.Kill()
 	only(t, address, 100, "new")
-	steer(t, &s, []string{old.Cgroup}, []string{fresh.Cgroup})
+	if err := s.Steer(look(t), []string{old.Cgroup}, []string{fresh.Cgroup}); !errors.Is(err, ErrNobody) {
+		t.Errorf("error %v, want ErrNobody", err)
+	}
 	only(t, address, 100, "new")
 }
 

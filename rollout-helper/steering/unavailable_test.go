@@ -33,7 +33,7 @@ func TestUnavailable(t *testing.T) {
 			test.config.Name = "a"
 			server := socktest.Start(t, socktest.Cgroup(t, "a"), test.config)
 			var s Steering
-			err := s.Steer([]string{server.Cgroup}, nil)
+			err := s.Steer(look(t), []string{server.Cgroup}, nil)
 			var unavailable *Unavailable
 			if !errors.As(err, &unavailable) || !strings.Contains(unavailable.Reason, test.reason) {
 				t.Fatalf("error %v, want an Unavailable that says %q", err, test.reason)
@@ -65,7 +65,7 @@ func TestOneListenerAlone(t *testing.T) {
 	var s Steering
 	for _, serving := range []*socktest.Server{a, b, a} {
 		for range 2 {
-			if err := s.Steer([]string{serving.Cgroup}, nil); err != nil {
+			if err := s.Steer(look(t), []string{serving.Cgroup}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -79,6 +79,48 @@ func TestOneListenerAlone(t *testing.T) {
 	}
 }
 
+// TestNobody: when nobody of those who are to serve listens, all stays as it is.
+func TestNobody(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	a, b, deaf := instance(t, "a", listenOn("tcp4", address)), instance(t, "b", listenOn("tcp4", address)), instance(t, "deaf", nil)
+	var s Steering
+	nobody := func() {
+		t.Helper()
+		if err := s.Steer(look(t), []string{deaf.Cgroup}, []string{b.Cgroup}); !errors.Is(err, ErrNobody) {
+			t.Errorf("error %v, want ErrNobody", err)
+		}
+	}
+	nobody()
+	only(t, address, 50, "a", "b")
+	steer(t, &s, []string{a.Cgroup}, nil)
+	nobody()
+	only(t, address, 50, "a")
+	if err := s.Detach(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOldView: what has closed since the view is looked for again.
+func TestOldView(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	a, b := instance(t, "a", listenOn("tcp4", address)), instance(t, "b", listenOn("tcp4", address))
+	old := look(t)
+	a.Kill()
+	a = socktest.Start(t, a.Cgroup, socktest.Config{Name: "anew", Listen: listenOn("tcp4", address)})
+	var s Steering
+	if err := s.Steer(old, []string{a.Cgroup}, []string{b.Cgroup}); err != nil {
+		t.Fatal(err)
+	}
+	only(t, address, 50, "anew")
+	if err := s.Detach(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNotPermitted: without the capabilities, steering is unavailable.
 func TestNotPermitted(t *testing.T) {
 	if !socktest.IsolatedWith(t, nil) {
@@ -86,7 +128,7 @@ func TestNotPermitted(t *testing.T) {
 	}
 	server := instance(t, "a", listenOn("tcp4", address))
 	var s Steering
-	err := s.Steer([]string{server.Cgroup}, nil)
+	err := s.Steer(look(t), []string{server.Cgroup}, nil)
 	var unavailable *Unavailable
 	if !errors.As(err, &unavailable) || !strings.Contains(unavailable.Reason, "not permitted") || !errors.Is(err, unix.EPERM) {
 		t.Errorf("error %v, want an Unavailable that says not permitted", err)

@@ -5,10 +5,8 @@ package systemd
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -20,9 +18,12 @@ import (
 // Manager speaks with PID 1. It dials again when PID 1 has re-executed itself.
 type Manager struct {
 	dial func(context.Context) (*dbus.Conn, error)
+	runs string // the directory in which PID 1 writes the runs of units down
+
 	mu   sync.Mutex
 	conn *dbus.Conn
 
+	memory  memory
 	reloads reloads
 }
 
@@ -38,11 +39,11 @@ const lookAgain = 500 * time.Millisecond
 // and is then waited for; a bus that is not there is not.
 func Dial() (*Manager, error) {
 	if os.Geteuid() != 0 {
-		m := &Manager{dial: dbus.NewSystemConnectionContext}
+		m := &Manager{dial: dbus.NewSystemConnectionContext, runs: runs}
 		_, err := m.connection()
 		return m, err
 	}
-	m := &Manager{dial: single(private)}
+	m := &Manager{dial: single(private), runs: runs}
 	return m, m.call(context.Background(), func(*dbus.Conn) error { return nil })
 }
 
@@ -137,98 +138,6 @@ func (m *Manager) call(ctx context.Context, f func(*dbus.Conn) error) error {
 	}
 }
 
-// Units are the services that match the names or patterns, as far as PID 1 has
-// them loaded, sorted as PID 1 gives them.
-func (m *Manager) Units(ctx context.Context, patterns ...string) ([]Unit, error) {
-	return m.Again(ctx, nil, patterns...)
-}
-
-// Again is Units for who looks again and again: of a unit that goes on as it was
-// seen, in the same state and the same run, nothing more is read. To read all of
-// a unit takes PID 1 half a millisecond.
-func (m *Manager) Again(ctx context.Context, seen []Unit, patterns ...string) ([]Unit, error) {
-	var list []dbus.UnitStatus
-	err := m.call(ctx, func(c *dbus.Conn) (err error) {
-		list, err = c.ListUnitsByPatternsContext(ctx, nil, patterns)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	units := make([]Unit, 0, len(list))
-	for _, s := range list {
-		u := Unit{Name: s.Name, Load: s.LoadState, Active: s.ActiveState, Sub: s.SubState, Job: s.JobId}
-		at := slices.IndexFunc(seen, func(o Unit) bool {
-			return o.Name == u.Name && o.Load == u.Load && o.Active == u.Active && o.Sub == u.Sub && o.Job == u.Job
-		})
-		same := false
-		if at >= 0 {
-			if same, err = m.goesOn(ctx, seen[at]); err != nil {
-				return nil, err
-			}
-		}
-		if same {
-			u = seen[at]
-		} else if err := m.fill(ctx, &u); err != nil {
-			return nil, err
-		}
-		units = append(units, u)
-	}
-	return units, nil
-}
-
-// goesOn says whether a unit is in the same run still: each start has an id of
-// its own, one that systemd does by itself too.
-func (m *Manager) goesOn(ctx context.Context, u Unit) (same bool, err error) {
-	err = m.call(ctx, func(c *dbus.Conn) error {
-		p, err := c.GetUnitPropertyContext(ctx, u.Name, "InvocationID")
-		if err == nil {
-			id, _ := p.Value.Value().([]byte)
-			same = hex.EncodeToString(id) == u.Invocation
-		}
-		return err
-	})
-	return same, err
-}
-
-func (m *Manager) fill(ctx context.Context, u *Unit) error {
-	var service, unit map[string]any
-	err := m.call(ctx, func(c *dbus.Conn) (err error) {
-		// In this order: if it ends in between, it still seems to run, and the
-		// next look sees how it ended.
-		if unit, err = c.GetUnitPropertiesContext(ctx, u.Name); err != nil {
-			return err
-		}
-		service, err = c.GetUnitTypePropertiesContext(ctx, u.Name, "Service")
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	u.Result, _ = service["Result"].(string)
-	u.ExitCode, _ = service["ExecMainCode"].(int32)
-	u.ExitStatus, _ = service["ExecMainStatus"].(int32)
-	u.MainPID, _ = service["MainPID"].(uint32)
-	u.Restarts, _ = service["NRestarts"].(uint32)
-	u.ControlGroup, _ = service["ControlGroup"].(string)
-	u.Status, _ = service["StatusText"].(string)
-	u.Source, _ = unit["SourcePath"].(string)
-	u.WantedBy, _ = unit["WantedBy"].([]string)
-	if memory, _ := service["MemoryCurrent"].(uint64); memory != ^uint64(0) {
-		u.Memory = memory
-	}
-	u.Active, _ = unit["ActiveState"].(string)
-	u.Sub, _ = unit["SubState"].(string)
-	u.Condition, _ = unit["ConditionResult"].(bool)
-	if id, _ := unit["InvocationID"].([]byte); len(id) > 0 {
-		u.Invocation = hex.EncodeToString(id)
-	}
-	if us, _ := unit["StateChangeTimestamp"].(uint64); us > 0 {
-		u.Since = time.UnixMicro(int64(us))
-	}
-	return nil
-}
-
 // Start, Stop and Restart queue a job for a unit and wait for its end. The
 // result is the one of systemd's JobRemoved signal ("done", "failed",
 // "canceled", "dependency", "assert", …) or Lost. "done" alone proves nothing:
@@ -288,11 +197,11 @@ func (m *Manager) job(ctx context.Context, name string, queue jobCall) (string, 
 }
 
 func (m *Manager) pending(ctx context.Context, name string) (bool, error) {
-	units, err := m.Units(ctx, name)
+	us, err := m.List(ctx, name)
 	if err != nil {
 		return false, err
 	}
-	return len(units) > 0 && units[0].Job != 0, nil
+	return len(us) > 0 && us[0].Job != 0, nil
 }
 
 // noSuchUnit is the name of PID 1's error about a unit that is not loaded:
@@ -314,6 +223,7 @@ func (m *Manager) ResetFailed(ctx context.Context, name string) error {
 // far as it began after each of them asked.
 func (m *Manager) Reload(ctx context.Context) error {
 	return m.reloads.do(func() error {
+		defer m.memory.forget()
 		return m.call(ctx, func(c *dbus.Conn) error { return c.ReloadContext(ctx) })
 	})
 }

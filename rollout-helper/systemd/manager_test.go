@@ -3,6 +3,10 @@ package systemd
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -38,34 +42,82 @@ func TestUnits(t *testing.T) {
 	})
 }
 
-// What goes on as it was seen is not read anew; what is in another state or run
-// is.
-func TestAgain(t *testing.T) {
-	try(t, func(t *testing.T, p *pid1, m *Manager) {
-		var us []Unit
-		look := func(why string, want ...string) {
-			t.Helper()
-			p.set(func() { p.asked = nil })
-			var err error
-			if us, err = m.Again(t.Context(), us, "shop@*.service"); err != nil || len(us) != 1 {
-				t.Fatalf("%v, %v", us, err)
-			}
-			p.set(func() {
-				if !slices.Equal(p.asked, append([]string{"ListUnitsByPatterns"}, want...)) {
-					t.Errorf("%s: asked for %v", why, p.asked)
+// TestRefresh: a unit that goes on in its state and its run is not read again; one
+// in another state or run is. Its run is read from PID 1's link, if that named
+// the right one before, or else asked for.
+func TestRefresh(t *testing.T) {
+	for _, c := range []struct{ name, link, asks string }{
+		{"linked", "abcd", ""},
+		{"no link", "", "Get InvocationID"},
+		{"a link of something else", "1234", "Get InvocationID"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			try(t, func(t *testing.T, p *pid1, m *Manager) {
+				m.runs = t.TempDir()
+				path := filepath.Join(m.runs, "invocation:shop@3.service")
+				link := func(run string) {
+					if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+						t.Fatal(err)
+					}
+					if run == "" {
+						return
+					}
+					if err := os.Symlink(run, path); err != nil {
+						t.Fatal(err)
+					}
 				}
+				look := func(why string, want ...string) Unit {
+					t.Helper()
+					p.set(func() { p.asked = nil })
+					us, err := m.Refresh(t.Context(), "shop@*.service")
+					if err != nil || len(us) != 1 {
+						t.Fatalf("%v, %v", us, err)
+					}
+					want = slices.DeleteFunc(append([]string{"ListUnitsByPatterns"}, want...), func(s string) bool { return s == "" })
+					p.set(func() {
+						if !slices.Equal(p.asked, want) {
+							t.Errorf("%s: asked for %v, want %v", why, p.asked, want)
+						}
+					})
+					return us[0]
+				}
+				link(c.link)
+				look("at first", "GetAll")
+				look("as it was", c.asks)
+				p.set(func() { p.run = []byte{0xef} })
+				if c.link != "" {
+					link("ef")
+				}
+				if u := look("restarted", c.asks, "GetAll"); u.Invocation != "ef" {
+					t.Errorf("the unit is %+v", u)
+				}
+				p.set(func() { p.job = 7 })
+				if u := look("with a job", "GetAll"); u.Job != 7 {
+					t.Errorf("the unit is %+v", u)
+				}
+				if err := m.Reload(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				look("after a reload", "GetAll")
+				link("")
+				look("its link is gone", "Get InvocationID")
 			})
+		})
+	}
+}
+
+// TestList: a list reads nothing of each unit.
+func TestList(t *testing.T) {
+	try(t, func(t *testing.T, p *pid1, m *Manager) {
+		us, err := m.List(t.Context(), "shop@*.service")
+		if want := (Unit{Name: "shop@3.service", Load: "loaded", Active: "activating", Sub: "start"}); err != nil || len(us) != 1 || !reflect.DeepEqual(us[0], want) {
+			t.Errorf("%+v, %v", us, err)
 		}
-		look("at first", "GetAll", "GetAll")
-		look("as it was", "Get InvocationID")
-		p.set(func() { p.run = []byte{0xef} })
-		look("restarted", "Get InvocationID", "GetAll", "GetAll")
-		if us[0].Invocation != "ef" {
-			t.Errorf("the unit is %+v", us[0])
-		}
-		p.set(func() { p.job = 7 })
-		look("with a job", "GetAll", "GetAll")
-		look("as it was then", "Get InvocationID")
+		p.set(func() {
+			if !slices.Equal(p.asked, []string{"ListUnitsByPatterns"}) {
+				t.Errorf("asked for %v", p.asked)
+			}
+		})
 	})
 }
 

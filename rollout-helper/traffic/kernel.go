@@ -48,26 +48,8 @@ func (k *Kernel) app(name string) *lanes {
 	return l
 }
 
-// Listeners are the listening TCP sockets of this network namespace.
-func (k *Kernel) Listeners() ([]sockets.Listener, error) { return sockets.Listeners() }
-
-// Cgroups are the ids that the sockets of a unit carry: its control group's,
-// and those of any below it.
-func (k *Kernel) Cgroups(u systemd.Unit) (map[uint64]bool, error) {
-	if u.ControlGroup == "" {
-		return nil, nil
-	}
-	return sockets.Tree(u.ControlGroup)
-}
-
-// Elsewhere says whether the unit lives in another network namespace, so that
-// its listeners are not among Listeners.
-func (k *Kernel) Elsewhere(u systemd.Unit) (bool, error) {
-	if u.ControlGroup == "" {
-		return false, nil
-	}
-	return sockets.Elsewhere(u.ControlGroup)
-}
+// Look reads who listens, in this network namespace, and whose each listener is.
+func (k *Kernel) Look() (*sockets.View, error) { return sockets.Look() }
 
 // Owner names the unit, or else the control group, that an id belongs to.
 func (k *Kernel) Owner(cgroup uint64) string {
@@ -84,32 +66,15 @@ func (k *Kernel) Owner(cgroup uint64) string {
 	return "a process in the control group " + group
 }
 
-// Lead sends new connections to the serving units only; see steering.Steer.
-// Where none of them listens there is nothing to lead.
-func (k *Kernel) Lead(app string, serving, asked []systemd.Unit) error {
+// Steer sends new connections to the serving units only; see steering.Steer.
+// Where none of them listens there is nothing to steer, and all stays as it is.
+func (k *Kernel) Steer(app string, v *sockets.View, serving, asked []systemd.Unit) error {
 	l := k.app(app)
-	listeners, err := sockets.Listeners()
-	if err != nil {
-		return &steering.Unavailable{Reason: err.Error(), Err: err}
-	}
-	some := false
-	for _, path := range paths(serving) {
-		in, err := sockets.In(path, listeners)
-		if err != nil {
-			return err
-		}
-		elsewhere := false
-		if len(in) == 0 {
-			if elsewhere, err = sockets.Elsewhere(path); err != nil {
-				return err
-			}
-		}
-		some = some || len(in) > 0 || elsewhere
-	}
-	if !some {
+	err := l.steering.Steer(v, paths(serving), paths(asked))
+	if errors.Is(err, steering.ErrNobody) {
 		return nil
 	}
-	if err := l.steering.Steer(paths(serving), paths(asked)); err != nil {
+	if err != nil {
 		return err
 	}
 	if names := names(serving); names != l.serving {
@@ -129,37 +94,23 @@ func (k *Kernel) Release(app string, us []systemd.Unit) error {
 	return steering.Detach(paths(us)...)
 }
 
-// Pending counts the connections that the units still have in hand, since Lead
+// Pending counts the connections that the units still have in hand, since Steer
 // began to send new ones elsewhere.
-func (k *Kernel) Pending(app string, us []systemd.Unit) (int, error) {
+func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (int, error) {
 	l := k.app(app)
 	if names := names(us); l.drain == nil || names != l.draining {
-		groups, err := groups(us)
-		if err != nil {
-			return 0, err
+		var groups []sockets.Group
+		for _, path := range paths(us) {
+			own, err := v.Groups(path)
+			if err != nil {
+				return 0, err
+			}
+			groups = append(groups, own...)
 		}
 		l.draining, l.drain = names, sockets.NewDrain(paths(us), groups, l.since)
 	}
-	work, err := l.drain.Look()
-	return work.HalfOpen + work.Queued + work.Owed, err
-}
-
-func groups(us []systemd.Unit) ([]sockets.Group, error) {
-	listeners, err := sockets.Listeners()
-	if err != nil {
-		return nil, err
-	}
-	var all []sockets.Group
-	for _, path := range paths(us) {
-		in, err := sockets.In(path, listeners)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range in {
-			all = append(all, l.Group)
-		}
-	}
-	return all, nil
+	work, err := l.drain.Left(v)
+	return work.InHand(), err
 }
 
 // Migrates says whether the kernel moves queued connections to another listener
@@ -177,8 +128,8 @@ func (k *Kernel) Counters() sockets.Counters {
 
 // Ask makes one connection to one unit, on each steered group of the port (0:
 // of any port), and one HTTP request there if there is a path.
-func (k *Kernel) Ask(ctx context.Context, app string, u systemd.Unit, port int, path string) error {
-	own, err := k.reachable(u)
+func (k *Kernel) Ask(ctx context.Context, app string, v *sockets.View, u systemd.Unit, port int, path string) error {
+	own, err := reachable(v, u)
 	if err != nil {
 		return err
 	}
@@ -205,15 +156,15 @@ const (
 // of the unit's; the others get connections on which nothing is asked. Where the
 // kernel cannot tell whose a connection is, whoever has it answers. Without a
 // port only the shared groups are asked: others may not speak HTTP.
-func (k *Kernel) Reach(ctx context.Context, u systemd.Unit, shared []sockets.Group, port int, path string) error {
-	own, err := k.reachable(u)
+func (k *Kernel) Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, port int, path string) error {
+	own, err := reachable(v, u)
 	if err != nil {
 		return err
 	}
 	if port == 0 {
 		own = slices.DeleteFunc(own, func(g sockets.Group) bool { return !slices.Contains(shared, g) })
 	}
-	ids, err := k.Cgroups(u)
+	ids, err := v.Cgroups(u.ControlGroup)
 	if err != nil {
 		return err
 	}
@@ -249,20 +200,18 @@ func (k *Kernel) Reach(ctx context.Context, u systemd.Unit, shared []sockets.Gro
 
 // reachable are the groups of a unit that can be reached from here, each once. A
 // steering.Unavailable says that there are others only.
-func (k *Kernel) reachable(u systemd.Unit) ([]sockets.Group, error) {
-	all, err := groups([]systemd.Unit{u})
+func reachable(v *sockets.View, u systemd.Unit) ([]sockets.Group, error) {
+	all, err := v.Groups(u.ControlGroup)
 	if err != nil {
 		return nil, err
 	}
 	if len(all) == 0 {
-		elsewhere, err := k.Elsewhere(u)
+		elsewhere, err := v.Elsewhere(u.ControlGroup)
 		if err == nil && elsewhere {
 			err = &steering.Unavailable{Reason: "it listens in another network namespace"}
 		}
 		return nil, err
 	}
-	slices.SortFunc(all, sockets.Group.Compare)
-	all = slices.Compact(all)
 	near := slices.DeleteFunc(slices.Clone(all), func(g sockets.Group) bool { return g.Device != 0 })
 	if len(near) == 0 {
 		return nil, &steering.Unavailable{Reason: "the listener on " + all[0].String() + " is tied to a network interface"}
