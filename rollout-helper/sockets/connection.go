@@ -35,7 +35,7 @@ func Connections(ports ...uint16) ([]Connection, error) {
 	for _, port := range ports {
 		rows, err := dump(query{
 			states: 1<<stateEstablished | 1<<stateCloseWait | 1<<stateSynRecv,
-			local:  port,
+			port:   port,
 			info:   true,
 		})
 		if err != nil {
@@ -131,22 +131,16 @@ func Server(conn net.Conn) (cgroup uint64, found bool, err error) {
 // the server's side names its ends. It is false if there is no such connection,
 // or none that is made yet.
 func Owner(local, remote netip.AddrPort) (cgroup uint64, found bool, err error) {
-	rows, err := dump(query{
-		states: 1<<stateEstablished | 1<<stateCloseWait | 1<<stateFinWait1 | 1<<stateFinWait2,
-		local:  local.Port(),
-		remote: remote.Port(),
-	})
-	if err != nil {
+	// A dual-stack listener's IPv4 connections are IPv6 sockets, which the kernel
+	// finds by their IPv4 addresses.
+	unmap := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+	r, found, err := find(unmap(local), unmap(remote))
+	if err != nil || !found {
 		return 0, false, err
 	}
-	unmap := func(a netip.AddrPort) netip.AddrPort {
-		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-	}
-	for _, r := range rows {
-		// A dual-stack listener's IPv4 connections are IPv6 sockets.
-		if unmap(r.local) == unmap(local) && unmap(r.remote) == unmap(remote) && r.cgroup != 0 {
-			return r.cgroup, true, nil
-		}
+	switch r.state {
+	case stateEstablished, stateCloseWait, stateFinWait1, stateFinWait2:
+		return r.cgroup, r.cgroup != 0, nil
 	}
 	return 0, false, nil
 }

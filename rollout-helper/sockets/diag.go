@@ -37,9 +37,9 @@ const (
 
 // query asks for the sockets in some states; a port of 0 is any port.
 type query struct {
-	states        uint32 // 1<<state for each state wanted
-	local, remote uint16
-	info          bool // with tcp_info
+	states uint32 // 1<<state for each state wanted
+	port   uint16 // the local one
+	info   bool   // with tcp_info
 }
 
 // row is one socket in the kernel's answer.
@@ -70,7 +70,7 @@ func dump(q query) ([]row, error) {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		answers, err := conn.Execute(netlink.Message{
 			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump},
-			Data:   q.marshal(family),
+			Data:   q.marshal(family, netip.AddrPortFrom(netip.Addr{}, q.port), netip.AddrPort{}),
 		})
 		if errors.Is(err, unix.ENOENT) && family == unix.AF_INET6 {
 			continue // a kernel without IPv6
@@ -92,9 +92,40 @@ func dump(q query) ([]row, error) {
 	return rows, nil
 }
 
-// marshal writes a struct inet_diag_req_v2. The ports restrict the dump within
-// the kernel (inet_diag_dump_icsk compares them when they are not 0).
-func (q query) marshal(family uint8) []byte {
+// find returns the TCP socket between the two addresses, which it looks up as the
+// kernel does for a packet (inet_diag_find_one_icsk): to dump those of one port
+// would have the kernel go through its whole table. With no connection there, it
+// may be the listener that would take one.
+func find(local, remote netip.AddrPort) (r row, found bool, err error) {
+	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+	if err != nil {
+		return row{}, false, fmt.Errorf("sock_diag: %w", err)
+	}
+	defer conn.Close()
+	family := uint8(unix.AF_INET6)
+	if local.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	answers, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request},
+		Data:   query{states: ^uint32(0)}.marshal(family, local, remote),
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return row{}, false, nil
+	}
+	if err != nil {
+		return row{}, false, fmt.Errorf("sock_diag: %w", err)
+	}
+	if len(answers) != 1 {
+		return row{}, false, fmt.Errorf("sock_diag: %d answers, want 1", len(answers))
+	}
+	r, err = parseRow(answers[0].Data)
+	return r, err == nil, err
+}
+
+// marshal writes a struct inet_diag_req_v2. The ports restrict a dump within the
+// kernel (inet_diag_dump_icsk compares them when they are not 0).
+func (q query) marshal(family uint8, local, remote netip.AddrPort) []byte {
 	b := make([]byte, requestSize)
 	b[0] = family
 	b[1] = unix.IPPROTO_TCP
@@ -102,8 +133,10 @@ func (q query) marshal(family uint8) []byte {
 		b[2] = 1 << (attrInfo - 1)
 	}
 	binary.NativeEndian.PutUint32(b[4:], q.states)
-	binary.BigEndian.PutUint16(b[8:], q.local)
-	binary.BigEndian.PutUint16(b[10:], q.remote)
+	binary.BigEndian.PutUint16(b[8:], local.Port())
+	binary.BigEndian.PutUint16(b[10:], remote.Port())
+	copy(b[12:28], local.Addr().AsSlice())
+	copy(b[28:44], remote.Addr().AsSlice())
 	binary.NativeEndian.PutUint64(b[48:], ^uint64(0)) // INET_DIAG_NOCOOKIE
 	return b
 }

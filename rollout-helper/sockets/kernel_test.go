@@ -1,6 +1,8 @@
 package sockets_test
 
 import (
+	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -234,6 +236,50 @@ func TestOwedByServer(t *testing.T) {
 	if err != nil || !found || owner != id {
 		t.Errorf("Owner = %d, %v, %v, want %d", owner, found, err, id)
 	}
+}
+
+// TestOwner: the kernel tells whose a connection is, whatever family it comes in,
+// and of one that nobody has it tells nothing.
+func TestOwner(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	cgroup := socktest.Cgroup(t, "a")
+	id, err := sockets.CgroupID(cgroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := socktest.Start(t, cgroup, socktest.Config{Name: "a", Lazy: true, Listen: []socktest.Listen{
+		{Network: "tcp4", Address: "0.0.0.0:8081"},
+		{Network: "tcp6", Address: "[::]:8082"},
+		{Network: "tcp", Address: "[::]:8083"},
+		{Network: "tcp4", Address: "127.0.0.1:8084", Deferred: true},
+	}})
+	var last net.Conn
+	for address, want := range map[string]bool{"127.0.0.1:8081": true, "[::1]:8082": true, "127.0.0.1:8083": true, "[::1]:8083": true, "127.0.0.1:8084": false} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		owner, found, err := sockets.Server(conn)
+		if err != nil || found != want || want && owner != id {
+			t.Errorf("%s: %d, %v, %v, want %d", address, owner, found, err, id)
+		}
+		if want {
+			last = conn
+		}
+	}
+	client := last.LocalAddr().(*net.TCPAddr).AddrPort()
+	address := last.RemoteAddr().(*net.TCPAddr).AddrPort()
+	if owner, found, err := sockets.Owner(address, netip.AddrPortFrom(client.Addr(), client.Port()-1)); err != nil || found {
+		t.Errorf("where there is none: %d, %v", owner, err)
+	}
+	server.Kill()
+	socktest.Eventually(t, "the connection is nobody's", func() bool {
+		_, found, err := sockets.Owner(address, client)
+		return err == nil && !found
+	})
 }
 
 func TestDrain(t *testing.T) {
