@@ -9,9 +9,8 @@ import (
 	"app-rollout/units/store"
 )
 
-// hurry is how long what is in hand may still take when the run is to end at
-// once: most requests are much shorter, and whoever stops a service waits that
-// long without noticing.
+// hurry is how long the drain may still take when the run is to end at once. Most
+// requests are much shorter, and a person who stops a service does not notice.
 const hurry = time.Second
 
 // drain waits until the old units have nothing in hand.
@@ -26,10 +25,9 @@ func (r *rollout) limit(g *store.Generation) time.Duration {
 	return seconds(g.DrainSec)
 }
 
-// drained waits until the units have nothing in hand any more: no connection
-// half-open or queued, and no request unanswered; or until the limit has
-// passed. Only where traffic is steered are they cut off from new connections,
-// so that there is an end to wait for.
+// drained waits until the units have nothing in hand: no connection half-open or
+// queued, and no request unanswered; or until the limit has passed. Where traffic is
+// not steered it does not wait, for the units go on getting new connections.
 func (r *rollout) drained(ctx context.Context, names, serving []string, limit time.Duration) error {
 	if len(names) == 0 || r.record.Rung != Steered {
 		return nil
@@ -49,7 +47,7 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 			return nil
 		}
 		if err != nil {
-			// What they have in hand is not known: they get the time for it.
+			// It is not known what they have in hand: they get the time for it.
 			if time.Now().After(deadline) {
 				return err
 			}
@@ -73,8 +71,8 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 	}
 }
 
-// inHand counts what the named units still have in hand, and sees to it that
-// nothing is added: new connections go to those that serve.
+// inHand counts what the named units still have in hand, and keeps new connections
+// with those that serve.
 func (r *rollout) inHand(ctx context.Context, names, serving []string) (int, error) {
 	l, err := r.glance(ctx, slices.Concat(names, serving)...)
 	if err != nil {

@@ -32,8 +32,8 @@ func (r *rollout) hold(ctx context.Context) error {
 	return nil
 }
 
-// shared are the groups that all the units listen in: what clients know the
-// app by. A port that each instance chose for itself is not among them.
+// shared returns the groups that all the units listen in: those that clients know
+// the app by. A port that each instance chose for itself is not among them.
 func (r *rollout) shared(v *sockets.View, us []systemd.Unit) ([]sockets.Group, error) {
 	var shared []sockets.Group
 	seen := 0
@@ -52,8 +52,8 @@ func (r *rollout) shared(v *sockets.View, us []systemd.Unit) ([]sockets.Group, e
 		shared = slices.DeleteFunc(shared, func(g sockets.Group) bool { return !slices.Contains(own, g) })
 	}
 	if seen == 1 {
-		// One alone does not tell which ports it left to the kernel, but for
-		// where these are taken from.
+		// With one unit, only the range that the kernel takes ports from tells
+		// which port it chose.
 		low, high := sockets.ClientPorts()
 		shared = slices.DeleteFunc(shared, func(g sockets.Group) bool {
 			port := g.Addr.Port()

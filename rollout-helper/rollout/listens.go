@@ -26,9 +26,9 @@ func (r *rollout) lacks(v *sockets.View, us []systemd.Unit) (first *Failure, err
 	return first, nil
 }
 
-// listens tells what the unit lacks as a listener, "" for nothing: it must
-// listen in every group that the serving units share, and on the app's port.
-// A group beside theirs on one of their ports is an error at once: the kernel
+// listens returns what the unit lacks as a listener, "" for nothing: it must listen
+// in every group that the serving units share, and on the app's port. If it listens
+// on one of their ports, but in another group, that is an error at once: the kernel
 // picks the group before any program runs, so connections would go astray.
 func (r *rollout) listens(v *sockets.View, u systemd.Unit) (lack string, err error) {
 	if !u.Up() {
@@ -39,7 +39,7 @@ func (r *rollout) listens(v *sockets.View, u systemd.Unit) (lack string, err err
 		return "", err
 	}
 	if len(own) == 0 && len(r.groups) == 0 {
-		// Where it cannot be seen, that it runs must do.
+		// Its listeners cannot be seen: it is enough that it runs.
 		if elsewhere, err := v.Elsewhere(u.ControlGroup); err != nil || elsewhere {
 			return "", err
 		}
@@ -64,7 +64,8 @@ func (r *rollout) listens(v *sockets.View, u systemd.Unit) (lack string, err err
 	return "", nil
 }
 
-// elsewhere helps whoever set one port and gave another to the app.
+// elsewhere says where an instance listens instead, for a person who set one port
+// and gave another to the app.
 func elsewhere(own []sockets.Group) string {
 	if len(own) == 0 {
 		return ""
@@ -120,8 +121,8 @@ func (r *rollout) taken(l sockets.Listener) error {
 	}
 }
 
-// stoppable names what runs as systemctl stop takes it, which fails for a unit
-// that is not there.
+// stoppable names the units that run, for systemctl stop, which fails if one of
+// those it is given is not there.
 func stoppable(app string, running []string) string {
 	service := units.Service(app)
 	switch one := slices.Contains(running, service); {

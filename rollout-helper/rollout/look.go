@@ -7,13 +7,14 @@ import (
 	"app-rollout/rollout-helper/systemd"
 )
 
-// look is what one tick has seen. What the tick decides, it decides from this.
+// look is what a rollout has seen at one tick. All that the tick decides, it
+// decides from this.
 type look struct {
-	units map[string]systemd.Unit // the app's units that systemd has loaded, by name
+	units map[string]systemd.Unit // by name: those of the app that systemd has loaded
 	view  *sockets.View           // who listens
 }
 
-// of returns those of the named units that are loaded, in the order of the names.
+// of returns the named units, as far as they are loaded, in the order of the names.
 func (l look) of(names []string) []systemd.Unit {
 	var us []systemd.Unit
 	for _, name := range names {
@@ -24,8 +25,8 @@ func (l look) of(names []string) []systemd.Unit {
 	return us
 }
 
-// look asks systemd how the app's units are, and the kernel who listens: once
-// each, however many units there are.
+// look asks systemd for the state of the app's units, and the kernel who listens:
+// once each, however many units there are.
 func (r *rollout) look(ctx context.Context) (look, error) {
 	us, err := r.refresh(ctx, r.app)
 	if err != nil {
@@ -39,10 +40,10 @@ func (r *rollout) look(ctx context.Context) (look, error) {
 	return look{r.seen, view}, err
 }
 
-// glance is a look at who listens alone, for steps that the state of a unit
-// changes nothing in: a unit keeps its control group over a restart, and the
-// kernel tells what listens in that. Systemd is asked only if the control group
-// of one of the named units is not known.
+// glance is a look for steps that only need to know where the named units listen.
+// It reads the sockets, and takes the units as they were seen before: a unit that
+// is restarted keeps its control group. Systemd is asked only if one of them has
+// none yet.
 func (r *rollout) glance(ctx context.Context, names ...string) (look, error) {
 	for _, name := range names {
 		if r.seen[name].ControlGroup == "" {

@@ -77,8 +77,8 @@ type Machine struct {
 	Report  func(Event)
 }
 
-// How often things are looked at. Each look is one dump of the listening sockets
-// and, where the state of a unit matters, one call of systemd.
+// How often a rollout looks. A look reads the listening sockets once, and asks
+// systemd once, if the state of a unit matters.
 const (
 	tick       = 50 * time.Millisecond
 	drainTick  = 20 * time.Millisecond
@@ -90,7 +90,7 @@ const (
 	stopGrace = 15 * time.Second
 )
 
-// wait is a pause that a cancelled context ends early.
+// wait waits, but no longer than until the context is cancelled.
 func wait(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

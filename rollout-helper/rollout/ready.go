@@ -46,8 +46,8 @@ func (r *rollout) ready(ctx context.Context) error {
 }
 
 // unready returns what a new instance still lacks to be ready, nil if none lacks
-// anything. It is an error if waiting longer would not help. The units that have
-// answered are noted, and not asked again.
+// anything; an error if it would not help to wait longer. Those that have answered
+// are noted in answered, and not asked again.
 func (r *rollout) unready(ctx context.Context, l look, answered map[string]bool) (*Failure, error) {
 	serving, fresh := l.of(r.was), l.of(r.fresh)
 	for _, u := range fresh {
@@ -88,10 +88,11 @@ func (r *rollout) unready(ctx context.Context, l look, answered map[string]bool)
 	return nil, nil
 }
 
-// askable: only an instance of which it is known where it listens can be asked.
+// askable reports whether instances can be asked: it must be known where they
+// listen.
 func (r *rollout) askable() bool { return r.new.Port != 0 || len(r.groups) > 0 }
 
-// ask asks a unit; see Traffic. It is no error that this machine cannot ask.
+// ask asks a unit; see Traffic. If this machine has no way to ask, that is no error.
 func (r *rollout) ask(ctx context.Context, v *sockets.View, u systemd.Unit) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

@@ -25,8 +25,8 @@ func (r *rollout) shift(ctx context.Context) error {
 	return nil
 }
 
-// mark writes down that the shift begins: what the program that steers does
-// should this run be killed, and so whether the new units have anything in hand.
+// mark records, before the switch, that the new units may have connections from
+// here on: after a kill, recover drains them instead of just stopping them.
 func (r *rollout) mark() error {
 	if len(r.was) == 0 {
 		return nil

@@ -14,9 +14,9 @@ import (
 	"app-rollout/units/step"
 )
 
-// How long an instance counts as starting and as stopping. Setting up its sandbox
-// and what its program does before it listens takes a CPU, and so does giving
-// back its memory.
+// How long an instance counts as starting and as stopping: it takes a CPU while its
+// sandbox is set up and its program does what it does before it listens, and while
+// its memory is given back.
 const (
 	startSlot = time.Second
 	stopSlot  = 100 * time.Millisecond
@@ -50,9 +50,9 @@ func (r *rollout) start(ctx context.Context) error {
 	})
 }
 
-// startAll starts them, as many at a time as half of the CPUs. The first failure
-// ends the other starts; but all have ended before this returns, so that none
-// comes after the stop that follows.
+// startAll starts the new instances, as many at a time as half of the CPUs. After
+// the first failure none is begun. All starts have ended when it returns, so that
+// none comes after the stop that follows a failure.
 func (r *rollout) startAll(ctx context.Context, booting *booting) error {
 	ctx, cancel := context.WithDeadline(ctx, r.began.Add(seconds(r.new.ReadySec)))
 	defer cancel()
@@ -93,9 +93,9 @@ func (r *rollout) startOne(ctx context.Context, unit string) error {
 	return started(result, err, u)
 }
 
-// awaitListen waits until an instance listens, if others serve: until then its
-// program takes a CPU from them. It fails only if the instance ends; what else is
-// missing after the limit, the ready step reports.
+// awaitListen waits until an instance listens, if others serve: until then it takes
+// a CPU from them. It fails only if the instance ended; what else is missing when
+// the limit has passed, the ready step reports.
 func (r *rollout) awaitListen(ctx context.Context, booting *booting, unit string, limit time.Duration) error {
 	if len(r.was) == 0 || !r.askable() {
 		return nil
@@ -141,7 +141,7 @@ type booting struct {
 	units map[string]chan error
 }
 
-// add adds an instance. What it returns tells when it is done.
+// add adds an instance. The channel tells when it listens or has ended.
 func (b *booting) add(name string) <-chan error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -152,7 +152,7 @@ func (b *booting) add(name string) <-chan error {
 	return b.units[name]
 }
 
-// done takes an instance away again, if it is there.
+// done removes an instance, and tells those who wait for it.
 func (b *booting) done(name string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -168,11 +168,11 @@ func (b *booting) names() []string {
 	return slices.Sorted(maps.Keys(b.units))
 }
 
-// checkPortFree fails if somebody else of the app's user listens on its port. It
-// is for a first start: the new instances would get a part of his connections
-// until checkNoStranger finds it out. Where instances run already, these are the
-// ones that share the port, in groups that are known. Somebody who has an address
-// of his own is let be, for the app may want another one.
+// checkPortFree fails if a stranger that runs as the app's user listens on its port.
+// Otherwise the new instances would get a part of the stranger's connections until
+// checkNoStranger fails. Where instances run already, it is they who listen there. A
+// stranger with an address of its own is no failure, for the app may want another
+// address.
 func (r *rollout) checkPortFree() error {
 	uid, known := r.Layout.UserID(r.new.User)
 	if len(r.was) > 0 || r.new.Port == 0 || !known {

@@ -12,7 +12,7 @@ import (
 	"app-rollout/units/step"
 )
 
-// unsteered is what happens to new connections where they cannot be steered.
+// unsteered is how traffic goes where it cannot be steered.
 func (r *rollout) unsteered() string {
 	if r.Traffic.Migrates() {
 		return Migrated
@@ -37,9 +37,9 @@ func (r *rollout) steer(v *sockets.View, serving, asked []systemd.Unit) error {
 	return err
 }
 
-// whileSteering does something that takes its time, and meanwhile keeps new
-// connections with the named units: if one of them is restarted, its new
-// listeners get their share.
+// whileSteering calls do, and until that returns keeps new connections with the
+// named units. If one of them is restarted meanwhile, its new listeners get their
+// share.
 func (r *rollout) whileSteering(ctx context.Context, names []string, do func() error) error {
 	return during(tick, do, func() {
 		if len(names) == 0 || r.record.Rung != Steered {
@@ -52,7 +52,7 @@ func (r *rollout) whileSteering(ctx context.Context, names []string, do func() e
 	})
 }
 
-// during does something, and until that is done something else at every tick.
+// during calls do, and until that returns calls each at every tick.
 func during(tick time.Duration, do func() error, each func()) error {
 	done := make(chan error, 1)
 	go func() { done <- do() }()

@@ -62,7 +62,7 @@ func (m *Machine) endOne(ctx context.Context, name string) error {
 		}
 	}
 	if len(us) == 0 {
-		return nil // systemd has forgotten it altogether
+		return nil // systemd has forgotten it
 	}
 	return m.Systemd.ResetFailed(ctx, name)
 }

@@ -69,9 +69,8 @@ func CgroupID(path string) (uint64, error) {
 	return stat.Ino, nil
 }
 
-// Tree returns the ids of the control group at path and of all below it. A
-// control group that is not there is an empty tree: it has no sockets of which
-// we could know.
+// Tree returns the ids of the control group at path and of all below it; none if
+// that control group is not there.
 func Tree(path string) (map[uint64]bool, error) {
 	ids := make(map[uint64]bool)
 	err := walk(path, func(_ string, id uint64) error {
@@ -81,9 +80,8 @@ func Tree(path string) (map[uint64]bool, error) {
 	return ids, err
 }
 
-// CgroupPath returns the path of the control group with this id, to name a
-// stranger: /system.slice/nginx.service. It is false if no such group is there
-// (any more).
+// CgroupPath returns the path of the control group with this id, such as
+// /system.slice/nginx.service. It is false if there is no such group now.
 func CgroupPath(id uint64) (string, bool) {
 	var path string
 	err := walk("/", func(dir string, ino uint64) error {

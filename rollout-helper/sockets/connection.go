@@ -28,8 +28,8 @@ type Connection struct {
 }
 
 // Connections returns the connections to the local ports, half-open ones
-// included, but not those that the app itself has closed: they need no app any
-// more.
+// included. Those that the app itself has closed are left out, for they need
+// the app no more.
 func Connections(ports ...uint16) ([]Connection, error) {
 	var connections []Connection
 	for _, port := range ports {
@@ -69,8 +69,9 @@ func connection(r row) Connection {
 	return c
 }
 
-// age is how long ago the SYN of a half-open connection came. Its timer is
-// first set to one second (TCP_TIMEOUT_INIT) and doubled each time it expires.
+// age is how long ago the SYN of a half-open connection came, as its timer
+// tells: that is set to one second (TCP_TIMEOUT_INIT), and to twice as long each
+// time it expires.
 func age(r row) time.Duration {
 	total := time.Second<<(min(r.retransmits, 16)+1) - time.Second
 	return max(0, total-r.expires)
@@ -80,9 +81,9 @@ func age(r row) time.Duration {
 // taken as idle.
 const quiet = time.Second
 
-// Owed says whether an answer is owed on the connection: closing it now would
-// lose a request. The kernel does not know requests, so it is told by who had
-// the last word:
+// Owed reports whether an answer is owed on the connection, so that to close it
+// now would lose a request. The kernel does not know requests. Who had the last
+// word tells it. An answer is owed if
 //
 //   - there is data that the app has not read or the client has not
 //     acknowledged, or
@@ -115,8 +116,8 @@ func (c Connection) Owed() bool {
 const arrival = 20 * time.Millisecond
 
 // Server returns the control group of the listener that took a connection of
-// ours to this machine. It is false for one that the server has closed by now, or
-// that waits for data before it counts as made (TCP_DEFER_ACCEPT).
+// ours to this machine. Found is false if the server has closed the connection by
+// now, or waits for data before it counts as made (TCP_DEFER_ACCEPT).
 func Server(conn net.Conn) (cgroup uint64, found bool, err error) {
 	ours := conn.LocalAddr().(*net.TCPAddr).AddrPort()
 	theirs := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
@@ -127,9 +128,9 @@ func Server(conn net.Conn) (cgroup uint64, found bool, err error) {
 	}
 }
 
-// Owner returns the control group of the listener that took the connection, as
-// the server's side names its ends. It is false if there is no such connection,
-// or none that is made yet.
+// Owner returns the control group of the listener that took the connection
+// between the two addresses, local being the server's. Found is false if there is
+// no such connection, or its handshake is not done.
 func Owner(local, remote netip.AddrPort) (cgroup uint64, found bool, err error) {
 	// A dual-stack listener's IPv4 connections are IPv6 sockets, which the kernel
 	// finds by their IPv4 addresses.

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Counters are some of the kernel's counters of this network namespace, all
-// ports together; a rollout records what they grew by.
+// Counters are some of the kernel's counters of this network namespace, for all
+// ports together. A rollout records by how much they grew.
 type Counters struct {
 	// MigrateSuccess and MigrateFailure count connections that moved, or could
 	// not move, from a listener that closed to another one.
@@ -18,7 +18,7 @@ type Counters struct {
 	ListenDrops, ListenOverflows uint64
 }
 
-// ReadCounters reads the counters as they stand.
+// ReadCounters reads the counters.
 func ReadCounters() (Counters, error) {
 	// The thread's own: /proc/net is that of the process's first thread.
 	const path = "/proc/thread-self/net/netstat"

@@ -9,8 +9,8 @@ import (
 // Work is what instances that get no new connections still have in hand.
 type Work struct {
 	// HalfOpen are handshakes that began before the connections were steered
-	// away. Whose they are the kernel does not say, but only that they are on
-	// the instances' ports.
+	// away. The kernel does not say whose they are, only that they are on the
+	// instances' ports.
 	HalfOpen int
 	// Queued are connections that the instances have not accepted yet.
 	Queued int
@@ -20,7 +20,7 @@ type Work struct {
 	Idle int
 }
 
-// InHand is how much would be lost if the instances were stopped now.
+// InHand is how many connections would be lost if the instances were stopped now.
 func (w Work) InHand() int { return w.HalfOpen + w.Queued + w.Owed }
 
 // Drain watches instances empty themselves.
@@ -34,14 +34,14 @@ type Drain struct {
 // progress is what was last seen of one connection.
 type progress struct {
 	sent, received uint64
-	// sending is when the app was last seen to go on sending without having
-	// been asked anything meanwhile.
+	// sending is when the app was last seen to send more without having been
+	// asked anything new.
 	sending time.Time
 }
 
 // NewDrain watches the instances in the control groups at paths, on the ports
-// of the groups that they listened in. They must have had no new connection
-// since that time.
+// of the groups that they listen in. Since is when new connections were steered
+// away from them.
 func NewDrain(paths []string, groups []Group, since time.Time) *Drain {
 	d := &Drain{paths: paths, since: since}
 	known := make(map[uint16]bool)

@@ -7,11 +7,12 @@ import (
 
 // Group is what the kernel looks up to find a listener, and so what one
 // steering program serves: a family and address, a port and, seldom, more. All
-// sockets of a group share its port; 0.0.0.0 and [::] are groups of their own,
-// whichever clients reach them.
+// sockets of a group share its port. 0.0.0.0 and [::] are two groups, although
+// the same clients may reach both.
 //
 // The fields are those that inet_reuseport_add_sock (net/ipv4/inet_hashtables.c)
-// compares, but the user: sockets of another user cannot be bound in the group.
+// compares. It compares the user too, but a socket of another user cannot be bound
+// in the group.
 type Group struct {
 	// Addr is where the listener is bound. An IPv4 address in IPv6 form
 	// (::ffff:127.0.0.1) is left in that form: it is an IPv6 socket.

@@ -18,13 +18,13 @@ type Listener struct {
 	Queued uint32
 	// UID is the user that made it; only this user can share its port.
 	UID uint32
-	// MPTCP is true for a Multipath TCP listener, which cannot be steered. It is
-	// told by the "mptcp" that its TCP socket carries.
+	// MPTCP is true for a Multipath TCP listener, which cannot be steered. The
+	// kernel shows it as a TCP socket that carries "mptcp".
 	MPTCP bool
 }
 
-// ErrNoCgroups is the error on a kernel that does not tell sockets' control
-// groups (before Linux 5.8, or built without CONFIG_SOCK_CGROUP_DATA).
+// ErrNoCgroups is the error on a kernel that does not tell the control groups of
+// sockets (before Linux 5.8, or built without CONFIG_SOCK_CGROUP_DATA).
 var ErrNoCgroups = errors.New("the kernel does not say which control group a socket belongs to (needs Linux 5.8)")
 
 // Listeners returns every TCP listener of this network namespace.

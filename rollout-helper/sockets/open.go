@@ -38,8 +38,7 @@ func Close(sockets []*Socket) {
 
 // Open returns file descriptors of those of the wanted listeners that processes
 // in the control group at path hold, each listener once. Those that are gone by
-// now are left out. It needs ptrace rights over the processes
-// (pidfd_getfd(2)): CAP_SYS_PTRACE.
+// now are left out. It needs CAP_SYS_PTRACE, for pidfd_getfd(2).
 func Open(path string, wanted []Listener) ([]*Socket, error) {
 	missing := make(map[uint32]Listener, len(wanted))
 	for _, l := range wanted {
@@ -123,7 +122,7 @@ func openOf(pid int, missing map[uint32]Listener) ([]*Socket, error) {
 	return opened, nil
 }
 
-// vanished says whether the error means that the process is gone.
+// vanished reports whether the error means that the process is gone.
 func vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }
@@ -138,9 +137,9 @@ func socketInode(target string) (uint32, bool) {
 	return uint32(inode), err == nil
 }
 
-// Elsewhere says whether a process in the control group at path lives in a
-// network namespace other than the calling thread's: its listeners are in no
-// list of ours.
+// Elsewhere reports whether a process in the control group at path lives in
+// another network namespace than the calling thread, which then cannot see its
+// listeners.
 func Elsewhere(path string) (bool, error) {
 	own, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {

@@ -5,9 +5,9 @@ import (
 	"os"
 )
 
-// ClientPorts is net.ipv4.ip_local_port_range, of this network namespace: the
-// ports that the kernel gives to whoever leaves the choice to it, clients and
-// listeners; its own default if it cannot be read.
+// ClientPorts returns the ports that the kernel gives to clients, and to listeners
+// that leave the choice to it: net.ipv4.ip_local_port_range of this network
+// namespace. If that cannot be read, it is the kernel's default.
 func ClientPorts() (first, last uint16) {
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err == nil {

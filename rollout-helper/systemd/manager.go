@@ -1,6 +1,6 @@
-// Package systemd is PID 1 as a rollout needs it: the state of a few services,
-// and jobs that have ended when they are said to have ended, whatever happens
-// to the connection in between.
+// Package systemd is PID 1 as a rollout needs it: the state of some services, and
+// jobs. When a call returns that a job has ended, it has, also if the connection
+// was lost meanwhile.
 package systemd
 
 import (
@@ -18,7 +18,7 @@ import (
 // Manager speaks with PID 1. It dials again when PID 1 has re-executed itself.
 type Manager struct {
 	dial func(context.Context) (*dbus.Conn, error)
-	runs string // the directory in which PID 1 writes the runs of units down
+	runs string // the directory runs, but for tests
 
 	mu   sync.Mutex
 	conn *dbus.Conn
@@ -28,15 +28,16 @@ type Manager struct {
 }
 
 // Lost is the result of a job whose end was not seen, because PID 1 executed
-// itself anew meanwhile. The unit has no job any more; its state says the rest.
+// itself anew meanwhile. The unit has no job now. Its state tells how it went.
 const Lost = "lost"
 
-// lookAgain is how long a job may be silent before the connection is doubted.
+// lookAgain is how often it is checked that the connection, on which the end of a
+// job will be told, is still there.
 const lookAgain = 500 * time.Millisecond
 
-// Dial connects to PID 1: to its own socket as root, which needs no bus
-// daemon, else over the system bus. PID 1 may be re-executing itself just now,
-// and is then waited for; a bus that is not there is not.
+// Dial connects to PID 1. As root it uses PID 1's own socket, which needs no bus
+// daemon, and waits if PID 1 is executing itself anew. Others go over the system
+// bus, and do not wait for it.
 func Dial() (*Manager, error) {
 	if os.Geteuid() != 0 {
 		m := &Manager{dial: dbus.NewSystemConnectionContext, runs: runs}
@@ -47,7 +48,7 @@ func Dial() (*Manager, error) {
 	return m, m.call(context.Background(), func(*dbus.Conn) error { return nil })
 }
 
-// private is a connection to PID 1's own socket, on which there is no Hello.
+// private connects to PID 1's own socket. There is no bus on it, and no Hello.
 func private(ctx context.Context) (*godbus.Conn, error) {
 	bus, err := godbus.Dial("unix:path=/run/systemd/private", godbus.WithContext(ctx))
 	if err != nil {
@@ -60,9 +61,9 @@ func private(ctx context.Context) (*godbus.Conn, error) {
 	return bus, nil
 }
 
-// single has calls and signals on one connection, where the library would make
-// two: PID 1 sends every signal on each that there is to its own socket, some
-// hundreds in a rollout.
+// single uses one connection for calls and signals, where the library would make
+// two. PID 1 sends every signal on each connection to its own socket, and there
+// are some hundreds in a rollout.
 func single(bus func(context.Context) (*godbus.Conn, error)) func(context.Context) (*dbus.Conn, error) {
 	return func(ctx context.Context) (*dbus.Conn, error) {
 		conn, err := bus(ctx)
@@ -80,8 +81,8 @@ func (m *Manager) Close() {
 	m.hangUp()
 }
 
-// connection is the live one. It belongs to no context: a rollback still needs
-// it when the run has been cancelled.
+// connection returns the connection, and dials if there is none. It belongs to no
+// context, for when the run has been cancelled, the way back still needs it.
 func (m *Manager) connection() (*dbus.Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -105,10 +106,10 @@ func (m *Manager) hangUp() {
 	}
 }
 
-// call asks once more, for up to ten seconds, when the connection was lost
-// under the question: while PID 1 re-executes itself it does not listen. An
-// error that PID 1 has answered with is its answer. Any other is a connection
-// that is going, whether or not it knows already.
+// call calls f. If the connection is lost meanwhile, it calls f again with a new
+// one, for up to ten seconds: while PID 1 executes itself anew it does not listen.
+// An error that PID 1 has answered with is an answer. Any other error means that
+// the connection is lost.
 func (m *Manager) call(ctx context.Context, f func(*dbus.Conn) error) error {
 	deadline := time.Now().Add(10 * time.Second)
 	for {

@@ -2,9 +2,9 @@ package systemd
 
 import "sync"
 
-// reloads lets those who want a daemon-reload at the same time share one. A
-// caller is served only by a reload that began after it asked, for only that
-// one has seen the caller's files.
+// reloads lets those who want a daemon-reload at the same time share one. It must
+// have begun after each of them asked, for only then has it read the files of
+// all.
 type reloads struct {
 	mu   sync.Mutex
 	next *reload // not begun yet
@@ -28,7 +28,7 @@ func (r *reloads) do(f func() error) error {
 	defer r.busy.Unlock()
 	mine.once.Do(func() {
 		r.mu.Lock()
-		r.next = nil // who comes from here on needs another one
+		r.next = nil // those who ask from here on need another one
 		r.mu.Unlock()
 		mine.err = f()
 	})

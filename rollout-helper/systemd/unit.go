@@ -25,8 +25,8 @@ type Unit struct {
 	WantedBy     []string // the units that would start it
 }
 
-// Live says that the unit has processes, or will have again without being
-// asked, so that it has to be stopped to be gone.
+// Live reports whether the unit has processes, or will have some without being
+// asked for: it is gone only when it has been stopped.
 func (u Unit) Live() bool {
 	switch u.Active {
 	case "active", "activating", "deactivating", "reloading", "refreshing", "maintenance":
@@ -35,5 +35,5 @@ func (u Unit) Live() bool {
 	return u.Job != 0
 }
 
-// Up says that the unit runs as it should: nothing is restarting it.
+// Up reports whether the unit runs as it should, and is not being restarted.
 func (u Unit) Up() bool { return u.Active == "active" || u.Active == "reloading" }

@@ -13,7 +13,9 @@ import (
 	"app-rollout/rollout-helper/sockets"
 )
 
-// ask asks in those of the groups that are on the port (0: in all).
+// ask makes one connection in each of the groups that are on the port (0: in each
+// group), by dial. With a path it makes one request there, which must be answered
+// by 2xx or 3xx.
 func ask(ctx context.Context, groups []sockets.Group, dial func(context.Context, sockets.Group) (net.Conn, error), port int, path string) error {
 	for _, group := range groups {
 		if port != 0 && int(group.Addr.Port()) != port {
@@ -57,7 +59,7 @@ func get(ctx context.Context, dial func(context.Context, string, string) (net.Co
 	return nil
 }
 
-// plain is an error without the addresses that it happened between.
+// plain returns an error in words that are the same whatever the addresses were.
 func plain(err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):

@@ -1,5 +1,6 @@
-// Package traffic is what a rollout asks of the kernel, made of sockets, which
-// only reads, and steering, which decides whom a new connection reaches.
+// Package traffic is what a rollout asks of the kernel. It puts together package
+// sockets, which only reads, and package steering, which decides whom a new
+// connection reaches.
 package traffic
 
 import (
@@ -19,7 +20,7 @@ import (
 	"app-rollout/rollout-helper/systemd"
 )
 
-// Kernel is this machine's kernel. The apps are steered apart from each other.
+// Kernel is this machine's kernel. Each app is steered by itself.
 type Kernel struct {
 	mu   sync.Mutex
 	apps map[string]*lanes
@@ -28,13 +29,13 @@ type Kernel struct {
 // lanes are one app's connections.
 type lanes struct {
 	steering steering.Steering
-	serving  string    // the units that serve since
-	since    time.Time // when they began to
-	draining string    // the units that drain is about
+	serving  string    // the names of the units that are steered to
+	since    time.Time // when that began
+	draining string    // the names of the units that drain watches
 	drain    *sockets.Drain
 }
 
-// New is the kernel, with nothing steered by us yet.
+// New returns the kernel, with nothing steered yet.
 func New() *Kernel { return &Kernel{apps: make(map[string]*lanes)} }
 
 func (k *Kernel) app(name string) *lanes {
@@ -48,10 +49,10 @@ func (k *Kernel) app(name string) *lanes {
 	return l
 }
 
-// Look reads who listens, in this network namespace, and whose each listener is.
+// Look reads who listens in this network namespace.
 func (k *Kernel) Look() (*sockets.View, error) { return sockets.Look() }
 
-// Owner names the unit, or else the control group, that an id belongs to.
+// Owner names the unit that a control group's id belongs to, or else the group.
 func (k *Kernel) Owner(cgroup uint64) string {
 	group, ok := sockets.CgroupPath(cgroup)
 	if !ok {
@@ -66,8 +67,8 @@ func (k *Kernel) Owner(cgroup uint64) string {
 	return "a process in the control group " + group
 }
 
-// Steer sends new connections to the serving units only; see steering.Steer.
-// Where none of them listens there is nothing to steer, and all stays as it is.
+// Steer sends new connections to the serving units only; see steering.Steer. If
+// none of them listens, nothing changes.
 func (k *Kernel) Steer(app string, v *sockets.View, serving, asked []systemd.Unit) error {
 	l := k.app(app)
 	err := l.steering.Steer(v, paths(serving), paths(asked))
@@ -83,8 +84,8 @@ func (k *Kernel) Steer(app string, v *sockets.View, serving, asked []systemd.Uni
 	return nil
 }
 
-// Release ends the steering of the groups that the units listen in, whoever
-// began it.
+// Release ends the steering of the groups that the units listen in, also one that
+// a run before has left.
 func (k *Kernel) Release(app string, us []systemd.Unit) error {
 	l := k.app(app)
 	l.serving, l.draining, l.drain = "", "", nil
@@ -94,8 +95,8 @@ func (k *Kernel) Release(app string, us []systemd.Unit) error {
 	return steering.Detach(paths(us)...)
 }
 
-// Pending counts the connections that the units still have in hand, since Steer
-// began to send new ones elsewhere.
+// Pending counts the connections that the units still have in hand since Steer
+// began to send new ones to others.
 func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (int, error) {
 	l := k.app(app)
 	if names := names(us); l.drain == nil || names != l.draining {
@@ -113,14 +114,14 @@ func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (int, e
 	return work.InHand(), err
 }
 
-// Migrates says whether the kernel moves queued connections to another listener
+// Migrates reports whether the kernel moves queued connections to another listener
 // of the group when one closes: net.ipv4.tcp_migrate_req, since Linux 5.14.
 func (k *Kernel) Migrates() bool {
 	on, err := ports.Migrates()
 	return err == nil && on
 }
 
-// Counters are the kernel's, or zero where it has none.
+// Counters returns the kernel's counters, or zeros if they cannot be read.
 func (k *Kernel) Counters() sockets.Counters {
 	c, _ := sockets.ReadCounters()
 	return c
@@ -144,18 +145,19 @@ const (
 	// dialTime is far more than a handshake on this machine takes, and far less
 	// than until a client repeats itself to a listener whose queue is full.
 	dialTime = 200 * time.Millisecond
-	// redial is the pause between two tries, so that those who do not mean us
-	// are not kept busy.
+	// redial is the pause between two tries, so that the other instances are not
+	// kept busy.
 	redial = 3 * time.Millisecond
-	// vague is how many connections in a row may be nobody's before one of them
-	// is taken: with TCP_DEFER_ACCEPT all are, until something is asked.
+	// vague is how many connections may have no owner that the kernel tells
+	// before one of them is used all the same. With TCP_DEFER_ACCEPT none has
+	// one, until something is asked on it.
 	vague = 5
 )
 
-// Reach is Ask without steering: it connects until the kernel picks a listener
-// of the unit's; the others get connections on which nothing is asked. Where the
-// kernel cannot tell whose a connection is, whoever has it answers. Without a
-// port only the shared groups are asked: others may not speak HTTP.
+// Reach is Ask without steering: it connects until the kernel picks a listener of
+// the unit's. The other instances get connections on which nothing is asked. Where
+// the kernel cannot tell whose a connection is, it is used, whoever has it. Without
+// a port only the shared groups are asked, for others may not speak HTTP.
 func (k *Kernel) Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, port int, path string) error {
 	own, err := reachable(v, u)
 	if err != nil {
@@ -198,8 +200,8 @@ func (k *Kernel) Reach(ctx context.Context, v *sockets.View, u systemd.Unit, sha
 	}, port, path)
 }
 
-// reachable are the groups of a unit that can be reached from here, each once. A
-// steering.Unavailable says that there are others only.
+// reachable returns the groups of a unit that can be reached from here, each once.
+// If it has groups, but none of them can, the error is a steering.Unavailable.
 func reachable(v *sockets.View, u systemd.Unit) ([]sockets.Group, error) {
 	all, err := v.Groups(u.ControlGroup)
 	if err != nil {
@@ -219,7 +221,7 @@ func reachable(v *sockets.View, u systemd.Unit) ([]sockets.Group, error) {
 	return near, nil
 }
 
-// paths are the control groups of those units that have one.
+// paths returns the control groups of those units that have one.
 func paths(us []systemd.Unit) []string {
 	var paths []string
 	for _, u := range us {
