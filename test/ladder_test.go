@@ -56,7 +56,7 @@ type ground struct {
 	set, up  string // shell commands that change the machine, and change it back
 	dropIns  map[string]string
 	env      []string
-	rung     string
+	traffic  string
 	why      string // "" for none
 	blind    bool   // the clients cannot reach it
 	noPort   bool
@@ -66,34 +66,34 @@ type ground struct {
 
 var grounds = []ground{
 	{app: "no-capability", dropIns: map[string]string{"app-rollout@.service": noBPF},
-		rung: "migrated", why: "is not permitted (it needs CAP_BPF", asked: true},
+		traffic: "migrated", why: "is not permitted (it needs CAP_BPF", asked: true},
 	{app: "no-capability-gunicorn", dropIns: map[string]string{"app-rollout@.service": noBPF},
-		env: []string{"SYSTEMD_EXEC_START=" + gunicorn}, rung: "migrated", why: "is not permitted (it needs CAP_BPF"},
+		env: []string{"SYSTEMD_EXEC_START=" + gunicorn}, traffic: "migrated", why: "is not permitted (it needs CAP_BPF"},
 	{app: "no-bpf-call", dropIns: map[string]string{"app-rollout@.service": "SystemCallFilter=~bpf"},
-		rung: "migrated", why: "is not permitted (it needs CAP_BPF"},
+		traffic: "migrated", why: "is not permitted (it needs CAP_BPF"},
 	{app: "no-pidfd", dropIns: map[string]string{"app-rollout@.service": "SystemCallFilter=~pidfd_getfd"},
-		rung: "migrated", why: "taking a listener's file descriptor is not permitted"},
+		traffic: "migrated", why: "taking a listener's file descriptor is not permitted"},
 	{app: "plain", dropIns: map[string]string{"app-rollout@.service": "SystemCallFilter=~bpf"},
 		set: "echo 0 > /proc/sys/net/ipv4/tcp_migrate_req", up: "echo 1 > /proc/sys/net/ipv4/tcp_migrate_req",
-		rung: "plain", why: "is not permitted (it needs CAP_BPF"},
+		traffic: "plain", why: "is not permitted (it needs CAP_BPF"},
 	{app: "plain-gunicorn", dropIns: map[string]string{"app-rollout@.service": "SystemCallFilter=~bpf"},
 		set: "echo 0 > /proc/sys/net/ipv4/tcp_migrate_req", up: "echo 1 > /proc/sys/net/ipv4/tcp_migrate_req",
-		env: []string{"SYSTEMD_EXEC_START=" + gunicorn}, rung: "plain", why: "is not permitted (it needs CAP_BPF"},
+		env: []string{"SYSTEMD_EXEC_START=" + gunicorn}, traffic: "plain", why: "is not permitted (it needs CAP_BPF"},
 	{app: "multipath-tcp", env: []string{"SYSTEMD_CLUSTER_REUSE_PORT=0", "PROTOCOL=262", "SYSTEMD_EXEC_START=/usr/bin/python3 /opt/apps/odd.py"},
-		rung: "migrated", why: "the listener on 127.0.0.1:8080 uses Multipath TCP"},
+		traffic: "migrated", why: "the listener on 127.0.0.1:8080 uses Multipath TCP"},
 	// The helper cannot ask it for its health, and deploys it all the same.
 	{app: "one-interface", env: []string{"SYSTEMD_CLUSTER_REUSE_PORT=0", "DEVICE=lo", "SYSTEMD_CLUSTER_HEALTH_PATH=/", "SYSTEMD_EXEC_START=/usr/bin/python3 /opt/apps/odd.py"},
-		rung: "steered"},
+		traffic: "steered"},
 	{app: "no-shared-port", env: []string{"LISTEN=127.0.0.1:0"}, noPort: true, blind: true,
-		rung: "migrated", why: "does not share its port (SO_REUSEPORT)"},
+		traffic: "migrated", why: "does not share its port (SO_REUSEPORT)"},
 	{app: "other-network", dropIns: map[string]string{"other-network@.service": "PrivateNetwork=yes"}, blind: true,
-		rung: "migrated", why: "listener in another network namespace"},
+		traffic: "migrated", why: "listener in another network namespace"},
 	{app: "ephemeral-beside", env: []string{"LISTEN=127.0.0.1:PORT,127.0.0.1:0", "SYSTEMD_CLUSTER_NODES=1"},
-		rung: "steered"},
+		traffic: "steered"},
 	// An app that shares its port itself is steered without our port sharing too.
 	{app: "no-port-sharing", set: `systemctl stop app-rollout-ports.service 'run-app\x2drollout\x2dbpf.mount'; systemctl mask --runtime app-rollout-ports.service`,
 		up:  "systemctl unmask --runtime app-rollout-ports.service; systemctl start app-rollout-ports.service",
-		env: []string{"REUSEPORT=1"}, rung: "steered", unshared: true},
+		env: []string{"REUSEPORT=1"}, traffic: "steered", unshared: true},
 }
 
 // TestLadder: where steering is unavailable, a rollout does the next best thing and
@@ -124,8 +124,8 @@ func TestLadder(t *testing.T) {
 			if client != nil {
 				app.more(client, 50)
 				report := client.Stop()
-				t.Logf("%s: %v", g.rung, report)
-				if g.rung == "steered" {
+				t.Logf("%s: %v", g.traffic, report)
+				if g.traffic == "steered" {
 					nothingLost(t, report)
 				}
 				if report.Kinds[load.Refused] > 0 {
@@ -159,8 +159,8 @@ func (g ground) tells(app *app, said string) {
 	t := app.t
 	t.Helper()
 	record := app.receipt("current").Rollout
-	if record.Result != "ready" || record.Rung != g.rung || !strings.Contains(record.RungWhy, g.why) || (g.why == "") != (record.RungWhy == "") {
-		t.Errorf("traffic was %s: %s; want %s: %s\n%s", record.Rung, record.RungWhy, g.rung, g.why, said)
+	if record.Result != "ready" || record.Traffic != g.traffic || !strings.Contains(record.TrafficReason, g.why) || (g.why == "") != (record.TrafficReason == "") {
+		t.Errorf("traffic was %s: %s; want %s: %s\n%s", record.Traffic, record.TrafficReason, g.traffic, g.why, said)
 	}
 	if g.app == "one-interface" && !strings.Contains(said, "SYSTEMD_CLUSTER_HEALTH_PATH is not asked for: the listener on") {
 		t.Errorf("it is not said that its health is not asked for:\n%s", said)
@@ -175,10 +175,10 @@ func (g ground) tells(app *app, said string) {
 	if g.why == "" {
 		return
 	}
-	if log := app.journal("APP_ROLLOUT_APP=" + g.app); !strings.Contains(log, "traffic is not steered, only "+g.rung+": ") || !strings.Contains(log, g.why) {
+	if log := app.journal("APP_ROLLOUT_APP=" + g.app); !strings.Contains(log, "traffic is not steered, only "+g.traffic+": ") || !strings.Contains(log, g.why) {
 		t.Errorf("the log does not say why:\n%s", log)
 	}
-	if status := app.Must("app-rollout", "status", g.app); !strings.Contains(status, g.rung) || !strings.Contains(status, g.why) {
+	if status := app.Must("app-rollout", "status", g.app); !strings.Contains(status, g.traffic) || !strings.Contains(status, g.why) {
 		t.Errorf("status does not say why:\n%s", status)
 	}
 }

@@ -56,7 +56,7 @@ func TestReceipt(t *testing.T) {
 func (a *app) cutReceipt() {
 	a.t.Helper()
 	record := a.receipt("current").Rollout
-	if record.Cut != 1 || record.Result != "ready" || record.Rung != "steered" || record.Seconds < 2 {
+	if record.Cut != 1 || record.Result != "ready" || record.Traffic != "steered" || record.Seconds < 2 {
 		a.t.Errorf("the record is %+v", record)
 	}
 	names := ""
@@ -93,7 +93,7 @@ func (a *app) told(generation int, sum, steps string) {
 
 	record := a.receipt(fmt.Sprint(generation)).Rollout
 	history := a.Must("app-rollout", "history", "shop")
-	lines := fmt.Sprintf(`(?m)^%d .* %s +%d +%d +%d .*\n  %s$`, generation, record.Rung, record.Drained, record.Cut, record.Migrated, each)
+	lines := fmt.Sprintf(`(?m)^%d .* %s +%d +%d +%d .*\n  %s$`, generation, record.Traffic, record.Drained, record.Cut, record.Migrated, each)
 	if !regexp.MustCompile(lines).MatchString(history) {
 		a.t.Errorf("history has no lines %s:\n%s", lines, history)
 	}

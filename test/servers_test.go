@@ -107,10 +107,10 @@ func (s server) compare(e servers.Effort, ours servers.Measured) servers.Row {
 	return row
 }
 
-// TestServersOnLowerRungs: where steering is unavailable, each server is rolled out all
+// TestServersUnsteered: where steering is unavailable, each server is rolled out all
 // the same. The record says how and why, no connection is refused, and only
 // generations that are up answer.
-func TestServersOnLowerRungs(t *testing.T) {
+func TestServersUnsteered(t *testing.T) {
 	t.Parallel()
 	shop := serversMachine(t)
 	shop.dropIn("app-rollout@.service", noBPF)
@@ -127,8 +127,8 @@ func TestServersOnLowerRungs(t *testing.T) {
 				s.Sh(fmt.Sprintf("echo %d > /proc/sys/net/ipv4/tcp_migrate_req", 1-i))
 				took = append(took, s.rollout(2+i))
 				record := s.receipt("current").Rollout
-				if why := "is not permitted (it needs CAP_BPF"; record.Result != "ready" || record.Rung != rung || !strings.Contains(record.RungWhy, why) {
-					t.Errorf("%s: traffic was %s: %s; want %s: %s", record.Result, record.Rung, record.RungWhy, rung, why)
+				if why := "is not permitted (it needs CAP_BPF"; record.Result != "ready" || record.Traffic != rung || !strings.Contains(record.TrafficReason, why) {
+					t.Errorf("%s: traffic was %s: %s; want %s: %s", record.Result, record.Traffic, record.TrafficReason, rung, why)
 				}
 			}
 			s.more(client, 20)
@@ -172,8 +172,8 @@ func (s server) wasSteered(d servers.Measured) {
 	s.t.Helper()
 	nothingLost(s.t, d.Report)
 	for _, record := range d.Records {
-		if record.Rung != "steered" {
-			s.t.Errorf("traffic was %s: %s", record.Rung, record.RungWhy)
+		if record.Traffic != "steered" {
+			s.t.Errorf("traffic was %s: %s", record.Traffic, record.TrafficReason)
 		}
 	}
 }

@@ -63,8 +63,8 @@ func together(shop *app, shapes ...shape) {
 			nothingLost(app.t, report)
 			app.inOrder(report.Answers)
 		}
-		if record := app.receipt("current").Rollout; record.Rung != "steered" {
-			app.t.Errorf("%s: traffic was %s: %s", s.app, record.Rung, record.RungWhy)
+		if record := app.receipt("current").Rollout; record.Traffic != "steered" {
+			app.t.Errorf("%s: traffic was %s: %s", s.app, record.Traffic, record.TrafficReason)
 		}
 		app.discard()
 	}

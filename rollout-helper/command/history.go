@@ -49,9 +49,9 @@ func history(s *screen.Screen, disk store.Store) error {
 			wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("generation %d: %s", n, p.What()), Remedy: p.Remedy})
 			continue
 		}
-		result, color, took, rung, drained, cut, migrated, steps := "not ready yet", screen.Yellow, "-", "-", "-", "-", "-", ""
+		result, color, took, traffic, drained, cut, migrated, steps := "not ready yet", screen.Yellow, "-", "-", "-", "-", "-", ""
 		if r := g.Rollout; r != nil {
-			result, rung = r.Result, r.Rung
+			result, traffic = r.Result, r.Traffic
 			took = fmt.Sprintf("%.1f s", r.Seconds)
 			drained, cut, migrated, steps = fmt.Sprint(r.Drained), fmt.Sprint(r.Cut), fmt.Sprint(r.Migrated), r.Took()
 			if color = ""; r.Result == "failed" {
@@ -63,7 +63,7 @@ func history(s *screen.Screen, disk store.Store) error {
 			result, color = result+" (current)", screen.Green
 		}
 		row := screen.Row("", fmt.Sprint(n), g.Created.Local().Format(time.DateTime), fmt.Sprint(g.Nodes),
-			result, took, rung, drained, cut, migrated, changed(disk, before, g))
+			result, took, traffic, drained, cut, migrated, changed(disk, before, g))
 		row[3].Color = color
 		rows = append(rows, row)
 		if steps != "" {

@@ -206,7 +206,7 @@ func lastRollout(r *status.Rollout) (text, color string) {
 	if r.Result == "failed" {
 		return fmt.Sprintf("generation %d failed after %.1f s: %s", r.Generation, r.Seconds, r.Why()), screen.Red
 	}
-	text = fmt.Sprintf("%s in %.1f s, traffic %s, %s", r.Result, r.Seconds, r.Traffic(), r.Connections())
+	text = fmt.Sprintf("%s in %.1f s, traffic %s, %s", r.Result, r.Seconds, r.TrafficText(), r.Connections())
 	if r.Cut > 0 {
 		color = screen.Yellow
 	}

@@ -21,7 +21,7 @@ import (
 
 const restartPorts = "systemctl restart app-rollout-ports.service"
 
-// Host is advice about the machine: which rung of traffic its kernel allows,
+// Host is advice about the machine: how far its kernel can direct traffic,
 // and whether ports are shared for the apps.
 func (d *Doctor) Host(ctx context.Context, r *Report) {
 	d.begin()

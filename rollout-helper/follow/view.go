@@ -277,5 +277,5 @@ func (v *View) success(p *progress) string {
 	}
 	r := current.Rollout
 	return fmt.Sprintf("%s: generation %d serves: rolled out in %.1f s, traffic %s, %d connections cut",
-		p.name, current.Number, r.Seconds, r.Traffic(), r.Cut)
+		p.name, current.Number, r.Seconds, r.TrafficText(), r.Cut)
 }

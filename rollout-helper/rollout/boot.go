@@ -139,7 +139,7 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 	}
 	r := &rollout{
 		Machine: m, app: app, store: disk, new: g, fresh: names, began: time.Now(), patient: true,
-		record: &store.Receipt{Started: time.Now(), Rung: Steered},
+		record: &store.Receipt{Started: time.Now(), Traffic: Steered},
 	}
 	if len(live(all)) == 0 {
 		// When the generator ran, /var was not mounted yet.

@@ -29,7 +29,7 @@ func (r *rollout) limit(g *store.Generation) time.Duration {
 // queued, and no request unanswered; or until the limit has passed. Where traffic is
 // not steered it does not wait, for the units go on getting new connections.
 func (r *rollout) drained(ctx context.Context, names, serving []string, limit time.Duration) error {
-	if len(names) == 0 || r.record.Rung != Steered {
+	if len(names) == 0 || r.record.Traffic != Steered {
 		return nil
 	}
 	began, deadline := time.Now(), time.Now().Add(limit)
@@ -43,7 +43,7 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 			deadline = time.Now().Add(hurry)
 		}
 		n, err := r.inHand(context.WithoutCancel(ctx), names, serving)
-		if r.record.Rung != Steered {
+		if r.record.Traffic != Steered {
 			return nil
 		}
 		if err != nil {

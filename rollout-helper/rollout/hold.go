@@ -26,7 +26,7 @@ func (r *rollout) hold(ctx context.Context) error {
 	if err := r.steer(l.view, serving, nil); err != nil {
 		return err
 	}
-	if r.record.Rung == Steered && len(r.groups) > 0 {
+	if r.record.Traffic == Steered && len(r.groups) > 0 {
 		r.say(Info, step.Hold, "%s keep all connections until the new ones are ready", list(r.was))
 	}
 	return nil

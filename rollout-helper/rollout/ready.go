@@ -97,7 +97,7 @@ func (r *rollout) ask(ctx context.Context, v *sockets.View, u systemd.Unit) erro
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var err error
-	if r.record.Rung == Steered {
+	if r.record.Traffic == Steered {
 		err = r.Traffic.Ask(ctx, r.app, v, u, r.new.Port, r.new.HealthPath)
 	} else {
 		err = r.Traffic.Reach(ctx, v, u, r.groups, r.new.Port, r.new.HealthPath)

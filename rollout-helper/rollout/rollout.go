@@ -14,7 +14,7 @@ import (
 	"app-rollout/units/store"
 )
 
-// The rungs of traffic, best first.
+// How new connections are directed during a rollout, the best first.
 const (
 	Steered  = "steered"  // new connections go where the rollout says
 	Migrated = "migrated" // the kernel moves what is queued on a closing listener
@@ -80,9 +80,9 @@ func (r *rollout) acts() (first, last []act) {
 // run is the rollout of a frozen generation whose instances have their numbers.
 func (r *rollout) run(ctx context.Context) error {
 	r.began = time.Now()
-	r.record = &store.Receipt{Started: r.began, Rung: Steered}
+	r.record = &store.Receipt{Started: r.began, Traffic: Steered}
 	if r.inPlace() {
-		r.record.Rung, r.record.RungWhy = Plain, "one service is restarted in place"
+		r.record.Traffic, r.record.TrafficReason = Plain, "one service is restarted in place"
 	}
 	r.new.Rollout = r.record
 	r.counters = r.Traffic.Counters()
@@ -180,5 +180,5 @@ func (r *rollout) receipt(at, end string) {
 	r.record.Migrated, r.record.MigrateFailed = grown.MigrateSuccess, grown.MigrateFailure
 	r.record.ListenDrops, r.record.ListenOverflow = grown.ListenDrops, grown.ListenOverflows
 	r.record.Seconds = time.Since(r.began).Seconds()
-	r.say(Info, at, "%s in %.1f s, traffic %s, %s: %s", end, r.record.Seconds, r.record.Rung, r.record.Connections(), r.record.Took())
+	r.say(Info, at, "%s in %.1f s, traffic %s, %s: %s", end, r.record.Seconds, r.record.Traffic, r.record.Connections(), r.record.Took())
 }

@@ -363,8 +363,8 @@ func TestUnsteered(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g.Rollout.Rung != Migrated || g.Rollout.RungWhy != "no BPF here" {
-			t.Errorf("the record says %q (%q)", g.Rollout.Rung, g.Rollout.RungWhy)
+		if g.Rollout.Traffic != Migrated || g.Rollout.TrafficReason != "no BPF here" {
+			t.Errorf("the record says %q (%q)", g.Rollout.Traffic, g.Rollout.TrafficReason)
 		}
 		if got, want := w.running(), "shop@3/2 shop@4/2"; got != want {
 			t.Fatalf("%s run, want %s", got, want)

@@ -39,7 +39,7 @@ func (r *rollout) start(ctx context.Context) error {
 	r.say(Info, step.Start, "starting %s", list(r.fresh))
 	var booting booting
 	return during(bootTick, func() error { return r.startAll(ctx, &booting) }, func() {
-		if len(r.was) == 0 || r.record.Rung != Steered && len(booting.names()) == 0 {
+		if len(r.was) == 0 || r.record.Traffic != Steered && len(booting.names()) == 0 {
 			return
 		}
 		// The next step meets an error again.

@@ -10,15 +10,15 @@ import (
 
 // Receipt says how a rollout went.
 type Receipt struct {
-	Started time.Time `json:"started"`
-	Seconds float64   `json:"seconds"`
-	Result  string    `json:"result"`           // "ready" or "failed"
-	Reason  string    `json:"reason,omitempty"` // what went wrong
-	Remedy  string    `json:"remedy,omitempty"` // what to do about it; version 0.1.0 wrote it into Reason
-	Rung    string    `json:"traffic"`          // "steered", "migrated" or "plain"
-	RungWhy string    `json:"traffic_reason,omitempty"`
-	Drained int       `json:"drained"` // connections that ended within the drain time
-	Cut     int       `json:"cut"`     // connections still busy when it had passed
+	Started       time.Time `json:"started"`
+	Seconds       float64   `json:"seconds"`
+	Result        string    `json:"result"`           // "ready" or "failed"
+	Reason        string    `json:"reason,omitempty"` // what went wrong
+	Remedy        string    `json:"remedy,omitempty"` // what to do about it; version 0.1.0 wrote it into Reason
+	Traffic       string    `json:"traffic"`          // "steered", "migrated" or "plain"
+	TrafficReason string    `json:"traffic_reason,omitempty"`
+	Drained       int       `json:"drained"` // connections that ended within the drain time
+	Cut           int       `json:"cut"`     // connections still busy when it had passed
 	// How much the kernel's counters, which are of the whole machine, grew.
 	Migrated       uint64 `json:"migrated"`
 	MigrateFailed  uint64 `json:"migrate_failed"`
@@ -64,11 +64,11 @@ func (r *Receipt) Took() string {
 	return strings.Join(steps, ", ") + " ms"
 }
 
-// Traffic says how connections got to the new instances, and why not better:
+// TrafficText says how connections got to the new instances, and why not better:
 // "migrated (steering is not to be had)".
-func (r *Receipt) Traffic() string {
-	if r.RungWhy == "" {
-		return r.Rung
+func (r *Receipt) TrafficText() string {
+	if r.TrafficReason == "" {
+		return r.Traffic
 	}
-	return r.Rung + " (" + r.RungWhy + ")"
+	return r.Traffic + " (" + r.TrafficReason + ")"
 }
