@@ -39,6 +39,7 @@ func (r *rollout) start(ctx context.Context) error {
 	r.say(Info, step.Start, "starting %s", list(r.fresh))
 	var booting booting
 	return during(bootTick, func() error { return r.startAll(ctx, &booting) }, func() {
+		booting.expire()
 		if len(r.was) == 0 || r.record.Traffic != Steered && len(booting.names()) == 0 {
 			return
 		}
@@ -97,16 +98,13 @@ func (r *rollout) startOne(ctx context.Context, unit string) error {
 // a CPU from them. It fails only if the instance ended; what else is missing when
 // the limit has passed, the ready step reports.
 func (r *rollout) awaitListen(ctx context.Context, booting *booting, unit string, limit time.Duration) error {
-	if len(r.was) == 0 || !r.askable() {
+	if len(r.was) == 0 || !r.askable() || limit <= 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	select {
-	case err := <-booting.add(unit):
+	case err := <-booting.add(unit, time.Now().Add(limit)):
 		return err
 	case <-ctx.Done():
-		booting.done(unit, nil)
 		return nil
 	}
 }
@@ -138,27 +136,45 @@ func (r *rollout) seeBooting(ctx context.Context, booting *booting, v *sockets.V
 // booting are the instances that have been started and do not listen yet.
 type booting struct {
 	mu    sync.Mutex
-	units map[string]chan error
+	units map[string]awaited
 }
 
-// add adds an instance. The channel tells when it listens or has ended.
-func (b *booting) add(name string) <-chan error {
+// awaited is one of them, and who waits for it.
+type awaited struct {
+	until time.Time
+	told  chan error
+}
+
+// add adds an instance. The channel tells when it listens, has ended or is not
+// waited for any longer.
+func (b *booting) add(name string, until time.Time) <-chan error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.units == nil {
-		b.units = make(map[string]chan error)
+		b.units = make(map[string]awaited)
 	}
-	b.units[name] = make(chan error, 1)
-	return b.units[name]
+	told := make(chan error, 1)
+	b.units[name] = awaited{until, told}
+	return told
 }
 
 // done removes an instance, and tells those who wait for it.
 func (b *booting) done(name string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if told, ok := b.units[name]; ok {
-		told <- err
-		delete(b.units, name)
+	b.units[name].told <- err
+	delete(b.units, name)
+}
+
+// expire ends the waiting for those that have had their time.
+func (b *booting) expire() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, a := range b.units {
+		if !time.Now().Before(a.until) {
+			a.told <- nil
+			delete(b.units, name)
+		}
 	}
 }
 
