@@ -22,7 +22,7 @@ func TestNobodyElseOnThePort(t *testing.T) {
 	client := shop.busy()
 
 	other := shop.other(t, "other")
-	r := other.fails("another app", ".service listens on 127.0.0.1:8080 too; stop it or give one of them another port", append(lines, "GENERATION=other")...)
+	r := other.fails("another app", ".service listens on 127.0.0.1:8080 too; nothing serves; stop it or give one of them another port", append(lines, "GENERATION=other")...)
 	if !strings.Contains(r.Err, "shop@") {
 		t.Errorf("another app: the one that has the port is not named:\n%s%s", r.Out, r.Err)
 	}
@@ -59,8 +59,8 @@ func (a *app) stranger(lines ...string) {
 	a.Wait("the stranger", 20*time.Second, func() bool {
 		return a.Run(context.Background(), "sh", "-c", "[ $(ss -Hltn sport = :8080 | wc -l) = 3 ]").Code == 0
 	})
-	const why = "stranger.service listens on 127.0.0.1:8080 too; stop it or give one of them another port"
-	a.fails("a stranger", why, lines...)
+	const who, remedy = "stranger.service listens on 127.0.0.1:8080 too", "; stop it or give one of them another port"
+	a.fails("a stranger", who+"; generation 1 still serves"+remedy, lines...)
 	a.want("shop@1 shop@2")
 	a.Must("systemctl", "enable", "stranger.service")
 	a.Reboot()
@@ -68,7 +68,7 @@ func (a *app) stranger(lines ...string) {
 		state := a.Property("app-rollout-boot.service", "SubState")
 		return state == "exited" || state == "failed"
 	})
-	a.logged(why, "-u", "app-rollout-boot.service")
+	a.logged(who+remedy, "-u", "app-rollout-boot.service")
 	a.Sh("systemctl disable --now stranger.service")
 	a.rollOut()
 }
