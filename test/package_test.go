@@ -54,6 +54,7 @@ func TestPackage(t *testing.T) {
 		if got := p.enabled(); got != install {
 			t.Errorf("after an upgrade: %s", got)
 		}
+		p.failedInstallations()
 		p.Must("systemctl", "disable", "app-rollout-boot.service")
 		p.Install(newer)
 		if got := p.enabled(); !strings.HasSuffix(got, " disabled") {
@@ -98,6 +99,46 @@ func (p packaged) envOfAnother() {
 	p.Must("dpkg", "--purge", "shop")
 }
 
+// failedInstallations installs a newer and an older version whose installation fails.
+// The version that is installed goes on as before.
+func (p packaged) failedInstallations() {
+	p.t.Helper()
+	status := func() string { return p.Must("dpkg-query", "--show", "app-rollout") + p.processes() }
+	before := status()
+	for _, version := range []string{"99.1", "0.0.1"} {
+		p.Copy(repack(p.t, machine.Deb(p.t), func(dir string) {
+			hostEdit(p.t, filepath.Join(dir, "DEBIAN/control"), func(text string) string {
+				return replaceLine(text, "Version: ", "Version: "+version)
+			})
+			hostWrite(p.t, filepath.Join(dir, "DEBIAN/preinst"), "#!/bin/sh\nexit 1\n")
+			if err := os.Chmod(filepath.Join(dir, "DEBIAN/preinst"), 0o755); err != nil {
+				p.t.Fatal(err)
+			}
+		}), "/var/tmp/failing.deb", 0o644)
+		if r := p.Run(context.Background(), "dpkg", "--install", "/var/tmp/failing.deb"); r.Code == 0 {
+			p.t.Errorf("the installation of %s should fail:\n%s", version, r.Out)
+		}
+		if after := status(); after != before {
+			p.t.Errorf("the failed installation of %s changed\n%s\nto\n%s", version, before, after)
+		}
+	}
+	// And what dpkg may call else, see deb-prerm(5), deb-postinst(5) and deb-postrm(5).
+	for _, call := range []string{
+		"prerm upgrade 99.1", "prerm upgrade 0.1.0", "prerm deconfigure in-favour other 1", "prerm failed-upgrade 0.1.0 0.2.0",
+		"postinst abort-upgrade 99.1", "postinst abort-remove in-favour other 1", "postinst abort-deconfigure in-favour other 1",
+		"postrm upgrade 99.1", "postrm failed-upgrade 0.1.0 0.2.0", "postrm abort-install", "postrm abort-upgrade 0.1.0 0.2.0", "postrm disappear other 1",
+	} {
+		p.Sh("DPKG_MAINTSCRIPT_PACKAGE=app-rollout /var/lib/dpkg/info/app-rollout." + call)
+		if after := status(); after != before {
+			p.t.Errorf("%s changed\n%s\nto\n%s", call, before, after)
+		}
+	}
+	shop := &app{Machine: p.Machine, t: p.t, name: "shop"}
+	if said := shop.rollOut(); !strings.Contains(said, "traffic steered") {
+		p.t.Errorf("after failed installations:\n%s", said)
+	}
+}
+
 // goes removes the package, and then purges it.
 func (p packaged) goes() {
 	p.t.Helper()
@@ -114,10 +155,9 @@ func (p packaged) goes() {
 	}
 
 	p.Must("dpkg", "--purge", "app-rollout")
-	for _, path := range []string{"/var/lib/app-rollout", "/run/app-rollout", "/run/app-rollout-bpf", "/usr/lib/app-rollout", "/usr/bin/app-rollout"} {
-		if p.Exists(path) {
-			p.t.Errorf("purged, but %s is still there", path)
-		}
+	p.Sh("rm /var/tmp/*.deb")
+	if left, files := leftovers(p.Machine), "/etc/app-rollout\n/etc/app-rollout/early.env\n/etc/app-rollout/shop.env"; left != files {
+		p.t.Errorf("the purge has left more than the admin's files:\n%s", left)
 	}
 	if p.Read("/etc/app-rollout/shop.env") != strings.TrimSuffix(packageEnv, "\n") {
 		p.t.Errorf("purge has touched the admin's file")
@@ -143,6 +183,18 @@ func (p packaged) enabled() string {
 func (p packaged) processes() string {
 	return p.Must("systemctl", "show", "--property=Id,MainPID,NRestarts,ExecMainStartTimestampMonotonic",
 		"early@1.service", "early@2.service", "shop@1.service", "shop@2.service")
+}
+
+// leftovers are the files, mounts, control groups and units that the package, or an app
+// called shop, blog or early, has left on a machine.
+func leftovers(m *machine.Machine) string {
+	return m.Sh(`
+find / /run /tmp /dev/shm /sys/fs/cgroup -xdev \( -path /proc -o -path /sys -o -path /var/log \) -prune -o \
+  \( -name '*app*rollout*' -o -name '*shop*' -o -name '*blog*' -o -name 'early*' -o -name '*:early*' \) -print
+findmnt -rno TARGET -t bpf || true
+for list in list-units list-unit-files; do
+  systemctl $list --all --plain --no-legend '*app*rollout*' 'shop*' 'blog*' 'early*' || true
+done`)
 }
 
 // repack unpacks a package, calls change on it, and packs it again.
