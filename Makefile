@@ -101,7 +101,7 @@ demo: deb machine-tools
 	@go run ./test/demo
 
 vm: deb vm-tools
-	go test -tags vm -count=1 -timeout 20m -v ./test/vm
+	go test -tags vm -count=1 -timeout 30m -v ./test/vm
 
 # Every fault at every step, on throw-away Debians and in the model; then random
 # edits, faults and reboots for MINUTES. A failed run prints its SEED.

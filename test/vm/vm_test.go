@@ -104,7 +104,7 @@ func boot(t *testing.T, dir string, disk Disk, data string) *VM {
 
 // bootLimit is for one whole life of a machine, in software emulation on a
 // busy host.
-const bootLimit = 8 * time.Minute
+const bootLimit = 10 * time.Minute
 
 // follow logs what the guest says, fails the test for what it found wrong, and
 // returns its last word: "CUT", "DONE" or "".
