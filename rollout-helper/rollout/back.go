@@ -38,10 +38,10 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	wrong = append(wrong, r.take(undo, act{name: step.Stop, do: func(ctx context.Context) error {
 		return r.end(ctx, without(r.fresh, r.was), r.stopTime()) // in place the service goes back by a restart
 	}}))
-	r.receipt(step.Back, "undone")
+	r.finish(step.Back, "undone")
 	if r.new.Ready = false; ctx.Err() == nil {
 		p := problem.Of(cause)
-		r.record.Result, r.record.Reason, r.record.Remedy = "failed", p.What(), p.Remedy
+		r.receipt.Result, r.receipt.Reason, r.receipt.Remedy = "failed", p.What(), p.Remedy
 		wrong = append(wrong, r.store.Reject(r.new))
 		cause = r.failed(cause)
 	} else {

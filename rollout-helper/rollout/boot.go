@@ -119,29 +119,21 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 	if err != nil {
 		return nil, nil, err
 	}
-	g := current
+	g, running := current, live(all)
 	if g == nil {
-		if g, err = m.frozen(ctx, disk, app, len(live(all)) > 0); g == nil || err != nil {
+		if g, err = m.frozen(ctx, disk, app, len(running) > 0); g == nil || err != nil {
 			return nil, nil, err
 		}
 	}
-	names := live(all)
-	if len(names) == 0 {
-		i, err := disk.Instances()
-		if err != nil {
-			return nil, nil, err
-		}
-		numbers := i.Generations[g.Number]
-		if len(numbers) == 0 {
-			numbers = g.Booted()
-		}
-		names = g.Instances(app, numbers)
+	names, err := bootUnits(disk, g, running)
+	if err != nil {
+		return nil, nil, err
 	}
 	r := &rollout{
 		Machine: m, app: app, store: disk, new: g, fresh: names, began: time.Now(), patient: true,
-		record: &store.Receipt{Started: time.Now(), Traffic: Steered},
+		receipt: &store.Receipt{Started: time.Now(), Traffic: Steered},
 	}
-	if len(live(all)) == 0 {
+	if len(running) == 0 {
 		// When the generator ran, /var was not mounted yet.
 		if err := m.Systemd.Reload(ctx); err != nil {
 			return nil, nil, err
@@ -154,21 +146,40 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 		// As in a rollout, a generation is recorded as ready only after it was watched.
 		unready = r.watch(ctx)
 	}
-	if err := m.Traffic.Release(app, all); err != nil {
-		return nil, nil, err
-	}
-	if err := m.remember(app, g, names); err != nil {
+	if err := errors.Join(m.Traffic.Release(app, all), m.remember(app, g, names)); err != nil {
 		return nil, nil, err
 	}
 	if unready != nil || current != nil {
 		return current, unready, nil
 	}
-	r.record.Result = "ready"
-	g.Rollout = r.record
-	if err := disk.Commit(g); err != nil {
-		return nil, nil, err
+	return g, nil, r.commitBooted(ctx)
+}
+
+// bootUnits are the units that the boot starts for a generation: those that run or, if it
+// has started none, those that it was to start.
+func bootUnits(disk store.Store, g *store.Generation, running []string) ([]string, error) {
+	if len(running) > 0 {
+		return running, nil
 	}
-	m.Report(Event{App: app, Generation: g.Number, Step: step.Boot, Text: fmt.Sprintf("generation %d is what the boot has started", g.Number)})
+	given, err := disk.Instances()
+	if err != nil {
+		return nil, err
+	}
+	numbers := given.Generations[g.Number]
+	if len(numbers) == 0 {
+		numbers = g.Booted()
+	}
+	return g.Instances(g.App, numbers), nil
+}
+
+// commitBooted makes the generation that the boot has started the current one.
+func (r *rollout) commitBooted(ctx context.Context) error {
+	r.receipt.Result = "ready"
+	r.new.Rollout = r.receipt
+	if err := r.store.Commit(r.new); err != nil {
+		return err
+	}
+	r.say(Info, step.Boot, "generation %d is what the boot has started", r.new.Number)
 	// Now the generator emits the recorded generation.
-	return g, nil, m.Systemd.Reload(ctx)
+	return r.Systemd.Reload(ctx)
 }

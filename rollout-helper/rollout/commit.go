@@ -17,7 +17,7 @@ func (r *rollout) commit(ctx context.Context) error {
 			return err
 		}
 	}
-	r.record.Result = "ready"
+	r.receipt.Result = "ready"
 	if err := r.store.Commit(r.new); err != nil {
 		return err
 	}

@@ -29,21 +29,21 @@ func (r *rollout) limit(g *store.Generation) time.Duration {
 // queued, and no request unanswered; or until the limit has passed. Where traffic is
 // not steered it does not wait, for the units go on getting new connections.
 func (r *rollout) drained(ctx context.Context, names, serving []string, limit time.Duration) error {
-	if len(names) == 0 || r.record.Traffic != Steered {
+	if len(names) == 0 || r.receipt.Traffic != Steered {
 		return nil
 	}
 	began, deadline := time.Now(), time.Now().Add(limit)
 	first, last := -1, 0
 	defer func() {
-		r.record.Cut += last
-		r.record.Drained += max(first-last, 0)
+		r.receipt.Cut += last
+		r.receipt.Drained += max(first-last, 0)
 	}()
 	for {
 		if ctx.Err() != nil && deadline.After(time.Now().Add(hurry)) {
 			deadline = time.Now().Add(hurry)
 		}
 		n, err := r.inHand(context.WithoutCancel(ctx), names, serving)
-		if r.record.Traffic != Steered {
+		if r.receipt.Traffic != Steered {
 			return nil
 		}
 		if err != nil {

@@ -9,8 +9,8 @@ import (
 	"app-rollout/units/step"
 )
 
-// hold keeps new connections with the units that serve now, so that whatever
-// the new ones bind, they get none.
+// hold keeps new connections with the units that serve now. The new ones get none,
+// whatever they bind.
 func (r *rollout) hold(ctx context.Context) error {
 	if len(r.was) == 0 {
 		return nil
@@ -26,7 +26,7 @@ func (r *rollout) hold(ctx context.Context) error {
 	if err := r.steer(l.view, serving, nil); err != nil {
 		return err
 	}
-	if r.record.Traffic == Steered && len(r.groups) > 0 {
+	if r.receipt.Traffic == Steered && len(r.groups) > 0 {
 		r.say(Info, step.Hold, "%s keep all connections until the new ones are ready", list(r.was))
 	}
 	return nil

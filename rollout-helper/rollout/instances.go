@@ -30,13 +30,7 @@ func unitNames(all []units.Instance) []string {
 	return names
 }
 
-// ours are all loaded units of the app, in the order of their numbers.
-func (m *Machine) ours(ctx context.Context, app string) ([]systemd.Unit, error) {
-	all, err := m.Systemd.Units(ctx, patterns(app)...)
-	return own(app, all), err
-}
-
-// refresh is ours for those who look again and again; see Refresh of package
+// refresh is Units for those who look again and again; see Refresh of package
 // systemd.
 func (m *Machine) refresh(ctx context.Context, app string) ([]systemd.Unit, error) {
 	all, err := m.Systemd.Refresh(ctx, patterns(app)...)
@@ -60,13 +54,8 @@ func own(app string, all []systemd.Unit) []systemd.Unit {
 // Units are all units of an app that systemd has loaded, in the order of their
 // numbers, whether or not they run.
 func (m *Machine) Units(ctx context.Context, app string) ([]systemd.Unit, error) {
-	return m.ours(ctx, app)
-}
-
-// Instances are the units of an app that run, in the order of their numbers.
-func (m *Machine) Instances(ctx context.Context, app string) ([]systemd.Unit, error) {
-	all, err := m.ours(ctx, app)
-	return slices.DeleteFunc(all, func(u systemd.Unit) bool { return !u.Live() }), err
+	all, err := m.Systemd.Units(ctx, patterns(app)...)
+	return own(app, all), err
 }
 
 // unit is one unit. It is inactive if systemd has not loaded it.

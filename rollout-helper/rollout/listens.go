@@ -108,13 +108,14 @@ func (r *rollout) checkNoStranger(l look) error {
 	}
 	for _, listener := range l.view.Listeners {
 		if groups[listener.Group] && !mine[listener.Cgroup] {
-			return r.taken(listener)
+			return r.strangerAt(listener)
 		}
 	}
 	return nil
 }
 
-func (r *rollout) taken(l sockets.Listener) error {
+// strangerAt is the problem that somebody else listens where the app does.
+func (r *rollout) strangerAt(l sockets.Listener) error {
 	return &problem.Problem{
 		Text:   fmt.Sprintf("%s listens on %s too", r.Traffic.Owner(l.Cgroup), l.Group),
 		Remedy: "stop it or give one of them another port",

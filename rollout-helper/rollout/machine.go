@@ -1,6 +1,7 @@
 // Package rollout replaces the running generation of an app by another one.
-// The steps stand in rollout.go, in their order; everything else here is what
-// one of them does.
+// The steps are listed in rollout.go, in their order, and each has a file of its own.
+// plan.go decides which instances start, stay and stop. recover.go and tidy.go put right
+// what a run has left.
 //
 // Invariants, at every moment and after every fault:
 //
@@ -10,7 +11,7 @@
 //     as another generation serves and the kernel can steer.
 //  3. An old instance is told to stop only when nothing new can reach it and
 //     what it has in hand is answered, or its drain time has passed.
-//  4. Before the commit everything goes back, after it everything goes forward.
+//  4. Before the commit everything goes back; after it everything goes forward.
 package rollout
 
 import (
@@ -36,7 +37,7 @@ type Systemd interface {
 	Stopping(ctx context.Context) (bool, error)
 }
 
-// Traffic is the kernel's side of a rollout: who listens, whom a new
+// Traffic is the kernel, as far as a rollout needs it: who listens, whom a new
 // connection reaches, and what is still in hand.
 type Traffic interface {
 	// Look reads who listens, and whose each listener is. The calls below that

@@ -219,7 +219,7 @@ func (s situation) keep(to units.Plan, unsized string, running []units.Instance)
 // before it touches anything; with it, the plan is nil if the app could not be
 // looked at.
 func (m *Machine) Plan(ctx context.Context, app string) (*Plan, error) {
-	all, err := m.ours(ctx, app)
+	all, err := m.Units(ctx, app)
 	if err != nil {
 		return nil, err
 	}

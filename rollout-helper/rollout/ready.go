@@ -12,9 +12,9 @@ import (
 	"app-rollout/units/step"
 )
 
-// ready waits until every new instance has proved itself: it is active, it
-// listens, by its own cgroup, where it must, nobody else listens there, and it
-// answers by itself when asked. "The job is done" is never taken for that.
+// ready waits until every new instance has proved itself: it is active; a process in its
+// own control group listens where it must; nobody else listens there; and the instance
+// answers when it alone is asked. That its start job is done proves nothing.
 func (r *rollout) ready(ctx context.Context) error {
 	if len(r.fresh) == 0 {
 		return nil
@@ -66,7 +66,7 @@ func (r *rollout) unready(ctx context.Context, l look, answered map[string]bool)
 	}
 	asked := fresh
 	if len(serving) == 0 {
-		// With no generation before it, the new one serves while it is asked.
+		// If no generation serves, the new one does, even while it is asked.
 		serving, asked = fresh, nil
 	}
 	if err := r.steer(l.view, serving, asked); err != nil {
@@ -97,7 +97,7 @@ func (r *rollout) ask(ctx context.Context, v *sockets.View, u systemd.Unit) erro
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var err error
-	if r.record.Traffic == Steered {
+	if r.receipt.Traffic == Steered {
 		err = r.Traffic.Ask(ctx, r.app, v, u, r.new.Port, r.new.HealthPath)
 	} else {
 		err = r.Traffic.Reach(ctx, v, u, r.groups, r.new.Port, r.new.HealthPath)
@@ -106,7 +106,7 @@ func (r *rollout) ask(ctx context.Context, v *sockets.View, u systemd.Unit) erro
 	if !errors.As(err, &not) {
 		return err
 	}
-	// No rollout fails for that it cannot ask, but it says so, once.
+	// A rollout that cannot ask does not fail, but it says so, once.
 	if r.new.HealthPath != "" && !r.unasked {
 		r.unasked = true
 		r.say(Warning, step.Ready, "SYSTEMD_CLUSTER_HEALTH_PATH is not asked for: %s", not.Reason)

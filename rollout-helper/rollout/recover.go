@@ -36,7 +36,7 @@ func (m *Machine) Recover(ctx context.Context, app string) error {
 // rollouts. New connections go to it, whatever else runs is drained and stopped, and
 // what is no longer needed is removed.
 func (m *Machine) recover(ctx context.Context, app string) error {
-	all, err := m.ours(ctx, app)
+	all, err := m.Units(ctx, app)
 	if err != nil {
 		return err
 	}
@@ -54,8 +54,8 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	disk := store.Of(m.Layout, app)
 	r := &rollout{
 		Machine: m, app: app, store: disk, old: s.current,
-		new:    &store.Generation{App: app, Plan: longest(disk)},
-		record: &store.Receipt{Traffic: Steered}, began: time.Now(),
+		new:     &store.Generation{App: app, Plan: longest(disk)},
+		receipt: &store.Receipt{Traffic: Steered}, began: time.Now(),
 		// The one service of mode 0 runs on another unit than its generation's.
 		exchanged: s.current != nil && s.current.Mode == 0 && slices.Contains(s.foreign, units.Service(app)),
 	}

@@ -21,7 +21,7 @@ const (
 	Plain    = "plain"    // neither
 )
 
-// rollout is one pass from the generation that serves to a candidate.
+// rollout is one rollout, from the generation that serves to a candidate.
 type rollout struct {
 	*Machine
 	app   string
@@ -36,14 +36,14 @@ type rollout struct {
 	groups    []sockets.Group         // those that all units of was listen in
 	seen      map[string]systemd.Unit // the app's units at the last look
 	runs      map[string]string       // fresh unit → its invocation when it was ready
-	record    *store.Receipt
+	receipt   *store.Receipt
 	counters  sockets.Counters
 	began     time.Time
 	exchanged bool // the one service of mode 0 may run on the candidate's unit
 	shifted   bool // new connections have reached the candidate
-	unasked   bool // that nobody can be asked has been said
+	unasked   bool // it has been reported that instances cannot be asked
 	rollback  bool // a person asked to go back
-	patient   bool // an exit while getting ready is no failure yet: at boot, what an app needs may come up late
+	patient   bool // an exit before the instance is ready is no failure: at boot, what an app needs may come up late
 }
 
 // act is one step of a rollout and what does it.
@@ -80,11 +80,11 @@ func (r *rollout) acts() (first, last []act) {
 // run is the rollout of a frozen generation whose instances have their numbers.
 func (r *rollout) run(ctx context.Context) error {
 	r.began = time.Now()
-	r.record = &store.Receipt{Started: r.began, Traffic: Steered}
+	r.receipt = &store.Receipt{Started: r.began, Traffic: Steered}
 	if r.inPlace() {
-		r.record.Traffic, r.record.TrafficReason = Plain, "one service is restarted in place"
+		r.receipt.Traffic, r.receipt.TrafficReason = Plain, "one service is restarted in place"
 	}
-	r.new.Rollout = r.record
+	r.new.Rollout = r.receipt
 	r.counters = r.Traffic.Counters()
 
 	first, last := r.acts()
@@ -115,9 +115,9 @@ func (r *rollout) forward(ctx context.Context, last []act) error {
 		wrong = append(wrong, r.take(ctx, a))
 	}
 	err := errors.Join(wrong...)
-	r.receipt(step.Forget, "done")
+	r.finish(step.Forget, "done")
 	if e := r.store.Save(r.new); e != nil {
-		r.say(Warning, step.Forget, "the record of the rollout could not be written: %v", e)
+		r.say(Warning, step.Forget, "the receipt of the rollout could not be written: %v", e)
 	}
 	if err != nil {
 		mend := "app-rollout run " + r.app
@@ -137,7 +137,7 @@ func (r *rollout) forward(ctx context.Context, last []act) error {
 func (r *rollout) take(ctx context.Context, a act) error {
 	began := time.Now()
 	err := a.do(ctx)
-	r.record.Steps = append(r.record.Steps, store.Step{
+	r.receipt.Steps = append(r.receipt.Steps, store.Step{
 		Name:         a.name,
 		Milliseconds: float64(time.Since(began).Microseconds()) / 1000,
 	})
@@ -173,12 +173,12 @@ func (r *rollout) candidate() []string { return slices.Concat(r.kept, r.fresh) }
 // surplus are the units that go when the candidate is committed.
 func (r *rollout) surplus() []string { return without(r.was, r.candidate()) }
 
-// receipt completes the record by what the kernel counted and how long it all
-// took, and tells it.
-func (r *rollout) receipt(at, end string) {
+// finish completes the receipt by what the kernel counted and how long all took, and
+// reports it.
+func (r *rollout) finish(at, end string) {
 	grown := r.Traffic.Counters().Since(r.counters)
-	r.record.Migrated, r.record.MigrateFailed = grown.MigrateSuccess, grown.MigrateFailure
-	r.record.ListenDrops, r.record.ListenOverflow = grown.ListenDrops, grown.ListenOverflows
-	r.record.Seconds = time.Since(r.began).Seconds()
-	r.say(Info, at, "%s in %.1f s, traffic %s, %s: %s", end, r.record.Seconds, r.record.Traffic, r.record.Connections(), r.record.Took())
+	r.receipt.Migrated, r.receipt.MigrateFailed = grown.MigrateSuccess, grown.MigrateFailure
+	r.receipt.ListenDrops, r.receipt.ListenOverflow = grown.ListenDrops, grown.ListenOverflows
+	r.receipt.Seconds = time.Since(r.began).Seconds()
+	r.say(Info, at, "%s in %.1f s, traffic %s, %s: %s", end, r.receipt.Seconds, r.receipt.Traffic, r.receipt.Connections(), r.receipt.Took())
 }

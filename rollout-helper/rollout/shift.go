@@ -19,7 +19,7 @@ func (r *rollout) shift(ctx context.Context) error {
 	if err := r.steer(l.view, l.of(r.candidate()), nil); err != nil {
 		return err
 	}
-	if r.record.Traffic == Steered && len(r.was) > 0 {
+	if r.receipt.Traffic == Steered && len(r.was) > 0 {
 		r.say(Info, step.Shift, "all new connections go to %s", list(r.candidate()))
 	}
 	return nil

@@ -40,7 +40,7 @@ func (r *rollout) start(ctx context.Context) error {
 	var booting booting
 	return during(bootTick, func() error { return r.startAll(ctx, &booting) }, func() {
 		booting.expire()
-		if len(r.was) == 0 || r.record.Traffic != Steered && len(booting.names()) == 0 {
+		if len(r.was) == 0 || r.receipt.Traffic != Steered && len(booting.names()) == 0 {
 			return
 		}
 		// The next step meets an error again.
@@ -201,7 +201,7 @@ func (r *rollout) checkPortFree() error {
 	for _, l := range v.Listeners {
 		address := l.Addr.Addr().Unmap()
 		if l.UID == uid && int(l.Addr.Port()) == r.new.Port && (address.IsUnspecified() || address.IsLoopback()) {
-			return r.taken(l)
+			return r.strangerAt(l)
 		}
 	}
 	return nil

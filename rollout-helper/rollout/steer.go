@@ -24,14 +24,14 @@ func (r *rollout) unsteered() string {
 // do that. When it cannot, the rollout goes on without, and says why: it never
 // fails for that.
 func (r *rollout) steer(v *sockets.View, serving, asked []systemd.Unit) error {
-	if r.record.Traffic != Steered {
+	if r.receipt.Traffic != Steered {
 		return nil
 	}
 	err := r.Traffic.Steer(r.app, v, serving, asked)
 	var not *steering.Unavailable
 	if errors.As(err, &not) {
-		r.record.Traffic, r.record.TrafficReason = r.unsteered(), not.Reason
-		r.say(Warning, step.Hold, "traffic is not steered, only %s: %s", r.record.Traffic, r.record.TrafficReason)
+		r.receipt.Traffic, r.receipt.TrafficReason = r.unsteered(), not.Reason
+		r.say(Warning, step.Hold, "traffic is not steered, only %s: %s", r.receipt.Traffic, r.receipt.TrafficReason)
 		return r.Traffic.Release(r.app, slices.Concat(serving, asked))
 	}
 	return err
@@ -42,7 +42,7 @@ func (r *rollout) steer(v *sockets.View, serving, asked []systemd.Unit) error {
 // share.
 func (r *rollout) whileSteering(ctx context.Context, names []string, do func() error) error {
 	return during(tick, do, func() {
-		if len(names) == 0 || r.record.Traffic != Steered {
+		if len(names) == 0 || r.receipt.Traffic != Steered {
 			return
 		}
 		// The next step meets an error again.

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"time"
 
+	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units/step"
 )
 
-// watch keeps the old units warm while the new ones are under real traffic:
-// any exit, restart or failed health check ends the rollout.
+// watch sees whether the new units hold under real traffic, while the old ones are kept
+// running. Any exit, restart or failed health check ends the rollout.
 func (r *rollout) watch(ctx context.Context) error {
 	if len(r.fresh) == 0 || r.new.WatchSec == 0 {
 		return nil
@@ -17,27 +18,17 @@ func (r *rollout) watch(ctx context.Context) error {
 	r.say(Info, step.Watch, "watching %s for %d s", list(r.fresh), r.new.WatchSec)
 	end := time.Now().Add(seconds(r.new.WatchSec))
 	health := time.Now()
-	missed := false // at the look before, one did not listen
+	missed := false // at the look before, an instance did not listen
 	for {
 		l, err := r.look(ctx)
 		if err != nil {
 			return err
 		}
 		fresh := l.of(r.fresh)
-		for _, u := range fresh {
-			// At boot it may have been restarted before it was ready.
-			if !u.Up() || u.Restarts > 0 && !r.patient {
-				return &Failure{u.Name, ended(u) + " while it was watched"}
-			}
-			if u.Invocation != r.runs[u.Name] {
-				return &Failure{u.Name, "was restarted while it was watched"}
-			}
+		if err := r.unbroken(fresh); err != nil {
+			return err
 		}
-		if len(fresh) < len(r.fresh) {
-			return &Failure{list(r.fresh), "is gone while it was watched"}
-		}
-		// A listener that was opened meanwhile, by a worker that was replaced,
-		// gets its share.
+		// A worker that was replaced may have opened a new listener, which gets its share.
 		if err := r.steer(l.view, l.of(r.candidate()), nil); err != nil {
 			return err
 		}
@@ -45,7 +36,7 @@ func (r *rollout) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// Of one that ends, the listener goes first; the next look tells how it
+		// An instance that ends first loses its listener. The next look shows how it
 		// ended.
 		if lacks != nil && missed {
 			lacks.How += ", while it was watched"
@@ -68,4 +59,21 @@ func (r *rollout) watch(ctx context.Context) error {
 		}
 		wait(ctx, tick)
 	}
+}
+
+// unbroken fails if a new instance has ended, or was restarted, since it was ready.
+func (r *rollout) unbroken(fresh []systemd.Unit) error {
+	for _, u := range fresh {
+		// At boot an instance may have been restarted before it was ready.
+		if !u.Up() || u.Restarts > 0 && !r.patient {
+			return &Failure{u.Name, ended(u) + " while it was watched"}
+		}
+		if u.Invocation != r.runs[u.Name] {
+			return &Failure{u.Name, "was restarted while it was watched"}
+		}
+	}
+	if len(fresh) < len(r.fresh) {
+		return &Failure{list(r.fresh), "is gone while it was watched"}
+	}
+	return nil
 }
