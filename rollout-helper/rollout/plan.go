@@ -137,7 +137,9 @@ func (s situation) recovered() (after situation, left []units.Instance) {
 	if !s.unfinished() {
 		return s, nil
 	}
+	next := s.above(s.given.Next)
 	s.given = remembered(s.given, s.current, s.mine)
+	s.given.Next = max(s.given.Next, next)
 	s.loaded = slices.DeleteFunc(slices.Clone(s.loaded), func(l loaded) bool {
 		stray := slices.Contains(s.strays, l.Unit())
 		if stray {

@@ -71,6 +71,24 @@ func TestPlanForStrangers(t *testing.T) {
 	})
 }
 
+// TestPlanForStray: a unit of the app that a person has started is stopped first, and
+// its number and those below it are not given out.
+func TestPlanForStray(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		if err := w.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Start(t.Context(), "shop@50.service"); err != nil {
+			t.Fatal(err)
+		}
+		w.keepsPlan(t)
+		if got := w.running(); got != "shop@51/2 shop@52/2" {
+			t.Errorf("%s run", got)
+		}
+	})
+}
+
 // keepsPlan makes a plan, runs, and compares.
 func (w *world) keepsPlan(t *testing.T) {
 	t.Helper()
