@@ -23,11 +23,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	var wrong []error
 	if len(r.was) > 0 {
 		wrong = append(wrong, r.take(undo, act{name: step.Back, do: func(ctx context.Context) error {
-			l, err := r.look(ctx)
-			if err != nil {
-				return err
-			}
-			return r.steer(l.view, l.of(r.was), nil)
+			return r.steerTo(ctx, r.was)
 		}}))
 	}
 	if r.shifted {

@@ -65,10 +65,6 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 // putRight stops what an unfinished run has left, and removes what only that run
 // needed.
 func (r *rollout) putRight(ctx context.Context, s situation, all []systemd.Unit) error {
-	l, err := r.look(ctx)
-	if err != nil {
-		return err
-	}
 	// No number of what is loaded is given out again, even if the record of them is lost.
 	if next := s.above(s.given.Next); next > s.given.Next {
 		s.given.Next = next
@@ -85,7 +81,7 @@ func (r *rollout) putRight(ctx context.Context, s situation, all []systemd.Unit)
 		// After the shift the strays may have connections: they are drained.
 		wrong = append(wrong,
 			r.Traffic.Release(r.app, all),
-			r.steer(l.view, l.of(s.mine), nil),
+			r.steerTo(ctx, s.mine),
 			r.drained(ctx, s.strays, s.mine, r.limit(r.new)),
 			r.whileSteering(ctx, s.mine, func() error { return r.end(ctx, s.strays, r.stopTime()) }))
 	}

@@ -37,6 +37,15 @@ func (r *rollout) steer(v *sockets.View, serving, asked []systemd.Unit) error {
 	return err
 }
 
+// steerTo looks, and sends new connections to the named units.
+func (r *rollout) steerTo(ctx context.Context, names []string) error {
+	l, err := r.look(ctx)
+	if err != nil {
+		return err
+	}
+	return r.steer(l.view, l.of(names), nil)
+}
+
 // whileSteering calls do, and until that returns keeps new connections with the
 // named units. If one of them is restarted meanwhile, its new listeners get their
 // share.
