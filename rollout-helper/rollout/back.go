@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"app-rollout/units"
 	"app-rollout/units/problem"
 	"app-rollout/units/step"
 )
@@ -66,13 +67,17 @@ func (r *rollout) failed(cause error) error {
 	return e
 }
 
-// serves says what serves after a failed rollout.
+// serves says what serves after a failed rollout. The one service of mode 0 is restarted
+// after that, and may fail again.
 func (r *rollout) serves() string {
 	if len(r.was) == 0 {
 		return "nothing serves"
 	}
 	if r.old == nil {
 		return list(r.was) + " still serve"
+	}
+	if r.exchanged {
+		return fmt.Sprintf("%s goes back to generation %d", units.Service(r.app), r.old.Number)
 	}
 	return fmt.Sprintf("generation %d still serves", r.old.Number)
 }
