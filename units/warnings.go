@@ -31,7 +31,7 @@ func (s *Spec) warn(f *dotenv.File) {
 		add(command.Line, "SYSTEMD_EXEC_START has a path that leads through a link, so that what it names is not frozen", "write it relative to the working directory")
 	}
 	if wd := s.Plan.WorkingDirectory; wd != "/" && !s.released {
-		add(f.Written("SYSTEMD_WORKING_DIRECTORY").Line, "the code in "+wd+" is not deployed as a release: a restarted old instance runs what lies there by then", "deploy each release into a new directory, and move a link to it")
+		add(f.Written("SYSTEMD_WORKING_DIRECTORY").Line, "the code in "+wd+" is not deployed as a release: an old instance that restarts runs what lies there at that time", "deploy each release into a new directory, and move a link to it")
 	}
 	if s.Plan.User == "root" || s.Plan.User == "0" {
 		add(f.Written("SYSTEMD_USER").Line, "SYSTEMD_USER makes the app run as root", "")

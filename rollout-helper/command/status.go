@@ -169,7 +169,7 @@ func asks(a status.App) (text, color string) {
 	case status.Same:
 		return "asks for what runs", ""
 	case status.Gone:
-		return "gone: the next run stops the app", screen.Yellow
+		return "gone: the next run stops the app, if it still runs", screen.Yellow
 	case status.Invalid:
 		return "invalid: " + lines(a.Asked.Why), screen.Red
 	case status.Rejected:

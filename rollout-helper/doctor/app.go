@@ -39,7 +39,7 @@ func (d *Doctor) App(ctx context.Context, r *Report, app string) {
 	d.begin()
 	spec, err := d.Layout.Read(app)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.warn(app, problem.Problem{Path: d.Layout.Env(app), Text: "is gone: the next run stops the app"})
+		r.warn(app, problem.Problem{Path: d.Layout.Env(app), Text: "is gone: the next run stops the app, if it still runs"})
 		return
 	}
 	if err != nil {
@@ -155,6 +155,6 @@ func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 	}
 	for _, where := range slices.Sorted(maps.Keys(owners)) {
 		slices.Sort(owners[where])
-		r.warn(app, problem.Problem{Path: spec.Source.Path, Text: "PORT " + strconv.Itoa(port) + " is taken by " + strings.Join(owners[where], " ") + " on " + where, Remedy: "stop that, or give the app another, unless it listens on another address"})
+		r.warn(app, problem.Problem{Path: spec.Source.Path, Text: "PORT " + strconv.Itoa(port) + " is taken by " + strings.Join(owners[where], " ") + " on " + where, Remedy: "stop that, or give the app another port, unless the app listens on another address"})
 	}
 }
