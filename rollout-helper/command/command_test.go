@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -116,6 +117,34 @@ func TestHistoryOfDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := "generation 1: " + path + ": is damaged; move its directory away to let the app be rolled out anew\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("printed\n%swant at its end\n%s", out.String(), want)
+	}
+}
+
+// A rollout that failed is on one line, with what to do about it. Version 0.1.0 wrote
+// that into the reason.
+func TestHistoryOfFailed(t *testing.T) {
+	disk := store.Of(units.Layout{Root: t.TempDir()}, "shop")
+	for n, why := range map[int]string{
+		1: `"reason":"shop@1.service ended; see: journalctl"`,
+		2: `"reason":"shop@2.service ended","remedy":"see: journalctl"`,
+	} {
+		if err := os.MkdirAll(disk.Dir(n), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		record := fmt.Sprintf(`{"app":"shop","generation":%d,"digest":"d","mode":0,"nodes":1,"rollout":{"result":"failed",%s}}`, n, why)
+		for name, text := range map[string]string{"generation.json": record, "env": "", "unit": "", "environment": ""} {
+			if err := os.WriteFile(filepath.Join(disk.Dir(n), name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var out bytes.Buffer
+	if err := history(screen.Plain(&out), disk); err != nil {
+		t.Fatal(err)
+	}
+	want := "generation 1 failed: shop@1.service ended; see: journalctl\ngeneration 2 failed: shop@2.service ended; see: journalctl\n"
+	if !strings.HasSuffix(out.String(), want) {
 		t.Errorf("printed\n%swant at its end\n%s", out.String(), want)
 	}
 }
