@@ -33,6 +33,8 @@ func TestOddApps(t *testing.T) {
 		{"leaks its listener", []string{"SYSTEMD_EXEC_START=/opt/leaks", "SYSTEMD_TIMEOUT_STOP_SEC=2"}, ""},
 		{"restarts in a loop", []string{"EXIT_AT_START=3", "SYSTEMD_RESTART_SEC=100ms"}, "exited with status 3"},
 		{"wants another port", []string{"PORT=8081"}, "is to listen on port 8081, but listens on 8080"},
+		{"knows its own name only", []string{"KNOWS=shop.example", "SYSTEMD_CLUSTER_HEALTH_PATH=/health", "SYSTEMD_CLUSTER_HEALTH_HOST=shop.example"}, ""},
+		{"is asked by another name", []string{"KNOWS=shop.example", "SYSTEMD_CLUSTER_HEALTH_PATH=/health", "SYSTEMD_CLUSTER_READY_SEC=2"}, "answers GET /health with status 400"},
 		{"takes one request and ends", []string{"EXIT_ON=1", "SYSTEMD_CLUSTER_HEALTH_PATH=/"}, "exited with status 1"},
 	} {
 		began := time.Now()

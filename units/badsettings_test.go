@@ -9,6 +9,7 @@ import (
 const (
 	badSeconds = " must be a number of seconds from "
 	badOwner   = " can only be set in an .env that belongs to root; chown root /srv/shop/.env, or use a drop-in: systemctl edit"
+	badSwitch  = " must be 1, yes, true or on, or 0, no, false or off"
 	badPrefix  = "must not begin with one of systemd's special prefixes @ - : + ! |; begin with the path"
 )
 
@@ -28,12 +29,12 @@ var badSettings = []struct {
 	{"SYSTEMD_CLUSTER_NODES=$N", 0, "SYSTEMD_CLUSTER_NODES is empty; give it a value or remove the line"},
 	{`SYSTEMD_CLUSTER_NODES="2$N"`, 0, "SYSTEMD_CLUSTER_NODES must not have a variable replaced in it; write the value out"},
 	{"SYSTEMD_CLUSTER_NODES='2\n'", 0, "SYSTEMD_CLUSTER_NODES must not hold control characters or line breaks"},
-	{"SYSTEMD_CLUSTER_MODE=yes", 0, "SYSTEMD_CLUSTER_MODE must be 0 or 1"},
-	{"SYSTEMD_CLUSTER_MODE=2", 0, "SYSTEMD_CLUSTER_MODE must be 0 or 1"},
+	{"SYSTEMD_CLUSTER_MODE=maybe", 0, "SYSTEMD_CLUSTER_MODE" + badSwitch},
+	{"SYSTEMD_CLUSTER_MODE=2", 0, "SYSTEMD_CLUSTER_MODE" + badSwitch},
 	{"SYSTEMD_CLUSTER_NODE=2", 0, "SYSTEMD_CLUSTER_NODE is no setting; did you mean SYSTEMD_CLUSTER_NODES?"},
 	{"SYSTEMD_EXECSTART=2", 0, "SYSTEMD_EXECSTART is no setting; did you mean SYSTEMD_EXEC_START?"},
 	{"SYSTEMD_INSTANCE=2", 0, "SYSTEMD_INSTANCE is set by systemd for the app itself; remove it"},
-	{"SYSTEMD_CLUSTER_REUSE_PORT=true", 0, "SYSTEMD_CLUSTER_REUSE_PORT must be 0 or 1"},
+	{"SYSTEMD_CLUSTER_REUSE_PORT=enabled", 0, "SYSTEMD_CLUSTER_REUSE_PORT" + badSwitch},
 	{"SYSTEMD_CLUSTER_READY_SEC=0", 0, "SYSTEMD_CLUSTER_READY_SEC" + badSeconds + "1 to 600"},
 	{"SYSTEMD_CLUSTER_READY_SEC=601", 0, "SYSTEMD_CLUSTER_READY_SEC" + badSeconds + "1 to 600"},
 	{"SYSTEMD_CLUSTER_WATCH_SEC=-1", 0, "SYSTEMD_CLUSTER_WATCH_SEC" + badSeconds + "0 to 600"},
@@ -41,6 +42,11 @@ var badSettings = []struct {
 	{"SYSTEMD_CLUSTER_HEALTH_PATH=/health", 0, "SYSTEMD_CLUSTER_HEALTH_PATH needs PORT, to know where to ask"},
 	{"SYSTEMD_CLUSTER_HEALTH_PATH=health\nPORT=3000", 0, "SYSTEMD_CLUSTER_HEALTH_PATH must be an HTTP path: a / and printable ASCII without spaces, 1024 characters at most"},
 	{"SYSTEMD_CLUSTER_HEALTH_PATH='/a HTTP/1.1'\nPORT=3000", 0, "SYSTEMD_CLUSTER_HEALTH_PATH must be an HTTP path: a / and printable ASCII without spaces, 1024 characters at most"},
+	{"SYSTEMD_CLUSTER_HEALTH_HOST=shop.example", 0, "SYSTEMD_CLUSTER_HEALTH_HOST needs SYSTEMD_CLUSTER_HEALTH_PATH, to know what to ask for"},
+	{"SYSTEMD_CLUSTER_HEALTH_HOST='a b'", 0, "SYSTEMD_CLUSTER_HEALTH_HOST must be a host's name or address, and a port after a colon if you like"},
+	{"SYSTEMD_CLUSTER_HEALTH_HOST='a\nX-Admin: 1'", 0, "SYSTEMD_CLUSTER_HEALTH_HOST must not hold control characters or line breaks"},
+	{"SYSTEMD_CLUSTER_HEALTH_HOST=http://shop", 0, "SYSTEMD_CLUSTER_HEALTH_HOST must be a host's name or address, and a port after a colon if you like"},
+	{"SYSTEMD_KILL_MODE=process", 0, "SYSTEMD_KILL_MODE must be mixed or control-group"},
 	{"PORT=0", 0, "PORT must be a number from 1 to 65535"},
 	{"PORT=http", 0, "PORT must be a number from 1 to 65535"},
 	{"PORT=65536", 0, "PORT must be a number from 1 to 65535"},
@@ -91,14 +97,14 @@ var badSettings = []struct {
 	{"SYSTEMD_CPU_WEIGHT=0", 0, "SYSTEMD_CPU_WEIGHT must be a number from 1 to 10000"},
 	{"SYSTEMD_TASKS_MAX=some", 0, "SYSTEMD_TASKS_MAX must be a number, a percentage, or infinity"},
 	{"SYSTEMD_UMASK=9", 0, "SYSTEMD_UMASK must be an octal number, as 0027"},
-	{"SYSTEMD_PRIVATE_TMP=maybe", 0, "SYSTEMD_PRIVATE_TMP must be yes or no"},
+	{"SYSTEMD_PRIVATE_TMP=maybe", 0, "SYSTEMD_PRIVATE_TMP" + badSwitch},
 	{"SYSTEMD_PRIVATE_TMP=no", 0, "SYSTEMD_PRIVATE_TMP has no effect for a dynamic user; set SYSTEMD_USER too"},
 	{"SYSTEMD_PRIVATE_DEVICES=no", alice, "SYSTEMD_PRIVATE_DEVICES" + badOwner},
-	{"SYSTEMD_PROTECT_HOME=never", 0, "SYSTEMD_PROTECT_HOME must be yes, no, read-only or tmpfs"},
+	{"SYSTEMD_PROTECT_HOME=never", 0, "SYSTEMD_PROTECT_HOME must be 1, yes, true, on, 0, no, false, off, read-only or tmpfs"},
 	{"SYSTEMD_PROTECT_PROC=x", 0, "SYSTEMD_PROTECT_PROC must be invisible, noaccess, ptraceable or default"},
-	{"SYSTEMD_MEMORY_DENY_WRITE_EXECUTE=1", 0, "SYSTEMD_MEMORY_DENY_WRITE_EXECUTE must be yes or no"},
+	{"SYSTEMD_MEMORY_DENY_WRITE_EXECUTE=2", 0, "SYSTEMD_MEMORY_DENY_WRITE_EXECUTE" + badSwitch},
 	{"SYSTEMD_RESTRICT_ADDRESS_FAMILIES='AF_INET ~AF_UNIX'", 0, "SYSTEMD_RESTRICT_ADDRESS_FAMILIES must be names as AF_INET, separated by spaces"},
-	{"SYSTEMD_RESTRICT_NAMESPACES=user", 0, "SYSTEMD_RESTRICT_NAMESPACES must be yes or no"},
+	{"SYSTEMD_RESTRICT_NAMESPACES=user", 0, "SYSTEMD_RESTRICT_NAMESPACES" + badSwitch},
 
 	{"SYSTEMD_EXEC_START=node app.js", 0, "SYSTEMD_EXEC_START must begin with an absolute path, or with ./ for a program in the working directory"},
 	{"SYSTEMD_EXEC_START=+/usr/bin/app", 0, "SYSTEMD_EXEC_START " + badPrefix},

@@ -18,11 +18,30 @@ var cpus = runtime.NumCPU
 
 const maxNodes = 256
 
-func mode(s *Spec, _, v string) string {
-	if v != "0" && v != "1" {
-		return "0 or 1"
+// aBoolean is what a switch must be.
+const aBoolean = "1, yes, true or on, or 0, no, false or off"
+
+// boolean reads a switch as systemd does (systemd.syntax(7); parse_boolean,
+// parse-util.c). ok is false if it is none.
+func boolean(v string) (on, ok bool) {
+	switch strings.ToLower(v) {
+	case "1", "yes", "y", "true", "t", "on":
+		return true, true
+	case "0", "no", "n", "false", "f", "off":
+		return false, true
 	}
-	s.Plan.Mode = int(v[0] - '0')
+	return false, false
+}
+
+func mode(s *Spec, _, v string) string {
+	on, ok := boolean(v)
+	if !ok {
+		return aBoolean
+	}
+	s.Plan.Mode = 0
+	if on {
+		s.Plan.Mode = 1
+	}
 	return ""
 }
 
@@ -51,11 +70,11 @@ func port(s *Spec, _, v string) string {
 	return ""
 }
 
-func reusePort(s *Spec, _, v string) string {
-	if v != "0" && v != "1" {
-		return "0 or 1"
+func reusePort(s *Spec, _, v string) (must string) {
+	var ok bool
+	if s.Plan.ReusePort, ok = boolean(v); !ok {
+		return aBoolean
 	}
-	s.Plan.ReusePort = v == "1"
 	return ""
 }
 
@@ -64,6 +83,17 @@ func healthPath(s *Spec, _, v string) string {
 		return "an HTTP path: a / and printable ASCII without spaces, 1024 characters at most"
 	}
 	s.Plan.HealthPath = v
+	return ""
+}
+
+// healthHost accepts what a Host header may hold: a name or an address, with a port
+// if it is not the usual one (RFC 9110, 7.2). Without the setting it is localhost with
+// the app's port.
+func healthHost(s *Spec, _, v string) string {
+	if len(v) > 255 || strings.Trim(v, problem.PlainWord+"[]") != "" || strings.ContainsAny(v, "/=,+@%") {
+		return "a host's name or address, and a port after a colon if you like"
+	}
+	s.Plan.HealthHost = v
 	return ""
 }
 
@@ -98,6 +128,28 @@ func serviceType(s *Spec, d, v string) string {
 func oneOf(words ...string) func(*Spec, string, string) string {
 	return valid(func(v string) bool { return slices.Contains(words, v) },
 		strings.Join(words[:len(words)-1], ", ")+" or "+words[len(words)-1])
+}
+
+// toggle is a directive that is a switch, or one of some other words.
+func toggle(words ...string) func(*Spec, string, string) string {
+	must := aBoolean
+	if len(words) > 0 {
+		must = "1, yes, true, on, 0, no, false, off, " + strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+	}
+	return func(s *Spec, d, v string) string {
+		on, ok := boolean(v)
+		switch {
+		case slices.Contains(words, v):
+			s.set(d, v)
+		case !ok:
+			return must
+		case on:
+			s.set(d, "yes")
+		default:
+			s.set(d, "no")
+		}
+		return ""
+	}
 }
 
 func restartSec(s *Spec, d, v string) string {

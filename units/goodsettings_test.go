@@ -42,6 +42,8 @@ var goodSettings = []struct {
 	{"SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=256", alice, "RestartSec=5000ms"},
 	{"SYSTEMD_TIMEOUT_STOP_SEC=2", 0, "TimeoutStopSec=2000ms"},
 	{"SYSTEMD_KILL_SIGNAL=SIGQUIT", 0, "KillSignal=SIGQUIT"},
+	{"SYSTEMD_KILL_MODE=control-group", alice, "KillMode=control-group"},
+	{"", 0, "KillMode=mixed"},
 	{"SYSTEMD_GROUP=www-data", 0, "Group=www-data"},
 	{"SYSTEMD_SUPPLEMENTARY_GROUPS='ssl-cert  44'", 0, "SupplementaryGroups=ssl-cert 44"},
 	{"SYSTEMD_AFTER='postgresql@15-main.service srv-data.mount redis.socket'", 0, "After=postgresql@15-main.service srv-data.mount redis.socket"},
@@ -61,6 +63,8 @@ var goodSettings = []struct {
 	{"SYSTEMD_MEMORY_DENY_WRITE_EXECUTE=yes", 0, "MemoryDenyWriteExecute=yes"},
 	{"SYSTEMD_RESTRICT_ADDRESS_FAMILIES=AF_UNIX", 0, "RestrictAddressFamilies=AF_UNIX"},
 	{"SYSTEMD_RESTRICT_NAMESPACES=no", 0, "RestrictNamespaces=no"},
+	{"SYSTEMD_CLUSTER_MODE=on\nSYSTEMD_PRIVATE_DEVICES=off\nSYSTEMD_MEMORY_DENY_WRITE_EXECUTE=True\nSYSTEMD_RESTRICT_NAMESPACES=0\nSYSTEMD_PROTECT_HOME=1\nPORT=8080\nSYSTEMD_CLUSTER_REUSE_PORT=No", 0,
+		"Environment=SYSTEMD_INSTANCE=%i|PrivateDevices=no|MemoryDenyWriteExecute=yes|RestrictNamespaces=no|ProtectHome=yes|!Slice="},
 	{"SYSTEMD_EXEC_START='/usr/bin/app --root=/home/alice/x'", 0, "ProtectHome=read-only"},
 }
 

@@ -8,6 +8,7 @@ type Plan struct {
 	Port             int    `json:"port,omitempty"`
 	ReusePort        bool   `json:"reuse_port"` // SO_REUSEPORT is set for the app
 	HealthPath       string `json:"health_path,omitempty"`
+	HealthHost       string `json:"health_host,omitempty"` // "" means localhost and the port
 	ReadySec         int    `json:"ready_sec"`
 	WatchSec         int    `json:"watch_sec"`
 	DrainSec         int    `json:"drain_sec"`

@@ -1,6 +1,7 @@
 package units
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,7 +124,7 @@ func (s *Spec) serviceSection(t *unitText, dir string) {
 	t.line("EnvironmentFile", dir+"/"+EnvironmentFile)
 	t.line("ExecStart", s.commandLine())
 	t.given("Restart", "RestartSec", "TimeoutStopSec")
-	t.line("KillMode", "mixed")
+	t.line("KillMode", cmp.Or(s.directives["KillMode"], "mixed"))
 	t.given("KillSignal", "LimitNOFILE", "MemoryMax", "CPUQuota", "CPUWeight", "TasksMax")
 	t.line("SyslogIdentifier", s.App)
 	t.line("LogExtraFields", LogField+"="+s.App)

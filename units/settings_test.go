@@ -77,6 +77,9 @@ func TestPlan(t *testing.T) {
 		"SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=auto":                                         func(p *Plan) { p.Mode, p.Nodes = 1, 3 },
 		"SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=256":                                          func(p *Plan) { p.Mode, p.Nodes = 1, 256 },
 		"PORT=3000\nSYSTEMD_CLUSTER_HEALTH_PATH=/up?x=1":                                             func(p *Plan) { p.Port, p.HealthPath = 3000, "/up?x=1" },
+		"SYSTEMD_CLUSTER_MODE=yes":                                                                   func(p *Plan) { p.Mode, p.Nodes = 1, 2 },
+		"SYSTEMD_CLUSTER_MODE=FALSE":                                                                 func(p *Plan) {},
+		"PORT=3000\nSYSTEMD_CLUSTER_HEALTH_PATH=/up\nSYSTEMD_CLUSTER_HEALTH_HOST=[::1]:3000":         func(p *Plan) { p.Port, p.HealthPath, p.HealthHost = 3000, "/up", "[::1]:3000" },
 		"SYSTEMD_CLUSTER_REUSE_PORT=0":                                                               func(p *Plan) { p.ReusePort = false },
 		"SYSTEMD_CLUSTER_READY_SEC=600\nSYSTEMD_CLUSTER_WATCH_SEC=0\nSYSTEMD_CLUSTER_DRAIN_SEC=3600": func(p *Plan) { p.ReadySec, p.WatchSec, p.DrainSec = 600, 0, 3600 },
 		"SYSTEMD_TIMEOUT_STOP_SEC=1500ms":                                                            func(p *Plan) { p.TimeoutStopSec = 2 },
@@ -123,6 +126,15 @@ func TestDigest(t *testing.T) {
 	base := spec(0, "A=1\nSYSTEMD_CLUSTER_MODE=1\n")
 	if same := spec(0, "A=1\nSYSTEMD_CLUSTER_MODE=1\n"); same.Digest() != base.Digest() || same.Unsized() != base.Unsized() {
 		t.Error("the same .env has another digest")
+	}
+	// As 0.1.0 froze it: no app counts as changed because the package was upgraded.
+	for text, old := range map[string]string{
+		"": "e5e4c180cb4761372a6059268c76702e46889115acd6d7489a4da3cf54f0a411",
+		"SYSTEMD_CLUSTER_MODE=1\nPORT=3000\nSYSTEMD_CLUSTER_HEALTH_PATH=/up\nSYSTEMD_PRIVATE_DEVICES=no\nSYSTEMD_READ_WRITE_PATHS=/srv/shop/data\n": "0cb7e65352eb898920ccaac5c47ea596c47974da0639892abacb8898a0a822e2",
+	} {
+		if got := spec(0, text).Digest(); got != old {
+			t.Errorf("%q: the digest is not that of 0.1.0", text)
+		}
 	}
 	for _, text := range []string{"A=2\nSYSTEMD_CLUSTER_MODE=1\n", "A=1\n", "A=1\nSYSTEMD_CLUSTER_MODE=1\nPORT=3000\n", "A=1\nSYSTEMD_CLUSTER_MODE=1\nSYSTEMD_USER=alice\n"} {
 		if s := spec(0, text); s.Digest() == base.Digest() || s.Unsized() == base.Unsized() {

@@ -133,6 +133,9 @@ func (s *Spec) contradictions() (all []contradiction) {
 	if s.Plan.HealthPath != "" && s.Plan.Port == 0 {
 		all = append(all, contradiction{"SYSTEMD_CLUSTER_HEALTH_PATH", Problem{Text: "needs PORT, to know where to ask"}})
 	}
+	if s.Plan.HealthHost != "" && s.Plan.HealthPath == "" {
+		all = append(all, contradiction{"SYSTEMD_CLUSTER_HEALTH_HOST", Problem{Text: "needs SYSTEMD_CLUSTER_HEALTH_PATH, to know what to ask for"}})
+	}
 	if ms, err := strconv.Atoi(strings.TrimSuffix(s.directives["RestartSec"], "ms")); err == nil && s.Source.UID != 0 && s.Plan.Nodes*1000 > ms*maxRestarts {
 		all = append(all, contradiction{"SYSTEMD_RESTART_SEC", Problem{Text: fmt.Sprintf("must be %d ms or more for %d instances, since the .env is not root's", s.Plan.Nodes*1000/maxRestarts+1, s.Plan.Nodes)}})
 	}

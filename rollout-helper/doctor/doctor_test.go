@@ -76,7 +76,7 @@ func TestAdvice(t *testing.T) {
 		"short stop":    {good + "PORT=8080\nSYSTEMD_TIMEOUT_STOP_SEC=5s", true, []string{"SYSTEMD_TIMEOUT_STOP_SEC (5 s) is shorter than SYSTEMD_CLUSTER_DRAIN_SEC (30 s)"}},
 		"not shared":    {good + "PORT=8080\nSYSTEMD_CLUSTER_REUSE_PORT=0", true, []string{"must set SO_REUSEPORT itself"}},
 		"dollar":        {good + "PORT=8080\nA=\"x$B\"", true, []string{":4: A has a $"}},
-		"several wrong": {"SYSTEMD_CLUSTER_MODE=yes\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=x", false, []string{":1: SYSTEMD_CLUSTER_MODE must be", ":3: PORT must be"}},
+		"several wrong": {"SYSTEMD_CLUSTER_MODE=maybe\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=x", false, []string{":1: SYSTEMD_CLUSTER_MODE must be", ":3: PORT must be"}},
 		"no setting":    {good + "PORT=8080\nSYSTEMD_CLUSTER_NODS=3", false, []string{"did you mean SYSTEMD_CLUSTER_NODES"}},
 		"no program":    {"SYSTEMD_EXEC_START=/usr/bin/gone\nPORT=8080", false, []string{"SYSTEMD_EXEC_START must name a program"}},
 	} {

@@ -52,12 +52,12 @@ type Traffic interface {
 	// machine, or these listeners, cannot be steered.
 	Steer(app string, v *sockets.View, serving, asked []systemd.Unit) error
 	// Ask makes one connection to one unit, which was among the asked ones of
-	// the last Steer, through the shared port (0: any that it listens on) and,
-	// with a path, an HTTP request that must be answered by 2xx or 3xx.
-	Ask(ctx context.Context, app string, v *sockets.View, u systemd.Unit, port int, path string) error
+	// the last Steer, through the plan's port (0: any that it listens on) and,
+	// with a health path, an HTTP request that must be answered by 2xx or 3xx.
+	Ask(ctx context.Context, app string, v *sockets.View, u systemd.Unit, plan units.Plan) error
 	// Reach is Ask without steering: it tries until the kernel picks the unit,
 	// without a port in the shared groups.
-	Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, port int, path string) error
+	Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, plan units.Plan) error
 	// Release ends all steering of the groups that the units listen in.
 	Release(app string, us []systemd.Unit) error
 	// Pending counts the connections that the units still have in hand since

@@ -98,9 +98,9 @@ func (r *rollout) ask(ctx context.Context, v *sockets.View, u systemd.Unit) erro
 	defer cancel()
 	var err error
 	if r.receipt.Traffic == Steered {
-		err = r.Traffic.Ask(ctx, r.app, v, u, r.new.Port, r.new.HealthPath)
+		err = r.Traffic.Ask(ctx, r.app, v, u, r.new.Plan)
 	} else {
-		err = r.Traffic.Reach(ctx, v, u, r.groups, r.new.Port, r.new.HealthPath)
+		err = r.Traffic.Reach(ctx, v, u, r.groups, r.new.Plan)
 	}
 	var not *steering.Unavailable
 	if !errors.As(err, &not) {

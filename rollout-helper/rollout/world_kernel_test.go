@@ -11,6 +11,7 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
 )
 
 func id(name string) uint64 {
@@ -78,7 +79,7 @@ func (w *world) Steer(_ string, _ *sockets.View, serving, asked []systemd.Unit) 
 	return nil
 }
 
-func (w *world) Ask(_ context.Context, _ string, _ *sockets.View, u systemd.Unit, _ int, _ string) error {
+func (w *world) Ask(_ context.Context, _ string, _ *sockets.View, u systemd.Unit, _ units.Plan) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("ask %s", u.Name); err != nil {
@@ -100,7 +101,7 @@ func (w *world) answer(name string) error {
 	return nil
 }
 
-func (w *world) Reach(_ context.Context, _ *sockets.View, u systemd.Unit, _ []sockets.Group, _ int, _ string) error {
+func (w *world) Reach(_ context.Context, _ *sockets.View, u systemd.Unit, _ []sockets.Group, _ units.Plan) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("reach %s", u.Name); err != nil {

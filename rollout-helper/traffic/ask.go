@@ -11,18 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"app-rollout/rollout-helper/sockets"
+	"app-rollout/units"
 )
 
-// ask makes one connection in each of the groups that are on the port (0: in each
-// group), by dial. With a path it makes one request there, which must be answered
+// ask makes one connection in each of the groups that are on the plan's port (0: in
+// each group), by dial. With a health path it makes one request there, which must be answered
 // by 2xx or 3xx.
-func ask(ctx context.Context, groups []sockets.Group, dial func(context.Context, sockets.Group) (net.Conn, error), port int, path string) error {
+func ask(ctx context.Context, groups []sockets.Group, dial func(context.Context, sockets.Group) (net.Conn, error), plan units.Plan) error {
 	for _, group := range groups {
-		if port != 0 && int(group.Addr.Port()) != port {
+		if plan.Port != 0 && int(group.Addr.Port()) != plan.Port {
 			continue
 		}
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, group) }
-		if path == "" {
+		if plan.HealthPath == "" {
 			conn, err := dial(ctx, "", "")
 			if err != nil {
 				return fmt.Errorf("does not take a connection on %s: %w", group, plain(err))
@@ -30,15 +31,15 @@ func ask(ctx context.Context, groups []sockets.Group, dial func(context.Context,
 			conn.Close()
 			continue
 		}
-		if err := get(ctx, dial, group.Addr.Port(), path); err != nil {
+		if err := get(ctx, dial, group.Addr.Port(), plan.HealthPath, plan.HealthHost); err != nil {
 			return fmt.Errorf("%w on %s", err, group)
 		}
 	}
 	return nil
 }
 
-// get makes one request on a connection of its own.
-func get(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), port uint16, path string) error {
+// get makes one request on a connection of its own. A host is for its Host header.
+func get(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), port uint16, path, host string) error {
 	client := http.Client{
 		Transport:     &http.Transport{DialContext: dial, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -46,6 +47,9 @@ func get(ctx context.Context, dial func(context.Context, string, string) (net.Co
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://localhost:%d%s", port, path), nil)
 	if err != nil {
 		return err
+	}
+	if host != "" {
+		request.Host = host
 	}
 	request.Header.Set("User-Agent", "app-rollout")
 	response, err := client.Do(request)

@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
+	"app-rollout/units"
 )
 
 // askAt asks who listens at an address, on its port or on another.
@@ -22,7 +24,7 @@ func askAt(ctx context.Context, address net.Addr, port int, path string) error {
 	}
 	return ask(ctx, []sockets.Group{group}, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", g.Addr.String())
-	}, port, path)
+	}, units.Plan{Port: port, HealthPath: path})
 }
 
 // TestHealth: 2xx and 3xx are well, and a redirection is not followed.
@@ -48,6 +50,25 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%d: asked %d times", status, asked)
 		}
 		server.Close()
+	}
+}
+
+// TestHost: an app that knows only its own names is asked by one of them.
+func TestHost(t *testing.T) {
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked = append(asked, r.Host) }))
+	defer server.Close()
+	group := sockets.Group{Addr: netip.MustParseAddrPort(server.Listener.Addr().String())}
+	for _, host := range []string{"", "shop.example", "[::1]:443"} {
+		plan := units.Plan{HealthPath: "/", HealthHost: host}
+		if err := ask(t.Context(), []sockets.Group{group}, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", g.Addr.String())
+		}, plan); err != nil {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+	if want := []string{fmt.Sprintf("localhost:%d", group.Addr.Port()), "shop.example", "[::1]:443"}; !slices.Equal(asked, want) {
+		t.Errorf("%q, want %q", asked, want)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
 )
 
 // Kernel is this machine's kernel. Each app is steered by itself.
@@ -127,9 +128,9 @@ func (k *Kernel) Counters() sockets.Counters {
 	return c
 }
 
-// Ask makes one connection to one unit, on each steered group of the port (0:
-// of any port), and one HTTP request there if there is a path.
-func (k *Kernel) Ask(ctx context.Context, app string, v *sockets.View, u systemd.Unit, port int, path string) error {
+// Ask makes one connection to one unit, on each steered group of the plan's port
+// (0: of any port), and one HTTP request there if there is a health path.
+func (k *Kernel) Ask(ctx context.Context, app string, v *sockets.View, u systemd.Unit, plan units.Plan) error {
 	own, err := reachable(v, u)
 	if err != nil {
 		return err
@@ -138,7 +139,7 @@ func (k *Kernel) Ask(ctx context.Context, app string, v *sockets.View, u systemd
 	steered := slices.DeleteFunc(s.Groups(), func(g sockets.Group) bool { return !slices.Contains(own, g) })
 	return ask(ctx, steered, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
 		return s.Dial(ctx, g, u.ControlGroup)
-	}, port, path)
+	}, plan)
 }
 
 const (
@@ -158,12 +159,12 @@ const (
 // the unit's. The other instances get connections on which nothing is asked. Where
 // the kernel cannot tell whose a connection is, it is used, whoever has it. Without
 // a port only the shared groups are asked, for others may not speak HTTP.
-func (k *Kernel) Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, port int, path string) error {
+func (k *Kernel) Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, plan units.Plan) error {
 	own, err := reachable(v, u)
 	if err != nil {
 		return err
 	}
-	if port == 0 {
+	if plan.Port == 0 {
 		own = slices.DeleteFunc(own, func(g sockets.Group) bool { return !slices.Contains(shared, g) })
 	}
 	ids, err := v.Cgroups(u.ControlGroup)
@@ -197,7 +198,7 @@ func (k *Kernel) Reach(ctx context.Context, v *sockets.View, u systemd.Unit, sha
 			case <-time.After(redial):
 			}
 		}
-	}, port, path)
+	}, plan)
 }
 
 // reachable returns the groups of a unit that can be reached from here, each once.

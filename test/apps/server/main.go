@@ -19,11 +19,13 @@
 //	STOP            on SIGTERM: "graceful" (default: close the listeners, finish
 //	                what is under way, exit 0), "die" (exit at once, cutting
 //	                everything), "ignore"
+//	KNOWS           the only Host that GET /health knows
 //	MEMORY          bytes to use up before listening, as a number of MiB
 //
 // GET /?delay=5s delays that one answer; /?until=FILE until there is such a
 // file. GET /env?NAME answers with the value
-// of a variable. GET /health answers with HEALTH (a status, default STATUS).
+// of a variable. GET /health answers with HEALTH (a status, default STATUS),
+// and with 400 if the Host header is not KNOWS.
 // GET /use?N uses up N MiB more before it answers.
 package main
 
@@ -119,6 +121,10 @@ func handler() http.Handler {
 	)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
+		if name := os.Getenv("KNOWS"); name != "" && r.Host != name {
+			http.Error(w, "who is that?", http.StatusBadRequest)
+			return
+		}
 		w.WriteHeader(health)
 		fmt.Fprint(w, answer)
 	})
