@@ -48,6 +48,7 @@ var badSettings = []struct {
 	{"SYSTEMD_CLUSTER_HEALTH_HOST=http://shop", 0, "SYSTEMD_CLUSTER_HEALTH_HOST must be a host's name or address, and a port after a colon if you like"},
 	{"SYSTEMD_KILL_MODE=process", 0, "SYSTEMD_KILL_MODE must be mixed or control-group"},
 	{"PORT=0", 0, "PORT must be a number from 1 to 65535"},
+	{"PORT=${PORT:-3000}", 0, "PORT has a default for a variable in it, as ${A:-b}, and defaults are not supported; write the value out"},
 	{"PORT=http", 0, "PORT must be a number from 1 to 65535"},
 	{"PORT=65536", 0, "PORT must be a number from 1 to 65535"},
 	{"PORT=80", alice, "PORT must be 1024 or more, since the .env is not root's"},

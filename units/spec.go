@@ -111,6 +111,8 @@ func unfit(set Setting, src *Source, value string, written dotenv.Assignment) *P
 		return &Problem{Text: "can only be set in an .env that belongs to root", Remedy: "chown root " + problem.Shell(src.Path) + ", or use a drop-in: systemctl edit"}
 	case strings.TrimSpace(value) == "":
 		return &Problem{Text: "is empty", Remedy: "give it a value or remove the line"}
+	case written.HasDefault():
+		return &Problem{Text: dotenv.NoDefault, Remedy: "write the value out"}
 	case strings.ContainsFunc(value, unicode.IsControl):
 		return &Problem{Text: "must not hold control characters or line breaks"}
 	case !set.Expands && written.Expands():

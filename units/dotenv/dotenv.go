@@ -76,6 +76,7 @@ func Parse(path string, text []byte) (*File, error) {
 	}
 	f := &File{Values: values, written: make(map[string]Assignment, len(values))}
 	for _, a := range assignments {
+		_, a.again = f.written[a.name]
 		f.written[a.name] = a
 	}
 	return f, f.check(path)
@@ -140,7 +141,11 @@ func (f *File) check(path string) error {
 		case !ValidName(name):
 			refuse(line, "has no valid name before the =", "make it of letters, digits and _, and do not begin it with a digit")
 		case reserved(name):
-			refuse(line, name+" is set by systemd for the app itself", "remove it")
+			remedy := "remove it"
+			if strings.HasSuffix(name, "_DIRECTORY") {
+				remedy = "give yours another name, like APP_" + name
+			}
+			refuse(line, name+" is set by systemd for the app itself", remedy)
 		case strings.ContainsRune(value, 0) || HasNoncharacter(value):
 			refuse(line, name+" holds a character that systemd takes for invalid UTF-8", "remove it")
 		case len(name)+1+len(value) > maxAssignment:

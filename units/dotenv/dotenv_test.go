@@ -71,7 +71,11 @@ func TestParseRefuses(t *testing.T) {
 		"CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY",
 		"MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "FDSTORE", "SYSTEMD_INSTANCE"} {
 		_, err := Parse("x.env", []byte("A=1\n"+name+"="+dotenvtest.Canary+"\n"))
-		if got, want := lines(err), "x.env:2: "+name+" is set by systemd for the app itself; remove it"; got != want {
+		remedy := "remove it"
+		if strings.HasSuffix(name, "_DIRECTORY") {
+			remedy = "give yours another name, like APP_" + name
+		}
+		if got, want := lines(err), "x.env:2: "+name+" is set by systemd for the app itself; "+remedy; got != want {
 			t.Errorf("error is\n%s\nwant\n%s", got, want)
 		}
 	}
@@ -184,15 +188,30 @@ func TestHostileTexts(t *testing.T) {
 
 func TestSurprises(t *testing.T) {
 	for text, want := range map[string]string{
-		`A=pa$sword`:       "has a $ that may be replaced",
-		`A="x$B"`:          "has a $ that may be replaced",
-		`A='x$B'`:          "",
-		`A=#abc`:           "begins with #",
-		`A=a # b # c`:      "has two #",
-		`A=a # b`:          "",
-		`A="say \"hi\""`:   `has a \" right before its closing quote`,
-		`A="say \"hi\" x"`: "",
-		`A=plain`:          "",
+		`A=pa$sword`:        "has a $ that may be replaced",
+		`A="x$B"`:           "has a $ that may be replaced",
+		`A='x$B'`:           "",
+		`A=${B:-c}`:         "has a default for a variable in it",
+		`A="${B-c}"`:        "has a default for a variable in it",
+		`A='${B:-c}'`:       "",
+		`A=$(hostname)`:     "no command is run",
+		`PATH=/x:$PATH`:     "has $PATH in it, which is replaced by nothing",
+		`PATH="/x:${PATH}"`: "has $PATH in it, which is replaced by nothing",
+		`PATH='/x:$PATH'`:   "has $PATH in it, which is not replaced",
+		`A=$A:b`:            "has $A in it, which is replaced by nothing",
+		`A=$AB`:             "has a $ that may be replaced",
+		"A=`b c`":           "keeps its backticks",
+		"A='`b c`'":         "",
+		`A=abc #def`:        "ends before the #",
+		`A=abc # def`:       "",
+		`A=abc #`:           "",
+		`A=abc #-- def`:     "",
+		`A=#abc`:            "begins with #",
+		`A=a # b # c`:       "has two #",
+		`A=a # b`:           "",
+		`A="say \"hi\""`:    `has a \" right before its closing quote`,
+		`A="say \"hi\" x"`:  "",
+		`A=plain`:           "",
 	} {
 		all, _, _ := scan([]byte(text))
 		got := ""

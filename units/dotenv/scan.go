@@ -2,6 +2,7 @@ package dotenv
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,6 +17,7 @@ type Assignment struct {
 	quote byte   // ' or ", 0 if unquoted
 	text  string // the value as written, between its quotes or as trimmed
 	tail  string // the rest of an unquoted value's line from its comment on
+	again bool   // a line above sets the variable too
 }
 
 // Expands says whether godotenv replaces variables in the value.
@@ -35,18 +37,70 @@ func (a Assignment) Expands() bool {
 	return false
 }
 
+// NoDefault says what is wrong with a value that HasDefault.
+const NoDefault = "has a default for a variable in it, as ${A:-b}, and defaults are not supported"
+
+// HasDefault says whether the value is one of those with which a shell replaces a
+// variable that is not set, as ${A:-b}. godotenv keeps everything behind the name.
+func (a Assignment) HasDefault() bool { return a.quote != '\'' && withDefault.MatchString(a.text) }
+
+var withDefault = regexp.MustCompile(`\$\{[A-Za-z_][A-Za-z0-9_]*:?[-=?+]`)
+
+// refersToItself says whether the variable's own name is replaced in its value, or
+// would be without the quotes.
+func (a Assignment) refersToItself() bool {
+	for rest := a.text; ; {
+		_, after, found := strings.Cut(rest, "$")
+		if !found {
+			return false
+		}
+		if reference(after) == a.name {
+			return true
+		}
+		rest = after
+	}
+}
+
+// dollar says what becomes of a $ in the value, and what to do about it; "" if nothing
+// surprising does.
+func (a Assignment) dollar() (text, remedy string) {
+	switch {
+	case a.name != "" && !a.again && a.refersToItself():
+		text = "has $" + a.name + " in it, which is replaced by nothing: no line above sets it"
+		if a.quote == '\'' {
+			text = "has $" + a.name + " in it, which is not replaced"
+		}
+		if a.name == "PATH" {
+			return text, "use the directories themselves, as in /opt/shop/bin:/usr/local/bin:/usr/bin:/bin"
+		}
+		return text, "use the value itself"
+	case a.quote == '\'' || !strings.Contains(a.text, "$"):
+		return "", ""
+	case a.HasDefault():
+		return NoDefault, "use the value itself"
+	case strings.Contains(a.text, "$("):
+		return "has a $( in it, but no command is run, and the $ is lost", "use what the command prints, or single quotes to keep it"
+	}
+	return "has a $ that may be replaced", "use single quotes to keep it"
+}
+
 // Surprises says where godotenv reads the assignment differently from what most
 // people mean.
 func (a Assignment) Surprises() (all []problem.Problem) {
 	add := func(text, remedy string) { all = append(all, problem.Problem{Text: text, Remedy: remedy}) }
-	if a.quote != '\'' && strings.Contains(a.text, "$") {
-		add("has a $ that may be replaced", "use single quotes to keep it")
+	if text, remedy := a.dollar(); text != "" {
+		add(text, remedy)
 	}
 	if a.quote == 0 && strings.HasPrefix(a.text, "#") {
 		add("has a value that begins with #, which is no comment there", "use quotes, or leave it empty")
 	}
 	if a.quote == 0 && a.tail != "" && comment(a.text) < len(a.text) {
 		add("has two # on its line, and only the last one begins the comment", "use single quotes")
+	} else if a.quote == 0 && len(a.tail) > 1 && !strings.ContainsRune("# \t!-=", rune(a.tail[1])) {
+		add("ends before the #, which begins a comment because a blank is before it", "use single quotes to keep it, or put a blank after the #")
+	}
+	if a.quote == 0 && strings.HasPrefix(a.text, "`") {
+		add("keeps its backticks, which are no quotes here", "use single quotes instead")
 	}
 	if a.quote == '"' && strings.HasSuffix(a.text, `\`) {
 		add(`has a \" right before its closing quote, which is lost`, "use single quotes")
