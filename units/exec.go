@@ -2,6 +2,7 @@ package units
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -104,6 +105,10 @@ func (s *Spec) command(l Layout, value string, given bool) *Problem {
 			s.linkedWord = l.leadsThroughLink(filepath.Dir(w))
 		}
 	}
+	entered, others := scriptPlaces(words)
+	s.linkedEntry = slices.ContainsFunc(entered, l.leadsThroughLink)
+	s.linkedWord = s.linkedWord || slices.ContainsFunc(others, l.leadsThroughLink)
+	s.shellisms = shellisms(value)
 	return nil
 }
 

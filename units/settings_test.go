@@ -33,6 +33,7 @@ func shopTree(t testing.TB) Layout {
 		"/srv/other/x":          "",
 		"/srv/a b/x":            "",
 		"/usr/bin/app":          "#!",
+		"/usr/bin/sh":           "#!",
 		"/bin":                  "-> usr/bin",
 	})
 }
@@ -188,6 +189,33 @@ func TestWarnings(t *testing.T) {
 	}
 	if strings.Contains(all, dotenvtest.Canary) {
 		t.Error("a value stands in a warning")
+	}
+}
+
+// What only a shell understands, and where its scripts lead, is warned of by line.
+func TestShellWarnings(t *testing.T) {
+	l := shopTree(t)
+	for command, want := range map[string]string{
+		`/usr/bin/app >/srv/log 2>&1`:                      "has a > or <",
+		`'/bin/app "cd /srv && x"'`:                        "",
+		`'/usr/bin/sh -c "cd /srv/shop/out && exec ./x"'`:  "has a cd that leads through a link",
+		`'/usr/bin/sh -c "cd /srv/shop/data && exec ./x"'`: "",
+		`'/usr/bin/sh -c "exec /srv/shop/out/x"'`:          "has a path that leads through a link",
+	} {
+		s, err := ask(l, 0, "A=1\nSYSTEMD_EXEC_START="+command+"\n")
+		if err != nil {
+			t.Errorf("%s: %v", command, err)
+			continue
+		}
+		got := ""
+		for _, w := range s.Warnings {
+			if w.Line == 2 {
+				got += w.Error()
+			}
+		}
+		if (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
 	}
 }
 

@@ -23,13 +23,15 @@ type Spec struct {
 	Env      map[string]string // exactly the instances' variables
 	Warnings []*Problem        // what may surprise; nothing that keeps the app from running
 
-	directives map[string]string // of the unit, as text that needs no more quoting
-	exec       []string          // the command's words
-	execDir    string            // where its program lies, links resolved
-	writable   []string          // ReadWritePaths=
-	dynamic    bool              // DynamicUser=
-	linkedWord bool              // a word of the command leads through a link
-	released   bool              // a link led to the working directory, as in a deployment by releases
+	directives  map[string]string // of the unit, as text that needs no more quoting
+	exec        []string          // the command's words
+	execDir     string            // where its program lies, links resolved
+	writable    []string          // ReadWritePaths=
+	dynamic     bool              // DynamicUser=
+	linkedWord  bool              // a word of the command leads through a link
+	linkedEntry bool              // the script of a shell enters a directory through a link
+	shellisms   []shellism        // what only a shell would understand
+	released    bool              // a link led to the working directory, as in a deployment by releases
 }
 
 func (s *Spec) set(directive, value string) { s.directives[directive] = value }

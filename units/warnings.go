@@ -30,6 +30,12 @@ func (s *Spec) warn(f *dotenv.File) {
 	if s.linkedWord {
 		add(command.Line, "SYSTEMD_EXEC_START has a path that leads through a link, so that what it names is not frozen", "write it relative to the working directory")
 	}
+	if s.linkedEntry {
+		add(command.Line, "SYSTEMD_EXEC_START has a cd that leads through a link, so that the code is not frozen", "name that directory in SYSTEMD_WORKING_DIRECTORY, and leave the cd out")
+	}
+	for _, odd := range s.shellisms {
+		add(command.Line, "SYSTEMD_EXEC_START "+odd.text, odd.remedy)
+	}
 	if wd := s.Plan.WorkingDirectory; wd != "/" && !s.released {
 		add(f.Written("SYSTEMD_WORKING_DIRECTORY").Line, "the code in "+wd+" is not deployed as a release: an old instance that restarts runs what lies there at that time", "deploy each release into a new directory, and move a link to it")
 	}
