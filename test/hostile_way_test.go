@@ -104,7 +104,7 @@ func TestHostilePort(t *testing.T) {
 	// Another user cannot bind the port; the same user could share it.
 	for user, why := range map[string]string{
 		"mallory": `second@\d+\.service exited with status 1`,
-		"bob":     `bob@\d+\.service listens on 127\.0\.0\.1:8080 too; stop it or give one of them another port`,
+		"bob":     `bob@\d+\.service listens on 127\.0\.0\.1:8080 too; nothing serves; stop it or give one of them another port`,
 	} {
 		w.Write("/srv/second/.env", env("GENERATION=stranger", "SYSTEMD_CLUSTER_READY_SEC=5"), 0o600)
 		w.Sh("chown -R " + user + ":" + user + " /srv/second; ln -sfn /srv/second/.env /etc/app-rollout/second.env")

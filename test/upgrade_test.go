@@ -146,7 +146,10 @@ func (u *upgrade) duringRollouts(do func()) {
 func (u *upgrade) touchesNothing(deb string) {
 	u.t.Helper()
 	state := func() string {
-		return u.Sh(`systemctl show --property=Id,MainPID,NRestarts,ExecMainStartTimestampMonotonic 'shop@*' 'blog@*'
+		// systemctl shows the units of a pattern in no fixed order.
+		return u.Sh(`for unit in $(systemctl list-units --plain --no-legend 'shop@*' 'blog@*' | cut -d' ' -f1 | sort); do
+	systemctl show --property=Id,MainPID,NRestarts,ExecMainStartTimestampMonotonic "$unit"
+done
 app-rollout status --json | grep -w state`)
 	}
 	before := state()
