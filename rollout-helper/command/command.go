@@ -16,7 +16,7 @@ import (
 
 // Exit statuses.
 const (
-	exitFailed = 1 // at least one app failed; its old generation still serves
+	exitFailed = 1 // at least one app failed
 	exitUsage  = 2
 )
 
