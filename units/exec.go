@@ -95,6 +95,10 @@ func (s *Spec) command(l Layout, value string, given bool) *Problem {
 	}
 	program, why := resolveProgram(l, first)
 	if why != nil {
+		if _, apart := s.apart(l); apart != nil && words[0] != first {
+			why.Text += ", and " + apart.Text
+			why.Remedy = apart.Remedy
+		}
 		return why
 	}
 	words[0] = program
@@ -121,12 +125,12 @@ func resolveProgram(l Layout, path string) (resolved string, why *Problem) {
 	}
 	dir, err := l.tree().Walk(path[:strings.LastIndexByte(path, '/')])
 	if err != nil || dir.Kind() != unix.S_IFDIR {
-		return "", &Problem{Text: "must name a program that is there", Remedy: "its directory is not"}
+		return "", &Problem{Text: "must name a program that is there, and its directory is not", Remedy: "correct the path"}
 	}
 	defer dir.Close()
 	mode, err := dir.Entry(base)
 	if err != nil {
-		return "", &Problem{Text: "must name a program that is there"}
+		return "", &Problem{Text: "must name a program that is there", Remedy: "correct the path"}
 	}
 	switch mode & unix.S_IFMT {
 	case unix.S_IFLNK:

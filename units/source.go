@@ -20,7 +20,8 @@ type Source struct {
 	User     string // the owner's name in /etc/passwd, "" if there is none
 	Text     []byte
 
-	released bool // a directory on the way is a link, as in a deployment by releases
+	given    string // the path that led there, as in /etc/app-rollout
+	released bool   // a directory on the way is a link, as in a deployment by releases
 }
 
 // ReadSource reads app's .env. The error is fs.ErrNotExist only if
@@ -43,7 +44,7 @@ func (l Layout) ReadSource(app string) (*Source, error) {
 		return nil, dangling(name, err)
 	}
 	defer w.Close()
-	return l.readSource(app, w)
+	return l.readSource(app, name, w)
 }
 
 // ReadFile reads an .env outside of /etc/app-rollout as if a link in there led to
@@ -54,7 +55,7 @@ func (l Layout) ReadFile(app, path string) (*Source, error) {
 		return nil, err
 	}
 	defer w.Close()
-	src, err := l.readSource(app, w)
+	src, err := l.readSource(app, path, w)
 	if err == nil {
 		src.Linked = true
 	}
@@ -70,7 +71,7 @@ func dangling(name string, err error) error {
 	return err
 }
 
-func (l Layout) readSource(app string, w *reach.Way) (*Source, error) {
+func (l Layout) readSource(app, given string, w *reach.Way) (*Source, error) {
 	accounts := l.tree().Accounts()
 	text, err := w.Read(accounts, dotenv.MaxText)
 	if err != nil {
@@ -82,7 +83,7 @@ func (l Layout) readSource(app string, w *reach.Way) (*Source, error) {
 	return &Source{
 		App: app, Path: w.Path, Linked: w.Links > 0,
 		UID: w.Stat.Uid, GID: w.Stat.Gid, User: accounts.Name(w.Stat.Uid),
-		Text: text, released: w.Midway,
+		Text: text, given: given, released: w.Midway,
 	}, nil
 }
 

@@ -32,6 +32,7 @@ type Spec struct {
 	linkedEntry bool              // the script of a shell enters a directory through a link
 	shellisms   []shellism        // what only a shell would understand
 	released    bool              // a link led to the working directory, as in a deployment by releases
+	defaulted   bool              // the working directory is where the real .env lies, because no setting names one
 }
 
 func (s *Spec) set(directive, value string) { s.directives[directive] = value }

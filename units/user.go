@@ -65,7 +65,7 @@ func (s *Spec) workingDirectory(l Layout, value string, given bool) *Problem {
 			s.Plan.WorkingDirectory = "/"
 			return nil
 		}
-		value = s.Source.dir()
+		value, s.defaulted = s.Source.dir(), true
 	}
 	if !strings.HasPrefix(value, "/") {
 		return &Problem{Text: "must be an absolute path"}
@@ -155,7 +155,7 @@ func (s *Spec) place(l Layout, path string) (resolved string, isDir, linked bool
 	}
 	if s.Source.UID != 0 {
 		if !inside(w.Path, s.Source.dir()) {
-			return "", false, false, &Problem{Text: "must lie inside " + s.Source.dir() + ", the directory of the real .env", Remedy: "for another one, let root own the .env"}
+			return "", false, false, &Problem{Text: "must lie inside " + s.Source.dir() + ", the directory of the real .env", Remedy: s.wider(l, w.Path)}
 		}
 		if err := w.Guard(l.tree().Accounts(), s.Source.UID); err != nil {
 			return "", false, false, about(err)

@@ -98,6 +98,9 @@ func (d *Doctor) advise(ctx context.Context, r *Report, spec *units.Spec) {
 	for _, w := range spec.Warnings {
 		r.warn(app, *w)
 	}
+	for _, p := range d.Layout.Outside(spec) {
+		r.warn(app, *p)
+	}
 	if plan.Port == 0 {
 		if plan.Mode == 1 {
 			r.warn(app, problem.Problem{Path: path, Text: "PORT is missing: at the first start an instance that only keeps running counts as ready", Remedy: "set it to the port that the app listens on"})
