@@ -106,6 +106,9 @@ func printApp(s *screen.Screen, a status.App) {
 		}
 		row("under way", text, screen.Bold)
 	}
+	if a.Wrapper != nil {
+		row("stopping", a.Wrapper.Error(), screen.Yellow)
+	}
 	for _, h := range a.Hidden {
 		row("not seen", h.String(), screen.Yellow)
 	}

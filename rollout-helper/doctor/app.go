@@ -47,6 +47,7 @@ func (d *Doctor) App(ctx context.Context, r *Report, app string) {
 		return
 	}
 	d.advise(ctx, r, spec)
+	d.wrapper(ctx, r, spec)
 	p, err := d.Plan(ctx, app)
 	switch {
 	case errors.Is(err, fs.ErrPermission):

@@ -63,6 +63,10 @@ type Traffic interface {
 	// Pending counts the connections that the units still have in hand since
 	// they were cut off from new ones.
 	Pending(app string, v *sockets.View, us []systemd.Unit) (int, error)
+	// Wrapped returns the process that keeps the stop signal from the server of a
+	// unit, nil if none does; see sockets.Wrapped. With a port only who listens on
+	// that counts.
+	Wrapped(v *sockets.View, u systemd.Unit, port int) (*sockets.Wrapper, error)
 	// Migrates says whether the kernel moves queued connections by itself when
 	// a listener closes.
 	Migrates() bool

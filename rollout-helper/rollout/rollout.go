@@ -115,6 +115,7 @@ func (r *rollout) forward(ctx context.Context, last []act) error {
 		wrong = append(wrong, r.take(ctx, a))
 	}
 	err := errors.Join(wrong...)
+	r.tellWrapped(ctx)
 	r.finish(step.Forget, "done")
 	if e := r.store.Save(r.new); e != nil {
 		r.say(Warning, step.Forget, "the receipt of the rollout could not be written: %v", e)

@@ -135,6 +135,16 @@ func (w *world) Pending(_ string, _ *sockets.View, us []systemd.Unit) (int, erro
 	return n, nil
 }
 
+// Wrapped says that a server which BEHAVE calls wrapped has a shell before it.
+func (w *world) Wrapped(_ *sockets.View, u systemd.Unit, _ int) (*sockets.Wrapper, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f := w.units[u.Name]; f == nil || f.behave != "wrapped" {
+		return nil, nil
+	}
+	return &sockets.Wrapper{Name: "sh", Server: "node"}, nil
+}
+
 func (w *world) Migrates() bool { return true }
 
 func (w *world) Counters() sockets.Counters { return sockets.Counters{} }

@@ -319,6 +319,10 @@ func (w *world) begin(name string) (string, error) {
 	u.started = time.Now()
 	u.Invocation = fmt.Sprint(len(w.calls))
 	u.Restarts, u.Result, u.ControlGroup, u.Condition = 0, "success", "/system.slice/"+name, true
+	u.MainPID, u.KillMode, u.KillSignal = 10, "mixed", 15
+	if strings.Contains(u.text, "\nKillMode=control-group\n") {
+		u.KillMode = "control-group"
+	}
 	switch u.behave {
 	case "exits":
 		u.Active, u.Sub, u.Result, u.ExitCode, u.ExitStatus = "activating", "auto-restart", "exit-code", 1, 3

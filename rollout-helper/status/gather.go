@@ -149,6 +149,9 @@ func (e Eyes) app(ctx context.Context, name string, view *sockets.View, runs map
 		return a
 	}
 	e.instances(&a, us, view, hide)
+	if view != nil {
+		a.Wrapper = e.Wrapped(view, us, a.Port)
+	}
 	a.State = state(a)
 	return a
 }

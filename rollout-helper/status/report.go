@@ -50,7 +50,9 @@ type App struct {
 	Last       *Rollout    `json:"last_rollout"`
 	UnderWay   *UnderWay   `json:"under_way"` // the run that works on it now
 	Instances  []Instance  `json:"instances"`
-	Hidden     []Unseen    `json:"hidden,omitempty"`
+	// Wrapper is the problem that something keeps the stop signal from the server.
+	Wrapper *problem.Problem `json:"wrapper,omitempty"`
+	Hidden  []Unseen         `json:"hidden,omitempty"`
 }
 
 // Unseen is what could not be seen, and why.

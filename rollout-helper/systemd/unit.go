@@ -23,6 +23,8 @@ type Unit struct {
 	Status       string   // what it says of itself: the last STATUS= of sd_notify(3)
 	Source       string   // SourcePath=: the file that its unit was made from
 	WantedBy     []string // the units that would start it
+	KillMode     string   // which of its processes get the stop signal: "mixed", "control-group", …
+	KillSignal   int32    // the stop signal
 }
 
 // Live reports whether the unit has processes, or will have some without being

