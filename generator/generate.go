@@ -33,6 +33,7 @@ const wants = units.Target + ".wants"
 type generator struct {
 	layout units.Layout
 	out    string // absolute
+	early  string // the directory whose units systemd prefers to all others; see beat
 	say    func(level, error)
 
 	mu     sync.Mutex
@@ -245,11 +246,14 @@ func (g *generator) recorded(app string, current *store.Generation, asked bool) 
 		return errors.Join(wrong, &units.Problem{Path: store.Of(g.layout, app).Dir(current.Number) + "/unit",
 			Text: "is damaged", Remedy: "start the app anew: app-rollout run " + app})
 	}
-	if err := g.layout.Shadows(app); err != nil {
-		return errors.Join(wrong, err)
+	shadowed := g.layout.Shadows(app)
+	if shadowed != nil {
+		if ours, err := g.beat(current, numbers, text); err != nil || !ours {
+			return errors.Join(wrong, shadowed, err)
+		}
 	}
 	wanted := slices.DeleteFunc(current.Instances(app, numbers), g.layout.Rolled)
-	return errors.Join(wrong, g.emit(app, current.Plan, text, wanted))
+	return errors.Join(wrong, shadowed, g.emit(app, current.Plan, text, wanted))
 }
 
 // first emits an app that was never rolled out, from its .env. It freezes what the
@@ -264,7 +268,7 @@ func (g *generator) first(src *units.Source) error {
 		return err
 	}
 	dir := units.FirstGeneration(g.out, src.App)
-	tmp := g.temporary(filepath.Base(dir))
+	tmp := temporary(g.out, filepath.Base(dir))
 	// It records no time, so that two runs write the same bytes.
 	_, err = store.Freeze(tmp, dir, spec, 1, time.Time{})
 	if err == nil {
@@ -301,7 +305,7 @@ func rename(from, to string, flags uint) error {
 // emit writes the unit, and then the links that start it.
 func (g *generator) emit(app string, plan units.Plan, text []byte, wanted []string) error {
 	unit := plan.Unit(app)
-	if err := g.write(unit, text); err != nil {
+	if err := g.write(g.out, unit, text); err != nil {
 		return err
 	}
 	if err := os.Mkdir(filepath.Join(g.out, wants), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -317,11 +321,11 @@ func (g *generator) emit(app string, plan units.Plan, text []byte, wanted []stri
 }
 
 // write makes a file of mode 0644. Nobody ever sees a part of it.
-func (g *generator) write(name string, text []byte) error {
-	tmp := g.temporary(name)
+func (g *generator) write(dir, name string, text []byte) error {
+	tmp := temporary(dir, name)
 	err := store.WriteFile(tmp, text, 0o644)
 	if err == nil {
-		err = rename(tmp, filepath.Join(g.out, name), 0)
+		err = rename(tmp, filepath.Join(dir, name), 0)
 	}
 	if err != nil {
 		os.Remove(tmp)
@@ -330,6 +334,6 @@ func (g *generator) write(name string, text []byte) error {
 }
 
 // temporary is a name that systemd ignores and no other run uses.
-func (g *generator) temporary(name string) string {
-	return fmt.Sprintf("%s/.%s.%d", g.out, name, os.Getpid())
+func temporary(dir, name string) string {
+	return fmt.Sprintf("%s/.%s.%d", dir, name, os.Getpid())
 }

@@ -270,8 +270,8 @@ func TestRecorded(t *testing.T) {
 		{"at a reload", live, "shop@5.service shop@6.service", ""},
 		{"at a reload, one started by a rollout, and one that was and has ended", func(t *testing.T, root string) {
 			live(t, root)
-			write(t, root, "run/systemd/system/shop@5.service", "")
-			write(t, root, "run/systemd/system/shop@6.service", "")
+			write(t, root, "run/systemd/system/shop@5.service", units.Header)
+			write(t, root, "run/systemd/system/shop@6.service", units.Header)
 			write(t, root, "run/systemd/units/invocation:shop@5.service", "")
 		}, "shop@6.service", ""},
 		{"a bad edit", func(t *testing.T, root string) { write(t, root, env, "rubbish") }, "shop@1.service shop@2.service", ""},

@@ -46,6 +46,10 @@ func generate(layout units.Layout, limits limits, dirs []string) int {
 	}
 	log := newLog(scope == "system")
 	out, err := filepath.Abs(dirs[0])
+	early := out
+	if err == nil && len(dirs) == 3 {
+		early, err = filepath.Abs(dirs[1])
+	}
 	if err != nil {
 		log.say(failure, err)
 		return 1
@@ -54,7 +58,7 @@ func generate(layout units.Layout, limits limits, dirs []string) int {
 	debug.SetGCPercent(400)
 	layout, release := layout.Cached()
 	defer release()
-	g := &generator{layout: layout, out: out, say: log.say, under: map[string]bool{}, wrong: map[string][]error{}}
+	g := &generator{layout: layout, out: out, early: early, say: log.say, under: map[string]bool{}, wrong: map[string][]error{}}
 	timer := time.AfterFunc(limits.recorded, func() {
 		g.giveUp()
 		os.Exit(1)

@@ -8,7 +8,8 @@ import (
 // What several of them are told.
 const (
 	badSeconds = " must be a number of seconds from "
-	badOwner   = " can only be set in an .env that belongs to root; chown root /srv/shop/.env, or use a drop-in: systemctl edit"
+	badOwner   = " can only be set in an .env that belongs to root; remove the line and set "
+	badDropIn  = "= in a drop-in: systemctl edit --force shop.service"
 	badSwitch  = " must be 1, yes, true or on, or 0, no, false or off"
 	badPrefix  = "must not begin with one of systemd's special prefixes @ - : + ! |; begin with the path"
 )
@@ -83,14 +84,14 @@ var badSettings = []struct {
 	{"SYSTEMD_USER=4294967295", 0, "SYSTEMD_USER must be the name or number of a user"},
 	{"SYSTEMD_RESTART_SEC=100ms\nSYSTEMD_CLUSTER_MODE=1\nSYSTEMD_CLUSTER_NODES=256", alice, "SYSTEMD_RESTART_SEC must be 4001 ms or more for 256 instances, since the .env is not root's"},
 
-	{"SYSTEMD_GROUP=alice", alice, "SYSTEMD_GROUP" + badOwner},
+	{"SYSTEMD_GROUP=alice", alice, "SYSTEMD_GROUP" + badOwner + "Group" + badDropIn},
 	{"SYSTEMD_GROUP='a b'", 0, "SYSTEMD_GROUP must be the name or number of a group"},
 	{"SYSTEMD_SUPPLEMENTARY_GROUPS='a /b'", 0, "SYSTEMD_SUPPLEMENTARY_GROUPS must be names or numbers of groups, separated by spaces"},
 	{"SYSTEMD_AFTER=multi-user.target", 0, "SYSTEMD_AFTER must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
 	{"SYSTEMD_AFTER=app-rollout.service", 0, "SYSTEMD_AFTER must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
 	{"SYSTEMD_AFTER=app-rollout-boot.service", 0, "SYSTEMD_AFTER must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
 	{"SYSTEMD_AFTER='a.service %i.service'", 0, "SYSTEMD_AFTER must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
-	{"SYSTEMD_AFTER=multi-user.target", alice, "SYSTEMD_AFTER" + badOwner},
+	{"SYSTEMD_AFTER=multi-user.target", alice, "SYSTEMD_AFTER" + badOwner + "After" + badDropIn},
 	{"SYSTEMD_REQUIRES=postgresql", 0, "SYSTEMD_REQUIRES must be names of services, sockets or mounts, separated by spaces; this package's own are not among them"},
 	{"SYSTEMD_LIMIT_NOFILE=2:1", 0, "SYSTEMD_LIMIT_NOFILE must be a number of files, or SOFT:HARD with SOFT no more than HARD"},
 	{"SYSTEMD_MEMORY_MAX=1GB", 0, "SYSTEMD_MEMORY_MAX must be a number of bytes, with K, M, G or T if you like, or a percentage, or infinity"},
@@ -100,7 +101,7 @@ var badSettings = []struct {
 	{"SYSTEMD_UMASK=9", 0, "SYSTEMD_UMASK must be an octal number, as 0027"},
 	{"SYSTEMD_PRIVATE_TMP=maybe", 0, "SYSTEMD_PRIVATE_TMP" + badSwitch},
 	{"SYSTEMD_PRIVATE_TMP=no", 0, "SYSTEMD_PRIVATE_TMP has no effect for a dynamic user; set SYSTEMD_USER too"},
-	{"SYSTEMD_PRIVATE_DEVICES=no", alice, "SYSTEMD_PRIVATE_DEVICES" + badOwner},
+	{"SYSTEMD_PRIVATE_DEVICES=no", alice, "SYSTEMD_PRIVATE_DEVICES" + badOwner + "PrivateDevices" + badDropIn},
 	{"SYSTEMD_PROTECT_HOME=never", 0, "SYSTEMD_PROTECT_HOME must be 1, yes, true, on, 0, no, false, off, read-only or tmpfs"},
 	{"SYSTEMD_PROTECT_PROC=x", 0, "SYSTEMD_PROTECT_PROC must be invisible, noaccess, ptraceable or default"},
 	{"SYSTEMD_MEMORY_DENY_WRITE_EXECUTE=2", 0, "SYSTEMD_MEMORY_DENY_WRITE_EXECUTE" + badSwitch},

@@ -50,17 +50,17 @@ func (l Layout) Path(path string) string { return filepath.Join(l.Root, path) }
 
 // cache is what a run over many apps looks up once.
 type cache struct {
-	dirs     *reach.Cache
-	unitDirs func() []string
+	dirs      *reach.Cache
+	unitFiles func() map[string][]string
 }
 
 // Cached is the layout for one short run over many apps. During the run a directory
 // that is renamed is still found under its old name, and a new one may not be
 // found. release ends the run.
 func (l Layout) Cached() (cached Layout, release func()) {
-	c := &cache{dirs: reach.NewCache(), unitDirs: sync.OnceValue(l.unitDirs)}
-	l.cache = c
-	return l, c.dirs.Close
+	all := func() map[string][]string { return l.listUnits("") }
+	c := &cache{dirs: reach.NewCache(), unitFiles: sync.OnceValue(all)}
+	return Layout{Root: l.Root, cache: c}, c.dirs.Close
 }
 
 // tree follows paths, of which any part may belong to somebody who means harm.

@@ -53,56 +53,6 @@ func TestAppNames(t *testing.T) {
 	}
 }
 
-func TestShadows(t *testing.T) {
-	l := tree(t, map[string]string{
-		"/usr/lib/systemd/system/ssh.service":         "[Unit]\n",
-		"/usr/lib/systemd/system/getty@.service":      "[Unit]\n",
-		"/usr/local/lib/systemd/system/mine.service":  "-> /opt/mine.service",
-		"/etc/systemd/system/masked@.service":         "-> /dev/null",
-		"/etc/init.d/old":                             "#!",
-		"/run/systemd/system/shop.service":            Header + "[Unit]\n",
-		"/etc/systemd/system/dropin.service.d/x.conf": "",
-		"/lib/systemd/system/unmerged.service":        "[Unit]\n",
-	})
-	for app, want := range map[string]string{
-		"unmerged": "installed as /lib/systemd/system/unmerged.service",
-		"ssh":      "installed as /usr/lib/systemd/system/ssh.service",
-		"getty":    "installed as /usr/lib/systemd/system/getty@.service",
-		"mine":     "installed as /usr/local/lib/systemd/system/mine.service",
-		"masked":   "installed as /etc/systemd/system/masked@.service",
-		"old":      "init script /etc/init.d/old",
-		"shop":     "",
-		"dropin":   "",
-	} {
-		for _, l := range cachedAndNot(t, l) {
-			err := l.Shadows(app)
-			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-				t.Errorf("%s: %v", app, err)
-			}
-		}
-	}
-}
-
-// A directory is looked into once, whatever names it has.
-func TestUnitDirs(t *testing.T) {
-	l := tree(t, map[string]string{
-		"/usr/lib/systemd/system/ssh.service": "[Unit]\n",
-		"/lib":                                "-> usr/lib",
-		"/etc/systemd/system":                 "-> ../../srv/units",
-		"/srv/units/mine.service":             "[Unit]\n",
-	})
-	for _, l := range cachedAndNot(t, l) {
-		if got, want := strings.Join(l.unitDirs(), " "), "/etc/systemd/system /usr/lib/systemd/system"; got != want {
-			t.Errorf("they are %s, want %s", got, want)
-		}
-		for app, want := range map[string]string{"ssh": "/usr/lib/systemd/system/ssh.service", "mine": "/etc/systemd/system/mine.service"} {
-			if err := l.Shadows(app); err == nil || !strings.Contains(err.Error(), "installed as "+want+";") {
-				t.Errorf("%s: %v", app, err)
-			}
-		}
-	}
-}
-
 func TestTooManyApps(t *testing.T) {
 	l := tree(t, map[string]string{"/etc/app-rollout/.keep": ""})
 	for i := range maxApps + 5 {

@@ -21,6 +21,7 @@ type Source struct {
 	Text     []byte
 
 	given    string // the path that led there, as in /etc/app-rollout
+	rootsWay bool   // every directory and link on the way is root's
 	released bool   // a directory on the way is a link, as in a deployment by releases
 }
 
@@ -83,7 +84,7 @@ func (l Layout) readSource(app, given string, w *reach.Way) (*Source, error) {
 	return &Source{
 		App: app, Path: w.Path, Linked: w.Links > 0,
 		UID: w.Stat.Uid, GID: w.Stat.Gid, User: accounts.Name(w.Stat.Uid),
-		Text: text, given: given, released: w.Midway,
+		Text: text, given: given, rootsWay: w.Roots(), released: w.Midway,
 	}, nil
 }
 

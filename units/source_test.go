@@ -89,7 +89,7 @@ var sources = []struct {
 		modes: []fileMode{{"/srv/shop/releases", 0o775}, {"/srv/shop/releases/12/.env", 0o664}}, path: "/srv/shop/releases/12/.env", user: "alice"},
 
 	{name: "another user's file on root's way", files: release, owners: alices[:4],
-		err: "/srv/shop: belongs to alice, not to root, the owner of the .env; chown -h root /srv/shop"},
+		err: "/srv/shop: belongs to alice, not to root, the owner of the .env; move /srv/shop/releases/12/.env to a directory of root, or give it to alice"},
 	{name: "another user's link", files: release, owners: []own{{"/srv/shop/current", alice, alice}, {"/srv/shop/releases/12/.env", bob, bob}},
 		err: "/srv/shop/current: belongs to alice, not to root or bob, the owner of the .env; chown -h bob /srv/shop/current"},
 	{name: "a user's link to a root file", files: release, owners: []own{{"/srv/shop/current", alice, alice}},

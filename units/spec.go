@@ -49,6 +49,15 @@ func (l Layout) Read(app string) (*Spec, error) {
 	return l.Check(src)
 }
 
+// Asked is Read, whether or not the app can have the names of its units.
+func (l Layout) Asked(app string) (*Spec, error) {
+	src, err := l.ReadSource(app)
+	if err != nil {
+		return nil, err
+	}
+	return l.Check(src)
+}
+
 // Check is what the text of an .env asks for. The error is every *Problem that
 // was found, joined, in the order of the lines.
 func (l Layout) Check(src *Source) (*Spec, error) {
@@ -74,7 +83,7 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 			value, given := f.Values[set.Name]
 			var why *Problem
 			if given {
-				why = unfit(set, src, value, f.Written(set.Name))
+				why = s.unfit(set, value, f.Written(set.Name))
 			}
 			if why == nil {
 				why = set.enter(s, l, value, given)
@@ -108,10 +117,10 @@ func joined(problems []*Problem) error {
 }
 
 // unfit says why a value is refused before the check of its setting sees it.
-func unfit(set Setting, src *Source, value string, written dotenv.Assignment) *Problem {
+func (s *Spec) unfit(set Setting, value string, written dotenv.Assignment) *Problem {
 	switch {
-	case set.Root && src.UID != 0:
-		return &Problem{Text: "can only be set in an .env that belongs to root", Remedy: "chown root " + problem.Shell(src.Path) + ", or use a drop-in: systemctl edit"}
+	case set.Root && s.Source.UID != 0:
+		return &Problem{Text: "can only be set in an .env that belongs to root", Remedy: s.asRoot(set)}
 	case strings.TrimSpace(value) == "":
 		return &Problem{Text: "is empty", Remedy: "give it a value or remove the line"}
 	case written.HasDefault():
@@ -122,6 +131,17 @@ func unfit(set Setting, src *Source, value string, written dotenv.Assignment) *P
 		return &Problem{Text: "must not have a variable replaced in it", Remedy: "write the value out"}
 	}
 	return nil
+}
+
+// asRoot says how root gives an app what its .env may not ask for. To make the file
+// root's helps only if nobody else's directory or link is on the way to it. With
+// --force, systemctl makes a drop-in for a unit that there is not yet, too.
+func (s *Spec) asRoot(set Setting) string {
+	dropIn := "remove the line and set " + set.Directive + "= in a drop-in: systemctl edit --force " + s.Plan.Unit(s.App)
+	if !s.Source.rootsWay {
+		return dropIn
+	}
+	return "chown root " + problem.Shell(s.Source.Path) + ", or " + dropIn
 }
 
 // maxRestarts is how many starts a second all instances of an app together may

@@ -37,15 +37,16 @@ func machine(std streams) (*rollout.Machine, func(), error) {
 // eyes are for a command that changes nothing. They see as much of this machine as the
 // user may see.
 func eyes() (status.Eyes, func()) {
+	layout, release := units.Layout{}.Cached()
 	manager, err := systemd.Dial()
 	if err != nil {
-		return see(unreachable{why: err}), func() {}
+		return see(layout, unreachable{why: err}), release
 	}
-	return see(manager), manager.Close
+	return see(layout, manager), func() { manager.Close(); release() }
 }
 
-func see(s rollout.Systemd) status.Eyes {
-	m := &rollout.Machine{Systemd: s, Traffic: traffic.New(), Report: func(rollout.Event) {}}
+func see(l units.Layout, s rollout.Systemd) status.Eyes {
+	m := &rollout.Machine{Layout: l, Systemd: s, Traffic: traffic.New(), Report: func(rollout.Event) {}}
 	return status.Eyes{Machine: m, Connections: sockets.Connections}
 }
 

@@ -31,7 +31,7 @@ func runCommand(std streams) *cli.Command {
 
 // start starts services, and shows to a person what they do with the apps.
 func start(m *rollout.Machine, services, apps []string, std streams) error {
-	view := follow.NewView(std.out, std.err, see(m.Systemd), apps)
+	view := follow.NewView(std.out, std.err, see(m.Layout, m.Systemd), apps)
 	failed, err := follow.All(m.Systemd, services, view)
 	if err == nil && failed {
 		return errReported

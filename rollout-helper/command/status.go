@@ -90,6 +90,9 @@ func printApp(s *screen.Screen, a status.App) {
 		text, color := asks(a)
 		row(".env", text, color)
 	}
+	for _, p := range a.Shadows {
+		row("unit", p.Error(), screen.Red)
+	}
 	if a.Held {
 		row("held", "a run for all apps leaves it alone, since it was rolled back; app-rollout run "+a.Name+" ends that", screen.Yellow)
 	}

@@ -19,7 +19,7 @@ import (
 	"app-rollout/units/problem"
 )
 
-const restartPorts = "systemctl restart app-rollout-ports.service"
+const restartPorts = "systemctl restart " + units.PortsService
 
 // Host is advice about the machine: how far its kernel can direct traffic,
 // and whether ports are shared for the apps.
@@ -34,8 +34,11 @@ func (d *Doctor) Host(ctx context.Context, r *Report) {
 	if _, err := sockets.Listeners(); err != nil {
 		r.warn("", problem.Problem{Text: "who listens cannot be told: " + err.Error()})
 	}
+	for _, p := range d.Layout.MaskedParts() {
+		r.warn("", *p)
+	}
 	started := d.portsStarted(ctx)
-	if started {
+	if started && d.Layout.Unshared() == nil {
 		d.portSharing(r)
 	}
 	if started && !d.Traffic.Migrates() {
@@ -58,7 +61,7 @@ func (d *Doctor) portsStarted(ctx context.Context) bool {
 	if _, err := sockets.CgroupID(units.SliceGroup); err == nil {
 		return true
 	}
-	us, err := d.Systemd.Units(ctx, "app-rollout-ports.service")
+	us, err := d.Systemd.Units(ctx, units.PortsService)
 	return err == nil && len(us) > 0 && us[0].Active != "inactive"
 }
 

@@ -182,14 +182,14 @@ func (v *View) look(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		if p.counts = counts(a, p.number); p.counts == "" {
+		if p.counts = v.counts(a, p.number); p.counts == "" {
 			p.counts = p.text
 		}
 	}
 }
 
 // counts tells the instances of a generation and what the others still have.
-func counts(a status.App, number int) string {
+func (v *View) counts(a status.App, number int) string {
 	ready, fresh, old, connections := 0, 0, 0, 0
 	for _, i := range a.Instances {
 		if i.Generation != number {
@@ -205,7 +205,11 @@ func counts(a status.App, number int) string {
 	if fresh == 0 {
 		return ""
 	}
-	text := fmt.Sprintf("generation %d: %d of %d instances listen", number, ready, fresh)
+	nodes := fresh
+	if g, err := store.Of(v.eyes.Layout, a.Name).Generation(number); err == nil {
+		nodes = max(fresh, g.Nodes) // some may not have been begun yet
+	}
+	text := fmt.Sprintf("generation %d: %d of %d instances listen", number, ready, nodes)
 	if old > 0 {
 		text += fmt.Sprintf(", %d connections on %d old ones", connections, old)
 	}

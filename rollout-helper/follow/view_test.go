@@ -2,6 +2,8 @@ package follow
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"app-rollout/rollout-helper/status"
 	"app-rollout/units"
 	"app-rollout/units/step"
+	"app-rollout/units/store"
 )
 
 func newTestView(t *testing.T, tty bool) (*View, *bytes.Buffer) {
@@ -96,5 +99,37 @@ func TestCommitted(t *testing.T) {
 	v.record(journal.Record{App: "blog", Step: step.Failed, Priority: "3"})
 	if !v.committed("app-rollout.service") {
 		t.Error("what failed has gone back already")
+	}
+}
+
+// The live line counts against the instances that there will be, as far as that is known.
+func TestCounts(t *testing.T) {
+	v, _ := newTestView(t, true)
+	dir := store.Of(v.eyes.Layout, "shop").Dir(2)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	record := `{"app":"shop","generation":2,"digest":"d","mode":1,"nodes":3}`
+	for name, text := range map[string]string{"generation.json": record, "env": "", "unit": "", "environment": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	instance := func(generation, listeners int) status.Instance {
+		return status.Instance{Generation: generation, Active: "active", Listeners: listeners, Connections: 4}
+	}
+	for _, c := range []struct {
+		number    int
+		instances []status.Instance
+		want      string
+	}{
+		{2, []status.Instance{instance(1, 1)}, ""},
+		{2, []status.Instance{instance(1, 1), instance(2, 0)}, "generation 2: 0 of 3 instances listen, 4 connections on 1 old ones"},
+		{2, []status.Instance{instance(2, 1), instance(2, 1), instance(2, 1)}, "generation 2: 3 of 3 instances listen"},
+		{9, []status.Instance{instance(9, 0)}, "generation 9: 0 of 1 instances listen"},
+	} {
+		if got := v.counts(status.App{Name: "shop", Nodes: 1, Instances: c.instances}, c.number); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }

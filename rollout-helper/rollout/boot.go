@@ -30,6 +30,9 @@ func (m *Machine) boot(ctx context.Context, app string) error {
 	if errors.Is(unread, fs.ErrNotExist) {
 		return m.remove(ctx, app)
 	}
+	if shadows := m.Layout.Shadows(app); shadows != nil {
+		return m.bootShadowed(ctx, app, shadows)
+	}
 	// A bad .env does not keep us from taking over what last worked.
 	current, unready, err := m.adopt(ctx, app)
 	if err != nil {
@@ -121,9 +124,12 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 	}
 	g, running := current, live(all)
 	if g == nil {
-		if g, err = m.frozen(ctx, disk, app, len(running) > 0); g == nil || err != nil {
-			return nil, nil, err
-		}
+		g, err = m.frozen(ctx, disk, app, len(running) > 0)
+	} else {
+		running, err = m.expel(ctx, g, all)
+	}
+	if g == nil || err != nil {
+		return nil, nil, err
 	}
 	names, err := bootUnits(disk, g, running)
 	if err != nil {
@@ -138,7 +144,10 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 		if err := m.Systemd.Reload(ctx); err != nil {
 			return nil, nil, err
 		}
-		if unready = r.start(ctx); unready != nil {
+		if unready = r.start(ctx); unready == nil && current != nil {
+			unready = r.checkRecorded(ctx)
+		}
+		if unready != nil {
 			return current, unready, nil
 		}
 	}

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -64,7 +65,7 @@ func ended(u systemd.Unit) string {
 func started(result string, err error, u systemd.Unit) error {
 	switch {
 	case err != nil:
-		return &Failure{u.Name, "could not be started: " + err.Error()}
+		return &Failure{u.Name, "could not be started: " + strings.TrimSuffix(err.Error(), ".")}
 	case result == "dependency":
 		return &Failure{u.Name, "was not started: a unit that it requires failed"}
 	case result == "assert":

@@ -43,7 +43,7 @@ var jobResults = []jobResult{
 	{name: "notify, crash with restart", result: "failed", state: unitState{"activating", "auto-restart", "exit-code", 3, 1, true}, why: "exited with status 3"},
 	{name: "notify, crash with restart, queued", result: "failed", state: unitState{"activating", "auto-restart-queued", "exit-code", 3, 0, true}, why: "exited with status 3"},
 	{name: "required unit fails", result: "dependency", state: unitState{"inactive", "dead", "success", 0, 0, true}, why: "a unit that it requires failed"},
-	{name: "unknown unit", err: said("Unit shop@3.service not found."), state: unitState{"inactive", "dead", "", 0, 0, false}, why: "could not be started: Unit shop@3.service not found."},
+	{name: "unknown unit", err: said("Unit shop@3.service not found."), state: unitState{"inactive", "dead", "", 0, 0, false}, why: "could not be started: Unit shop@3.service not found"},
 	{name: "stopped during its start", result: "canceled", state: unitState{"inactive", "dead", "success", 0, 0, true}, why: "its start was cancelled by another job"},
 	{name: "daemon-reload during its start", result: "done", state: unitState{"active", "running", "success", 0, 0, true}},
 	{name: "daemon-reexec during its start", result: systemd.Lost, state: unitState{"active", "running", "success", 0, 0, true}},

@@ -36,6 +36,7 @@ func (r *rollout) start(ctx context.Context) error {
 	if why := r.surge(); why != "" {
 		r.say(Warning, step.Start, "%s", why)
 	}
+	r.warnUnshared()
 	r.say(Info, step.Start, "starting %s", list(r.fresh))
 	var booting booting
 	return during(bootTick, func() error { return r.startAll(ctx, &booting) }, func() {
@@ -86,6 +87,12 @@ func (r *rollout) startOne(ctx context.Context, unit string) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if err != nil {
+		// A file that came since the run began may be why, as a mask.
+		if shadows := r.Layout.Shadows(r.app); shadows != nil {
+			return shadows
+		}
 	}
 	u, e := r.unit(ctx, unit)
 	if e != nil {

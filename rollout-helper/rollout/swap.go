@@ -89,6 +89,9 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 
 // newRollout is a rollout from what runs now, and the situation that it begins in.
 func (m *Machine) newRollout(ctx context.Context, app string) (*rollout, situation, error) {
+	if err := m.Layout.Shadows(app); err != nil {
+		return nil, situation{}, err
+	}
 	all, err := m.refresh(ctx, app)
 	if err != nil {
 		return nil, situation{}, err

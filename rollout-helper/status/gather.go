@@ -73,6 +73,9 @@ func (e Eyes) machine() Machine {
 		m.PortSharingRemedy = problem.Sudo(err)
 	} else if err != nil {
 		m.PortSharing, m.PortSharingWhy, m.PortSharingRemedy = "off", err.Error(), seePorts
+		if p := e.Layout.Unshared(); p != nil {
+			m.PortSharingWhy, m.PortSharingRemedy = p.What(), p.Remedy
+		}
 	}
 	if !m.Migrates {
 		m.MigratesRemedy = seePorts
@@ -116,7 +119,7 @@ func (e Eyes) Look(ctx context.Context, name string) (App, error) {
 	if err != nil {
 		return a, err
 	}
-	e.instances(&a, us, view, hide)
+	e.instances(&a, current, us, view, hide)
 	return a, nil
 }
 
@@ -136,6 +139,9 @@ func (e Eyes) app(ctx context.Context, name string, view *sockets.View, runs map
 	} else {
 		e.stored(&a, disk, current, hide)
 	}
+	for _, err := range problem.Each(e.Layout.Shadows(name)) {
+		a.Shadows = append(a.Shadows, *problem.Of(err))
+	}
 	a.Asked = e.asked(name, current, err == nil)
 	if a.Asked.State == Hidden {
 		for _, why := range a.Asked.Why {
@@ -148,7 +154,7 @@ func (e Eyes) app(ctx context.Context, name string, view *sockets.View, runs map
 		hide("instances", err)
 		return a
 	}
-	e.instances(&a, us, view, hide)
+	e.instances(&a, current, us, view, hide)
 	if view != nil {
 		a.Wrapper = e.Wrapped(view, us, a.Port)
 	}
@@ -187,7 +193,7 @@ func (e Eyes) stored(a *App, disk store.Store, current *store.Generation, hide f
 // asked compares the .env with what runs; without rights to the store that
 // cannot be told.
 func (e Eyes) asked(name string, current *store.Generation, known bool) Asked {
-	spec, err := e.Layout.Read(name)
+	spec, err := e.Layout.Asked(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Asked{State: Gone}

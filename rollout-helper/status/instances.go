@@ -4,22 +4,23 @@ import (
 	"maps"
 	"slices"
 
+	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // instances fills in the app's units: those that run, and those that failed.
-func (e Eyes) instances(a *App, us []systemd.Unit, view *sockets.View, hide func(string, error)) {
+func (e Eyes) instances(a *App, current *store.Generation, us []systemd.Unit, view *sockets.View, hide func(string, error)) {
 	var cgroups []map[uint64]bool
 	for _, u := range us {
 		if !u.Live() && u.Active != "failed" {
 			continue
 		}
 		own, _ := units.ParseInstance(u.Name)
-		number, _ := units.ParseSourcePath(a.Name, u.Source) // 0: no run has recorded it yet
 		i := Instance{
-			Unit: u.Name, Number: own.Number, Generation: number, Active: u.Active, Sub: u.Sub,
+			Unit: u.Name, Number: own.Number, Generation: e.generation(own, current, u), Active: u.Active, Sub: u.Sub,
 			PID: u.MainPID, Since: u.Since, Restarts: u.Restarts, Memory: u.Memory,
 		}
 		if a.Generation == nil && i.Number > 0 {
@@ -40,6 +41,21 @@ func (e Eyes) instances(a *App, us []systemd.Unit, view *sockets.View, hide func
 	if view != nil {
 		e.shares(a, cgroups, view.Listeners, hide)
 	}
+}
+
+// generation is the number of the generation that an instance's process was started from,
+// 0 if no run has recorded it yet. An instance that a change of the number of nodes has
+// kept counts as one of the current generation, which differs in nothing else.
+func (e Eyes) generation(i units.Instance, current *store.Generation, u systemd.Unit) int {
+	number, _ := units.ParseSourcePath(i.App, rollout.Origin(u))
+	if number == 0 || current == nil || number == current.Number {
+		return number
+	}
+	given, err := store.Of(e.Layout, i.App).Instances()
+	if err == nil && slices.Contains(given.Generations[current.Number], i.Number) && e.Runs(current, u) {
+		return current.Number
+	}
+	return number
 }
 
 // shares counts sockets: the kernel picks a listener of the group by a hash of

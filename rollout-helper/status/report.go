@@ -52,7 +52,9 @@ type App struct {
 	Instances  []Instance  `json:"instances"`
 	// Wrapper is the problem that something keeps the stop signal from the server.
 	Wrapper *problem.Problem `json:"wrapper,omitempty"`
-	Hidden  []Unseen         `json:"hidden,omitempty"`
+	// Shadows are files in the names of the app's units that we have not written.
+	Shadows []problem.Problem `json:"foreign_units,omitempty"`
+	Hidden  []Unseen          `json:"hidden,omitempty"`
 }
 
 // Unseen is what could not be seen, and why.
@@ -107,7 +109,7 @@ type UnderWay struct {
 type Instance struct {
 	Unit        string    `json:"unit"`
 	Number      int       `json:"instance"`
-	Generation  int       `json:"generation,omitempty"` // 0: not recorded yet
+	Generation  int       `json:"generation,omitempty"` // that its process was started from; 0: not recorded yet
 	Active      string    `json:"active"`
 	Sub         string    `json:"sub"`
 	PID         uint32    `json:"pid,omitempty"`

@@ -21,10 +21,15 @@ type Unit struct {
 	Since        time.Time
 	Memory       uint64   // bytes; 0 when not accounted
 	Status       string   // what it says of itself: the last STATUS= of sd_notify(3)
-	Source       string   // SourcePath=: the file that its unit was made from
+	Source       string   // SourcePath=: the file that its unit, as it is loaded now, was made from
+	Fragment     string   // the file that its unit was loaded from
 	WantedBy     []string // the units that would start it
 	KillMode     string   // which of its processes get the stop signal: "mixed", "control-group", …
 	KillSignal   int32    // the stop signal
+
+	// LogFields are LogExtraFields= as they were when its process was started, by their
+	// names. They are nil if PID 1 has not written them down.
+	LogFields map[string]string
 }
 
 // Live reports whether the unit has processes, or will have some without being

@@ -124,7 +124,11 @@ func (m *Manager) read(ctx context.Context, u *Unit) error {
 	}
 	u.fill(values)
 	run, written := m.written(u.Name)
-	m.memory.put(known{*u, written && run == u.Invocation})
+	written = written && run == u.Invocation
+	if written {
+		u.LogFields = m.logFields(u.Name)
+	}
+	m.memory.put(known{*u, written})
 	return nil
 }
 
@@ -139,6 +143,7 @@ func (u *Unit) fill(values map[string]any) {
 	u.ControlGroup, _ = values["ControlGroup"].(string)
 	u.Status, _ = values["StatusText"].(string)
 	u.Source, _ = values["SourcePath"].(string)
+	u.Fragment, _ = values["FragmentPath"].(string)
 	u.WantedBy, _ = values["WantedBy"].([]string)
 	u.KillMode, _ = values["KillMode"].(string)
 	u.KillSignal, _ = values["KillSignal"].(int32)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -73,7 +74,7 @@ func (w *Way) Guard(a *Accounts, owner uint32) error {
 				who = "root or " + a.label(owner)
 			}
 			return &problem.Problem{Path: e.Path, Text: fmt.Sprintf("belongs to %s, not to %s, the owner of the .env", a.label(uid), who),
-				Remedy: fmt.Sprintf("chown -h %s %s", a.label(owner), problem.Shell(e.Path))}
+				Remedy: w.handOver(e, a.label(owner), a.label(uid), who)}
 		}
 		mode := e.Stat.Mode
 		if mode&unix.S_IFMT == unix.S_IFLNK {
@@ -95,6 +96,24 @@ func (w *Way) Guard(a *Accounts, owner uint32) error {
 		}
 	}
 	return nil
+}
+
+// handOver is what to do about an element that belongs to another user. A directory on
+// the way is not given to anybody: it may be that user's home. And no command is named
+// that changes the file at its end, for that user could lead the command elsewhere.
+func (w *Way) handOver(e element, owner, other, who string) string {
+	switch {
+	case e.Kind() != unix.S_IFDIR || e.Path == w.Path:
+		return fmt.Sprintf("chown -h %s %s", owner, problem.Shell(e.Path))
+	case strings.HasPrefix(w.Path, strings.TrimSuffix(e.Path, "/")+"/"):
+		return fmt.Sprintf("move %s to a directory of %s, or give it to %s", problem.Printable(w.Path), who, other)
+	}
+	return "point the link to " + problem.Printable(w.Path) + " itself"
+}
+
+// Roots reports whether every directory and link on the way is root's.
+func (w *Way) Roots() bool {
+	return !slices.ContainsFunc(w.passed, func(e element) bool { return e.Stat.Uid != 0 })
 }
 
 // hasACL says whether the file of an O_PATH descriptor has an access control list.
