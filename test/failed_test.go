@@ -20,7 +20,7 @@ var badGenerations = []struct {
 }{
 	{"exits", []string{"EXIT_AT_START=3"}, "exited with status 3"},
 	{"never listens", []string{"NO_LISTEN=1"}, "does not listen on 127.0.0.1:8080"},
-	{"listens elsewhere", []string{"LISTEN=127.0.0.1:9090"}, "does not listen on 127.0.0.1:8080"},
+	{"listens elsewhere", []string{"LISTEN=127.0.0.1:9090"}, "does not listen on 127.0.0.1:8080 as the running instances do but on 127.0.0.1:9090"},
 	{"listens beside", []string{"LISTEN=0.0.0.0:8080"}, "listens on [::]:8080, but the running generation on 127.0.0.1:8080"},
 	{"misses READY=1", []string{"SYSTEMD_TYPE=notify"}, "was still starting after 5 s"},
 	{"answers 500", []string{"SYSTEMD_CLUSTER_HEALTH_PATH=/health", "HEALTH=500"}, "answers GET /health with status 500"},

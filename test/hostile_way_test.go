@@ -103,7 +103,7 @@ func TestHostilePort(t *testing.T) {
 	client := w.clients(4, 5*time.Millisecond)
 	// Another user cannot bind the port; the same user could share it.
 	for user, why := range map[string]string{
-		"mallory": `second@\d+\.service exited with status 1`,
+		"mallory": `second@\d+\.service exited with status 1, and its PORT 8080 is taken by bob@\d+ bob@\d+ on 127\.0\.0\.1:8080; nothing serves; stop that, or give the app another port; see: journalctl`,
 		"bob":     `bob@\d+\.service listens on 127\.0\.0\.1:8080 too; nothing serves; stop it or give one of them another port`,
 	} {
 		w.Write("/srv/second/.env", env("GENERATION=stranger", "SYSTEMD_CLUSTER_READY_SEC=5"), 0o600)

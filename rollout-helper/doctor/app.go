@@ -130,35 +130,15 @@ func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 			r.warn(app, problem.Problem{Path: spec.Source.Path, Text: "PORT " + strconv.Itoa(port) + " is the app " + other + "'s too", Remedy: "give one of them another, unless they listen on different addresses"})
 		}
 	}
-	own := make(map[uint64]bool)
 	us, err := d.Units(ctx, app)
-	if err != nil {
+	if err != nil || d.view == nil {
 		return // the machine's part says so
 	}
-	if d.view == nil {
+	holders, err := d.Holders(d.view, us, port)
+	if err != nil {
 		return
 	}
-	for _, u := range us {
-		ids, err := d.view.Cgroups(u.ControlGroup)
-		if err != nil {
-			return
-		}
-		for id := range ids {
-			own[id] = true
-		}
-	}
-	owners := make(map[string][]string) // by where they listen
-	for _, l := range d.view.Listeners {
-		if int(l.Addr.Port()) != port || own[l.Cgroup] {
-			continue
-		}
-		where, owner := l.Group.String(), strings.TrimSuffix(d.Traffic.Owner(l.Cgroup), ".service")
-		if !slices.Contains(owners[where], owner) {
-			owners[where] = append(owners[where], owner)
-		}
-	}
-	for _, where := range slices.Sorted(maps.Keys(owners)) {
-		slices.Sort(owners[where])
-		r.warn(app, problem.Problem{Path: spec.Source.Path, Text: "PORT " + strconv.Itoa(port) + " is taken by " + strings.Join(owners[where], " ") + " on " + where, Remedy: "stop that, or give the app another port, unless the app listens on another address"})
+	for _, h := range holders {
+		r.warn(app, problem.Problem{Path: spec.Source.Path, Text: "PORT " + strconv.Itoa(port) + " is taken by " + strings.Join(h.Who, " ") + " on " + h.Where, Remedy: "stop that, or give the app another port, unless the app listens on another address"})
 	}
 }

@@ -27,6 +27,9 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 			return r.steerTo(ctx, r.was)
 		}}))
 	}
+	if ctx.Err() == nil {
+		cause = r.crowded(ctx, cause)
+	}
 	if r.shifted {
 		wrong = append(wrong, r.take(ctx, act{name: step.Drain, do: func(ctx context.Context) error {
 			return r.drained(ctx, r.fresh, r.was, r.limit(r.new))

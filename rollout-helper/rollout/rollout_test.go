@@ -128,7 +128,7 @@ func TestFailures(t *testing.T) {
 	for _, c := range []struct{ behave, why string }{
 		{"exits", " exited with status 3"},
 		{"deaf", "does not listen on 0.0.0.0:3000"},
-		{"elsewhere", "does not listen on 0.0.0.0:3000"},
+		{"elsewhere", "does not listen on 0.0.0.0:3000 as the running instances do but on 0.0.0.0:4000"},
 		{"beside", "listens on 127.0.0.1:3000, but the running generation on 0.0.0.0:3000"},
 		{"dies", "exited with status 3 while it was watched"},
 		{"mute", "answers GET / with status 500"},
