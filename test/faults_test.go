@@ -29,6 +29,7 @@ type fault struct {
 // place, `make test` where a place names it in always.
 var (
 	kill   = newFault("SIGKILL", `systemctl kill --signal=KILL "$unit"`, nil)
+	bare   = newFault("SIGKILL, and the record is gone", `rm -r /run/app-rollout; systemctl kill --signal=KILL "$unit"`, nil)
 	term   = newFault("SIGTERM", `systemctl kill --signal=TERM "$unit"`, nil)
 	ended  = newFault("systemctl stop", `systemctl stop --no-block "$unit"; while [ "$(systemctl show --value -p ActiveState "$unit")" = activating ]; do :; done`, nil)
 	cut    = newFault("power cut", "", (*machine.Machine).Kill)
@@ -70,10 +71,10 @@ var places = []place{
 	{name: "freeze", at: atFreeze, always: []*fault{kill}},
 	{name: "hold", at: atHold, always: []*fault{kill}},
 	{name: "start", at: atStart, until: someStart, new: slowToStart, always: []*fault{kill, cut}},
-	{name: "ready", at: atStart, until: allActive, new: []string{"START_DELAY=2s"}, always: []*fault{kill, term}},
+	{name: "ready", at: atStart, until: allActive, new: []string{"START_DELAY=2s"}, always: []*fault{kill, bare, term}},
 	{name: "shift", at: atShift, always: []*fault{kill}},
-	{name: "watch", at: atWatch, after: 400 * time.Millisecond, new: longWatch, always: []*fault{kill, term, ended, cut, reboot}},
-	{name: "commit", at: atCommit, old: slowToStop, always: []*fault{kill, cut}},
+	{name: "watch", at: atWatch, after: 400 * time.Millisecond, new: longWatch, always: []*fault{kill, bare, term, ended, cut, reboot}},
+	{name: "commit", at: atCommit, old: slowToStop, always: []*fault{kill, bare, cut}},
 	{name: "drain", at: atDrain, inHand: true, old: []string{"SYSTEMD_TIMEOUT_STOP_SEC=2"}, always: []*fault{kill, term, cut}},
 	{name: "stop", at: atStop, until: someStop, old: slowToStop, always: []*fault{kill}},
 	{name: "forget", at: atStop, until: onlyNewLeft, last: true, always: []*fault{kill, cut}},

@@ -51,6 +51,8 @@ var meddlings = []meddling{
 	{name: "another package is removed while they are watched", wound: wound{at: atWatch, do: "dpkg --remove other"}},
 	{name: "this package is installed again while they start", new: slowToStart, wound: wound{at: atStart, until: someStart, do: "dpkg --install /root/own.deb"}},
 	{name: "this package is installed again at the commit", wound: wound{at: atCommit, do: "dpkg --install /root/own.deb"}},
+	{name: "/run/app-rollout is removed while they start", new: slowToStart, wound: wound{at: atStart, until: someStart, do: "rm -r /run/app-rollout"}},
+	{name: "/run/app-rollout is removed while they are watched", wound: wound{at: atWatch, do: "rm -r /run/app-rollout"}},
 	{name: "reset-failed", new: []string{"EXIT_AT_START=3"}, wound: wound{at: atStart, do: "sleep 0.3; systemctl reset-failed 'shop@*'"}, fails: true},
 }
 

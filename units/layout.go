@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 
 	"app-rollout/units/problem"
@@ -87,6 +88,35 @@ func (l Layout) State(app string) string { return l.Path(StateDir + "/" + app) }
 
 // Run is where app's instance numbers and its lock are kept until reboot.
 func (l Layout) Run(app string) string { return l.Path(RunDir + "/" + app) }
+
+// BootID is the kernel's id of this boot, as journalctl takes it; "" if it cannot be
+// read.
+func (l Layout) BootID() string {
+	id, err := os.ReadFile(l.Path("/proc/sys/kernel/random/boot_id"))
+	if err != nil {
+		return ""
+	}
+	return strings.ReplaceAll(strings.TrimSpace(string(id)), "-", "")
+}
+
+// Boot tells one boot of this system from every other one. It is the boot id together
+// with the time at which PID 1 was started, because a container may have the boot id
+// of its host; see proc_pid_stat(5), starttime. It is "" if that cannot be read.
+func (l Layout) Boot() string {
+	const starttime = 22
+	id := l.BootID()
+	stat, err := os.ReadFile(l.Path("/proc/1/stat"))
+	if err != nil || id == "" {
+		return ""
+	}
+	// The second field is a name in parentheses, and may hold anything.
+	end := strings.LastIndexByte(string(stat), ')')
+	fields := strings.Fields(string(stat)[end+1:])
+	if end < 0 || len(fields) <= starttime-3 {
+		return ""
+	}
+	return id + " " + fields[starttime-3]
+}
 
 // UnitFile is where a rollout writes a unit file of its own.
 func (l Layout) UnitFile(unit string) string { return l.Path(UnitDir + "/" + unit) }

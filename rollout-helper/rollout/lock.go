@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -25,12 +26,34 @@ func (m *Machine) lock(ctx context.Context, app string, wait bool) (release func
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+	if err := m.take(ctx, app, f, wait); err != nil {
+		return nil, err
+	}
+	// If somebody removes that file, the next run makes another one. So a run takes the
+	// directory of the store too, unless the app is new and has none.
+	d, err := os.Open(m.Layout.State(app))
+	if errors.Is(err, fs.ErrNotExist) {
 		return func() { f.Close() }, nil
+	}
+	if err == nil {
+		err = m.take(ctx, app, d, wait)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { d.Close(); f.Close() }, nil
+}
+
+// take takes a lock on a file or directory, and closes it if it cannot have it.
+func (m *Machine) take(ctx context.Context, app string, f *os.File, wait bool) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil || err == unix.EBADF { // NFS locks no directory
+		return nil
 	}
 	if !wait {
 		f.Close()
-		return nil, errBusy
+		return errBusy
 	}
 	m.Report(Event{App: app, Step: step.Lock, Text: "waiting for the run that is under way"})
 	// A blocking flock cannot be cancelled. A goroutine waits for it, and closes the file
@@ -49,12 +72,11 @@ func (m *Machine) lock(ctx context.Context, app string, wait bool) (release func
 	case err := <-got:
 		if err != nil {
 			f.Close()
-			return nil, err
 		}
-		return func() { f.Close() }, nil
+		return err
 	case <-ctx.Done():
 		go func() { <-got; f.Close() }()
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"app-rollout/units"
 	"app-rollout/units/store"
 )
 
@@ -87,6 +88,32 @@ var faults = []struct {
 		s.mends(t, w)
 		_ = was
 	}},
+	{"the record goes", 4, func(t *testing.T, s scenario, k int) {
+		w := s.world(t)
+		defer w.gone()
+		w.onCall = func(n int, _ string) error {
+			if n == k {
+				w.loseRecord()
+			}
+			return nil
+		}
+		before, was := current(t, w), w.invocations()
+		err := s.do(t.Context(), w)
+		if (err != nil) != s.fails {
+			t.Errorf("it ends with %v", err)
+		}
+		s.outcome(t, w, before, was, err)
+		w.newService()
+		s.mends(t, w)
+	}},
+	{"SIGKILL, and the record goes", 4, func(t *testing.T, s scenario, k int) {
+		w, _ := s.killed(t, k)
+		defer w.gone()
+		w.loseRecord()
+		w.newService()
+		w.check = func() { w.holds(t, s.need) }
+		s.mends(t, w)
+	}},
 	{"SIGKILL, and of the recovery", 6, func(t *testing.T, s scenario, k int) {
 		all, _ := s.killed(t, k)
 		all.calls = nil
@@ -160,6 +187,25 @@ var faults = []struct {
 		}
 		w.once(t, s)
 	}},
+}
+
+// loseRecord removes /run/app-rollout. In the sandbox of the service it cannot be made
+// again: in the place of it is a link that leads nowhere.
+func (w *world) loseRecord() {
+	if err := errors.Join(os.RemoveAll(w.layout.Path(units.RunDir)), os.Symlink("nowhere", w.layout.Path(units.RunDir))); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// newService is what systemd does for the next service: RuntimeDirectory=.
+func (w *world) newService() {
+	dir := w.layout.Path(units.RunDir)
+	if _, err := os.Readlink(dir); err != nil {
+		return
+	}
+	if err := errors.Join(os.Remove(dir), os.Mkdir(dir, 0o755)); err != nil {
+		w.t.Error(err)
+	}
 }
 
 // killed is the world that is left when the helper is killed at its k-th call.

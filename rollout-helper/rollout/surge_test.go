@@ -27,7 +27,7 @@ func TestSurge(t *testing.T) {
 				for _, u := range w.units {
 					u.Memory = 300 << 20
 				}
-				if err := os.Mkdir(w.layout.Path("/proc"), 0o755); err != nil {
+				if err := os.MkdirAll(w.layout.Path("/proc"), 0o755); err != nil {
 					t.Fatal(err)
 				}
 				if err := os.WriteFile(w.layout.Path("/proc/meminfo"), []byte(c.meminfo), 0o644); err != nil {

@@ -33,6 +33,7 @@ type world struct {
 	template map[string]string       // mode 0's service, or the template → what systemd's generators made of it when they ran last
 	led      []string                // the units that get new connections; nil: all that listen
 	stopping bool
+	boots    int    // how often it was rebooted
 	unsteer  string // why traffic cannot be steered
 	strange  bool   // a stranger listens on the app's port
 	events   []Event
@@ -62,6 +63,7 @@ func newWorld(t *testing.T) *world {
 	if err := os.WriteFile(w.layout.Path("/usr/bin/shop"), nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	w.kernel(0)
 	return w
 }
 
@@ -85,45 +87,8 @@ func (w *world) copy(t *testing.T) *world {
 		c := *u
 		w2.units[name] = &c
 	}
-	w2.led, w2.unsteer, w2.template = slices.Clone(w.led), w.unsteer, maps.Clone(w.template)
+	w2.led, w2.unsteer, w2.template, w2.boots = slices.Clone(w.led), w.unsteer, maps.Clone(w.template), w.boots
 	return w2
-}
-
-// reboot cuts the power and boots again: what lies in /run is gone, and the
-// generator's units are started.
-func (w *world) reboot() {
-	w.t.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, dir := range []string{units.RunDir, units.UnitDir, units.GeneratorDir} {
-		if err := errors.Join(os.RemoveAll(w.layout.Path(dir)), os.MkdirAll(w.layout.Path(dir), 0o755)); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	w.units, w.known, w.led, w.calls = map[string]*fakeUnit{}, nil, nil, nil
-	current, err := store.Of(w.layout, "shop").Current()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if current == nil {
-		spec, err := w.layout.Read("shop")
-		if err != nil {
-			return
-		}
-		inside := units.FirstGeneration(units.GeneratorDir, "shop")
-		if current, err = store.Freeze(w.layout.Path(inside), inside, spec, 1, time.Time{}); err != nil {
-			w.t.Fatal(err)
-		}
-	} else if _, err := os.Stat(w.layout.Env("shop")); err != nil {
-		return
-	}
-	w.reload()
-	for _, name := range current.Instances("shop", current.Booted()) {
-		if _, err := w.begin(name); err != nil {
-			w.t.Fatal(err)
-		}
-		w.units[name].proved = true // nothing else serves
-	}
 }
 
 func copyTree(from, to string) error {

@@ -24,13 +24,15 @@ import (
 //	current            link to generations/<n>: the last one that became ready
 //	next               the number of the next generation; numbers are never reused
 //	rejected           the number of the newest one that failed
+//	instances.json     a copy of the record in /run, see Instances
 //
 // Invariant: current names a complete generation that has been ready, at every
 // moment and after a power cut; all else may be lost without harm.
 type Store struct {
-	app string
-	dir string
-	run string // see Instances
+	layout units.Layout
+	app    string
+	dir    string
+	run    string // see Instances
 }
 
 // unnamed is the name of a generation that is being written.
@@ -41,7 +43,7 @@ const Kept = 4
 
 // Of is the store of app, which need not exist on disk.
 func Of(l units.Layout, app string) Store {
-	return Store{app: app, dir: l.State(app), run: l.Run(app)}
+	return Store{layout: l, app: app, dir: l.State(app), run: l.Run(app)}
 }
 
 // Apps are the names of the apps that have a store, sorted. The error is
