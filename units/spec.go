@@ -35,6 +35,10 @@ type Spec struct {
 	defaulted   bool              // the working directory is where the real .env lies, because no setting names one
 }
 
+// InPlace says that the code lies in a working directory that no link led to, so that a
+// deployment most likely overwrites it.
+func (s *Spec) InPlace() bool { return s.Plan.WorkingDirectory != "/" && !s.released }
+
 func (s *Spec) set(directive, value string) { s.directives[directive] = value }
 
 // Read is what app's .env asks for. It writes nothing.

@@ -36,7 +36,7 @@ func (s *Spec) warn(f *dotenv.File) {
 	for _, odd := range s.shellisms {
 		add(command.Line, "SYSTEMD_EXEC_START "+odd.text, odd.remedy)
 	}
-	if wd := s.Plan.WorkingDirectory; wd != "/" && !s.released {
+	if wd := s.Plan.WorkingDirectory; s.InPlace() {
 		add(f.Written("SYSTEMD_WORKING_DIRECTORY").Line, "the code in "+wd+" is not deployed as a release: an old instance that restarts runs what lies there at that time", "deploy each release into a new directory, and move a link to it")
 	}
 	if s.Plan.User == "root" || s.Plan.User == "0" {

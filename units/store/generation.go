@@ -31,6 +31,9 @@ type Generation struct {
 	Unsized string    `json:"unsized"` // the same, of all but the number of nodes
 	Created time.Time `json:"created"`
 	Source  string    `json:"source"` // the real .env
+	// InPlace says that the code is not deployed as a release, so that it is not frozen.
+	// It is false too in what 0.1.0 froze.
+	InPlace bool `json:"in_place,omitempty"`
 	units.Plan
 
 	// CopyOf is the number of the generation that a person rolled back to and of
@@ -62,6 +65,7 @@ func freeze(dir, inside string, s *units.Spec, number int, now time.Time, writeN
 		Unsized: s.Unsized(),
 		Created: now,
 		Source:  s.Source.Path,
+		InPlace: s.InPlace(),
 		Plan:    s.Plan,
 	}
 	text, err := g.encode()

@@ -129,6 +129,29 @@ func (s Store) Unit(number int) ([]byte, error) {
 	return os.ReadFile(filepath.Join(s.Dir(number), unitFile))
 }
 
+// ProgramDir is the directory of the program that a generation's unit runs, "" if it
+// cannot be read.
+func (s Store) ProgramDir(number int) string {
+	unit, err := s.Unit(number)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(unit)) {
+		command, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecStart=")
+		if !ok {
+			continue
+		}
+		end := " "
+		if strings.HasPrefix(command, `"`) {
+			command, end = command[1:], `"`
+		}
+		program, _, _ := strings.Cut(command, end)
+		// The unit has them as systemd wants them.
+		return filepath.Dir(strings.NewReplacer(`%%`, `%`, `$$`, `$`, `\\`, `\`).Replace(program))
+	}
+	return ""
+}
+
 // Env is the frozen text of a generation's .env.
 func (s Store) Env(number int) ([]byte, error) {
 	return os.ReadFile(filepath.Join(s.Dir(number), units.EnvFile))
