@@ -40,9 +40,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	}}))
 	r.finish(step.Back, "undone")
 	if r.new.Ready = false; ctx.Err() == nil {
-		p := problem.Of(cause)
-		r.receipt.Result, r.receipt.Reason, r.receipt.Remedy = "failed", p.What(), p.Remedy
-		wrong = append(wrong, r.store.Reject(r.new))
+		wrong = append(wrong, r.record(cause))
 		cause = r.failed(cause)
 	} else {
 		// The candidate was not found bad, so it is not rejected.
@@ -56,6 +54,23 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 		r.warn(step.Back, err)
 	}
 	return cause
+}
+
+// record writes down that the candidate failed. It is rejected only if that is its own
+// fault: if a file could not be written, or systemd did not answer, the same may become
+// ready the next time.
+func (r *rollout) record(cause error) error {
+	p := problem.Of(cause)
+	r.receipt.Result, r.receipt.Reason, r.receipt.Remedy = "failed", p.What(), p.Remedy
+	var (
+		did   *Failure
+		wrong *RunError
+		other *stranger
+	)
+	if errors.As(cause, &did) || errors.As(cause, &wrong) || errors.As(cause, &other) {
+		return r.store.Reject(r.new)
+	}
+	return r.store.Save(r.new) // a commit that failed may have noted it as ready
 }
 
 // failed is what a rollout that went back ends with: what went wrong, what serves now,

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"app-rollout/units"
+	"app-rollout/units/store"
 )
 
 // damage is what is done to the store of a running app.
@@ -166,6 +167,9 @@ func TestCommitFails(t *testing.T) {
 		}
 		if got, want := w.running(), "shop@1/1 shop@2/1"; got != want {
 			t.Errorf("%s run, want %s", got, want)
+		}
+		if rejected, err := store.Of(w.layout, "shop").Rejected(); rejected != nil || err != nil {
+			t.Errorf("rejected for what is not its own fault: %+v, %v", rejected, err)
 		}
 		if err := os.RemoveAll(filepath.Dir(obstacle)); err != nil {
 			t.Fatal(err)

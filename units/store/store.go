@@ -283,7 +283,8 @@ func (s Store) Save(g *Generation) error {
 }
 
 // Commit makes a generation the current one. The rename of the link is the
-// moment at which the rollout can no longer go back.
+// moment at which the rollout can no longer go back. If the same failed before, it no
+// longer counts as rejected.
 func (s Store) Commit(g *Generation) error {
 	g.Ready = true
 	if err := s.Save(g); err != nil {
@@ -296,7 +297,16 @@ func (s Store) Commit(g *Generation) error {
 	if err := os.Symlink("generations/"+strconv.Itoa(g.Number), tmp); err != nil {
 		return err
 	}
-	return rename(tmp, filepath.Join(s.dir, "current"))
+	if err := rename(tmp, filepath.Join(s.dir, "current")); err != nil {
+		return err
+	}
+	// If the file stays, Rejected sees by itself that it is out of date.
+	if n, err := s.number("rejected"); err == nil && n > 0 {
+		if old, err := s.Generation(n); err == nil && old.Digest == g.Digest {
+			_ = os.Remove(filepath.Join(s.dir, "rejected"))
+		}
+	}
+	return nil
 }
 
 // Reject notes that a generation failed, so that a boot does not try it again.
@@ -307,8 +317,8 @@ func (s Store) Reject(g *Generation) error {
 	return replace(filepath.Join(s.dir, "rejected"), fmt.Appendln(nil, g.Number))
 }
 
-// Rejected is the newest generation that failed, nil if none did. It may be older
-// than the current one.
+// Rejected is the newest generation that failed, nil if none did, or if the same has
+// become ready since. It may be older than the current one.
 func (s Store) Rejected() (*Generation, error) {
 	n, err := s.number("rejected")
 	if n == 0 || err != nil {
@@ -318,7 +328,23 @@ func (s Store) Rejected() (*Generation, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return g, err
+	if err != nil {
+		return nil, err
+	}
+	// Version 0.1.0 left the file as it was when the same became ready.
+	numbers, err := s.Generations()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range numbers {
+		if n <= g.Number {
+			continue
+		}
+		if later, err := s.Generation(n); err == nil && later.Ready && later.Digest == g.Digest {
+			return nil, nil
+		}
+	}
+	return g, nil
 }
 
 func (s Store) number(name string) (int, error) {
