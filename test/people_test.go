@@ -213,6 +213,10 @@ func TestOrdinaryUser(t *testing.T) {
 	for _, command := range []string{"run", "rollback shop", "swap"} {
 		p.reads(p.types(as+command, 1), "only root can do that; try sudo")
 	}
+	p.types("chown -R nobody: /var/lib/app-rollout/shop", 0)
+	denied := p.types("app-rollout run shop", 1)
+	p.reads(denied, "shop: /var/lib/app-rollout/shop: does not belong to root, and cannot be written; chown -R root: /var/lib/app-rollout/shop; when that is mended: app-rollout run shop")
+	p.types(regexp.MustCompile(`chown -R [^;]*`).FindString(denied)+"; app-rollout run shop", 0)
 	if strings.Contains(p.shown.String(), canary) {
 		t.Errorf("the secret was shown")
 	}

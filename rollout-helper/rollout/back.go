@@ -40,6 +40,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	}}))
 	r.finish(step.Back, "undone")
 	if r.new.Ready = false; ctx.Err() == nil {
+		cause = rights(r.Layout, cause)
 		wrong = append(wrong, r.record(cause))
 		cause = r.failed(cause)
 	} else {

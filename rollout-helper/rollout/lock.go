@@ -88,5 +88,5 @@ func (m *Machine) locked(ctx context.Context, app, again string, do func() error
 		defer release()
 		err = do()
 	}
-	return complete(err, again)
+	return complete(rights(m.Layout, err), again)
 }
