@@ -75,7 +75,9 @@ GENERATION=one
 PASSWORD='`+canary+`'
 END
 ln -s /srv/shop/.env /etc/app-rollout/shop.env`, 0)
-		p.types("app-rollout check", 0)
+		if said := p.types("app-rollout check", 0); strings.Contains(said, "port-sharing") || strings.Contains(said, "tcp_migrate_req") {
+			t.Errorf("it warns of what the first run puts right:\n%s", said)
+		}
 		p.reads(p.types("app-rollout show shop", 0), "start shop@1 shop@2", "no generation has been ready yet", "ExecStart=/opt/apps/server")
 		p.types("systemctl start app-rollout.service", 0)
 		p.reads(p.types("app-rollout status", 0), "2 of 2 instances are up", "port 8080", "asks for what runs", "shop@1", "50 %")
@@ -208,6 +210,9 @@ func TestOrdinaryUser(t *testing.T) {
 		}
 	}
 	p.reads(p.types(as+"check", 1), "shop.env", "try sudo")
+	p.types("chmod 644 /etc/app-rollout/shop.env; app-rollout check", 0)
+	p.reads(p.types(as+"check", 1), "shop: what a run would do cannot be told: only root can see the generations; try sudo", "only root can; try sudo")
+	p.types("chmod 600 /etc/app-rollout/shop.env", 0)
 	p.reads(p.types(as+"history shop", 1), "only root can see the generations; try sudo")
 	p.reads(p.types(as+"show shop", 1), "shop.env: cannot be read: permission denied; try sudo")
 	for _, command := range []string{"run", "rollback shop", "swap"} {

@@ -141,11 +141,21 @@ func setting(name string) (Setting, bool) {
 	return Setting{}, false
 }
 
-// nearest is the setting whose name differs least from name.
+// nearest is the setting whose name differs least from name, "" if none resembles it:
+// if more than half of its own characters, without the prefix, would change.
 func nearest(name string) string {
-	best, least := "", 1<<30
+	own := strings.TrimPrefix(name, prefix)
+	best, least := "", len(own)/2+1
 	for _, s := range settings {
-		if d := distance(name, s.Name); strings.HasPrefix(s.Name, prefix) && d < least {
+		known := strings.TrimPrefix(s.Name, prefix)
+		d := distance(own, known)
+		if strings.HasSuffix(known, "_"+own) {
+			d = 0 // SYSTEMD_NODES
+		}
+		if own == known {
+			return s.Name // SYSTEMD_PORT
+		}
+		if strings.HasPrefix(s.Name, prefix) && d < least {
 			best, least = s.Name, d
 		}
 	}

@@ -22,7 +22,9 @@ type Spec struct {
 	Source   *Source
 	Env      map[string]string // exactly the instances' variables
 	Warnings []*Problem        // what may surprise; nothing that keeps the app from running
+	Idle     []*Problem        // those of them that tell of a setting without effect: a run says them too
 
+	asked       int               // the number of instances in mode 1
 	directives  map[string]string // of the unit, as text that needs no more quoting
 	exec        []string          // the command's words
 	execDir     string            // where its program lies, links resolved
@@ -76,7 +78,11 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 	}
 	for _, name := range f.Names() {
 		if _, known := setting(name); !known && strings.HasPrefix(name, prefix) {
-			refuse(name, &Problem{Text: "is no setting", Remedy: "did you mean " + nearest(name) + "?"})
+			remedy := "see: man app-rollout.env"
+			if near := nearest(name); near != "" {
+				remedy = "did you mean " + near + "?"
+			}
+			refuse(name, &Problem{Text: "is no setting", Remedy: remedy})
 		}
 	}
 	for _, last := range []bool{false, true} {
@@ -97,6 +103,7 @@ func (l Layout) Check(src *Source) (*Spec, error) {
 			}
 		}
 	}
+	s.asked = s.Plan.Nodes
 	if s.Plan.Mode == 0 {
 		s.Plan.Nodes = 1
 	}

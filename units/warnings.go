@@ -39,6 +39,10 @@ func (s *Spec) warn(f *dotenv.File) {
 	if wd := s.Plan.WorkingDirectory; s.InPlace() {
 		add(f.Written("SYSTEMD_WORKING_DIRECTORY").Line, "the code in "+wd+" is not deployed as a release: an old instance that restarts runs what lies there at that time", "deploy each release into a new directory, and move a link to it")
 	}
+	if _, given := f.Values["SYSTEMD_CLUSTER_NODES"]; given && s.Plan.Mode == 0 && s.asked > 1 {
+		add(f.Written("SYSTEMD_CLUSTER_NODES").Line, "SYSTEMD_CLUSTER_NODES has no effect without SYSTEMD_CLUSTER_MODE=1: the app is one service", "set that too, or remove the line")
+		s.Idle = append(s.Idle, s.Warnings[len(s.Warnings)-1])
+	}
 	if s.Plan.User == "root" || s.Plan.User == "0" {
 		add(f.Written("SYSTEMD_USER").Line, "SYSTEMD_USER makes the app run as root", "")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 	"app-rollout/units/problem"
 	"app-rollout/units/store"
@@ -39,7 +40,7 @@ func (d *Doctor) App(ctx context.Context, r *Report, app string) {
 	d.begin()
 	spec, err := d.Layout.Read(app)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.warn(app, problem.Problem{Path: d.Layout.Env(app), Text: "is gone: the next run stops the app, if it still runs"})
+		d.withoutEnv(ctx, r, app)
 		return
 	}
 	if err != nil {
@@ -49,17 +50,34 @@ func (d *Doctor) App(ctx context.Context, r *Report, app string) {
 	d.advise(ctx, r, spec)
 	d.wrapper(ctx, r, spec)
 	p, err := d.Plan(ctx, app)
+	// What cannot be looked at may be what a run would refuse. So it counts as an error,
+	// and a user without rights gets no better answer than root.
+	const untold = "what a run would do cannot be told: "
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		r.warn(app, problem.Problem{Text: "what a run would do cannot be told: only root can see the generations", Remedy: "try sudo"})
+		r.Refuse(app, &problem.Problem{Text: untold + "only root can see the generations", Remedy: "try sudo"})
 	case err != nil && p == nil:
 		p := problem.Of(err)
-		r.warn(app, problem.Problem{Text: "what a run would do cannot be told: " + p.What(), Remedy: p.Remedy})
+		r.Refuse(app, &problem.Problem{Text: untold + p.What(), Remedy: p.Remedy})
 	case err != nil:
 		r.Refuse(app, err)
 	default:
 		d.history(r, app, p)
 	}
+}
+
+// withoutEnv is about an app whose .env is gone. If the app does not run, all is as it
+// should be.
+func (d *Doctor) withoutEnv(ctx context.Context, r *Report, app string) {
+	us, err := d.Units(ctx, app)
+	if err == nil && !slices.ContainsFunc(us, systemd.Unit.Live) {
+		return
+	}
+	text := "is gone: the next run stops the app"
+	if err != nil {
+		text += ", if it still runs"
+	}
+	r.warn(app, problem.Problem{Path: d.Layout.Env(app), Text: text})
 }
 
 // File checks an .env that lies elsewhere, as if a link in /etc/app-rollout led

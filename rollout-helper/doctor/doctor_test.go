@@ -3,9 +3,12 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,6 +78,9 @@ func TestAdvice(t *testing.T) {
 		"taken":         {good + "PORT=9999", true, []string{"PORT 9999 is taken by nginx on 0.0.0.0:9999"}},
 		"short stop":    {good + "PORT=8080\nSYSTEMD_TIMEOUT_STOP_SEC=5s", true, []string{"SYSTEMD_TIMEOUT_STOP_SEC (5 s) is shorter than SYSTEMD_CLUSTER_DRAIN_SEC (30 s)"}},
 		"not shared":    {good + "PORT=8080\nSYSTEMD_CLUSTER_REUSE_PORT=0", true, []string{"must set SO_REUSEPORT itself"}},
+		"no nodes":      {"SYSTEMD_EXEC_START=/usr/bin/shop\nSYSTEMD_CLUSTER_NODES=3", true, []string{":2: SYSTEMD_CLUSTER_NODES has no effect without SYSTEMD_CLUSTER_MODE=1"}},
+		"one node":      {"SYSTEMD_EXEC_START=/usr/bin/shop\nSYSTEMD_CLUSTER_NODES=1", true, nil},
+		"no likeness":   {good + "PORT=8080\nSYSTEMD_FOO=3", false, []string{":4: SYSTEMD_FOO is no setting; see: man app-rollout.env"}},
 		"dollar":        {good + "PORT=8080\nA=\"x$B\"", true, []string{":4: A has a $"}},
 		"several wrong": {"SYSTEMD_CLUSTER_MODE=maybe\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=x", false, []string{":1: SYSTEMD_CLUSTER_MODE must be", ":3: PORT must be"}},
 		"no setting":    {good + "PORT=8080\nSYSTEMD_CLUSTER_NODS=3", false, []string{"did you mean SYSTEMD_CLUSTER_NODES"}},
@@ -93,6 +99,68 @@ func TestAdvice(t *testing.T) {
 				if strings.Contains(f.Text+f.Remedy, "\n") {
 					t.Errorf("several lines: %q", f.Text)
 				}
+			}
+		})
+	}
+}
+
+// untold is a machine of which not everything can be seen.
+type untold struct {
+	rollout.Systemd
+	units []systemd.Unit
+	err   error
+}
+
+func (u untold) Units(context.Context, ...string) ([]systemd.Unit, error) { return u.units, u.err }
+
+// What cannot be looked at counts as an error, because it may be one. An .env that is
+// gone is worth a word only if its app runs.
+func TestUntold(t *testing.T) {
+	for name, c := range map[string]struct {
+		env     string // "" if it is gone
+		machine untold
+		current string // where the link to the current generation leads
+		ok      bool
+		want    string
+	}{
+		"no rights": {"SYSTEMD_EXEC_START=/usr/bin/shop", untold{err: fs.ErrPermission}, "", false,
+			"shop: what a run would do cannot be told: only root can see the generations; try sudo"},
+		"no systemd": {"SYSTEMD_EXEC_START=/usr/bin/shop", untold{err: errors.New("no bus")}, "", false,
+			"shop: what a run would do cannot be told: no bus"},
+		"a damaged store": {"SYSTEMD_EXEC_START=/usr/bin/shop", untold{}, "nowhere", false,
+			"shop: what a run would do cannot be told: CURRENT: does not lead to a generation; "},
+		"gone, and stopped": {"", untold{}, "", true, ""},
+		"gone, and failed":  {"", untold{units: []systemd.Unit{{Name: "shop.service", Active: "failed"}}}, "", true, ""},
+		"gone, and up": {"", untold{units: []systemd.Unit{{Name: "shop.service", Active: "active"}}}, "", true,
+			"warning: ENV: is gone: the next run stops the app"},
+		"gone, who knows": {"", untold{err: errors.New("no bus")}, "", true,
+			"warning: ENV: is gone: the next run stops the app, if it still runs"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := units.Layout{Root: t.TempDir()}
+			for path, text := range map[string]string{"/usr/bin/shop": "", units.EtcDir + "/.keep": "", units.StateDir + "/shop/.keep": "", units.EnvPath("shop"): c.env} {
+				if path == units.EnvPath("shop") && text == "" {
+					continue
+				}
+				if err := errors.Join(os.MkdirAll(filepath.Dir(l.Path(path)), 0o755), os.WriteFile(l.Path(path), []byte(text), 0o755)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			current := l.State("shop") + "/current"
+			if c.current != "" {
+				if err := os.Symlink(c.current, current); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := New()
+			(&Doctor{Machine: &rollout.Machine{Layout: l, Systemd: c.machine, Traffic: kernel{}}}).App(context.Background(), r, "shop")
+			said := ""
+			for _, f := range r.Findings {
+				said += f.String() + "\n"
+			}
+			want := strings.NewReplacer("CURRENT", current, "ENV", l.Env("shop")).Replace(c.want)
+			if r.OK != c.ok || !strings.HasPrefix(said, want) || (want == "") != (said == "") || strings.Count(said, "\n") > 1 {
+				t.Errorf("ok %v:\n%s\nwant %v:\n%s", r.OK, said, c.ok, want)
 			}
 		})
 	}
@@ -141,6 +209,26 @@ func TestMountOf(t *testing.T) {
 		point, kind := mountOf(table, path)
 		if got := point + " " + kind; got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+// Before the first instance the ports are not shared, and nobody need know: it starts
+// what shares them.
+func TestHostBeforeTheFirstRun(t *testing.T) {
+	for load, quiet := range map[string]bool{"loaded": true, "masked": false} {
+		d := &Doctor{
+			Machine: &rollout.Machine{Layout: units.Layout{Root: t.TempDir()}, Traffic: still{},
+				Systemd: untold{units: []systemd.Unit{{Name: "app-rollout-ports.service", Load: load, Active: "inactive"}}}},
+			apps: map[string]*units.Spec{"shop": {Plan: units.Plan{Port: 8080, ReusePort: true}}},
+		}
+		r := New()
+		d.Host(context.Background(), r)
+		said := slices.ContainsFunc(r.Findings, func(f Finding) bool {
+			return strings.Contains(f.Text, "port-sharing programs") || strings.Contains(f.Text, "tcp_migrate_req")
+		})
+		if said == quiet {
+			t.Errorf("%s: %v", load, r.Findings)
 		}
 	}
 }

@@ -45,7 +45,8 @@ func (d *Doctor) Host(ctx context.Context, r *Report) {
 		r.warn("", problem.Problem{Text: "net.ipv4.tcp_migrate_req is off: a listener that closes loses what waits in its queue", Remedy: restartPorts})
 	}
 	if os.Geteuid() != 0 {
-		r.warn("", problem.Problem{Text: "whether BPF can be used was not looked at: only root can", Remedy: "try sudo"})
+		// Nothing of that could be an error.
+		r.warn("", problem.Problem{Text: "whether BPF can be used, and ports are shared, was not looked at: only root can", Remedy: "try sudo"})
 		return
 	}
 	if err := features.HaveProgramType(ebpf.SkReuseport); errors.Is(err, ebpf.ErrNotSupported) {
@@ -55,14 +56,14 @@ func (d *Doctor) Host(ctx context.Context, r *Report) {
 	}
 }
 
-// portsStarted says whether the service that shares the ports was started, or instances
-// run without it. The first instance starts it, unless it is masked.
+// portsStarted says whether the service that shares the ports was started, or cannot be,
+// or whether instances run without it. Where none runs, the first one starts it.
 func (d *Doctor) portsStarted(ctx context.Context) bool {
-	if _, err := sockets.CgroupID(units.SliceGroup); err == nil {
+	us, err := d.Systemd.Units(ctx, units.PortsService)
+	if err == nil && len(us) > 0 && (us[0].Active != "inactive" || us[0].Load == "masked") {
 		return true
 	}
-	us, err := d.Systemd.Units(ctx, units.PortsService)
-	return err == nil && len(us) > 0 && us[0].Active != "inactive"
+	return sockets.Populated(units.SliceGroup)
 }
 
 // portSharing is advice for apps that leave SO_REUSEPORT to us.

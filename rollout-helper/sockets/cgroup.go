@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,6 +68,17 @@ func CgroupID(path string) (uint64, error) {
 		return 0, &fs.PathError{Op: "stat", Path: dir, Err: err}
 	}
 	return stat.Ino, nil
+}
+
+// Populated reports whether a process runs in the control group at path, or below it;
+// see cgroups(7), cgroup.events.
+func Populated(path string) bool {
+	dir, err := directory(path)
+	if err != nil {
+		return false
+	}
+	events, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+	return err == nil && slices.Contains(strings.Split(string(events), "\n"), "populated 1")
 }
 
 // Tree returns the ids of the control group at path and of all below it; none if
