@@ -132,6 +132,14 @@ func TestLogs(t *testing.T) {
 		logs.reads("another one", "my-shop@3 systemd: ", "my-shop@6: up, first\n")
 		logs.reads("the rollback", "my-shop rollout: generation 3 is the current one\n")
 
+		// Ctrl-C ends it quietly; a terminal sends that to the whole process group.
+		said := shop.Sh(`setsid app-rollout logs -f my-shop >/tmp/said 2>&1 & pid=$!
+until grep -q rollout: /tmp/said; do sleep 0.05; done
+kill -s INT -- -$pid; wait $pid && echo 0 >>/tmp/said || echo $? >>/tmp/said; tail -n 1 /tmp/said; grep ^app-rollout: /tmp/said || true`)
+		if said != "0" {
+			t.Errorf("after Ctrl-C: %s", said)
+		}
+
 		shop.Sh(`printf '%s\n' MESSAGE=stolen APP_ROLLOUT_APP=my-shop SYSLOG_IDENTIFIER=my-shop _SYSTEMD_UNIT=my-shop@5.service UNIT=my-shop@5.service \
 			APP_ROLLOUT_SERVICE=app-rollout.service PRIORITY=3 | runuser -u joe -- logger --journald`)
 		shop.logged("stolen", "MESSAGE=stolen")

@@ -43,6 +43,9 @@ func TestNobodyElseOnThePort(t *testing.T) {
 		before := shop.instances()
 		shop.fails(c.line, "(systemctl stop 'shop@*.service'), then: app-rollout run shop", append(lines, "GENERATION=moved", c.line)...)
 		shop.want(before)
+		if says := shop.Must("app-rollout", "status", "shop"); c.line[:4] == "PORT" && !strings.Contains(says, ", PORT; a run refuses it: ") {
+			t.Errorf("%s: status says\n%s", c.line, says)
+		}
 		shop.Sh("systemctl stop 'shop@*.service'; app-rollout run shop")
 		probe := shop.Load(load.Options{Addr: c.addr, Workers: 1, Want: "moved"})
 		shop.more(probe, 0)

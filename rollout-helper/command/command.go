@@ -32,7 +32,7 @@ func run(ctx context.Context, version string, args []string, std streams) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		std.err.Printf("app-rollout: %v; see: app-rollout --help\n", err)
+		std.err.Printf("app-rollout: %v; see: %s--help\n", err, helpOf(args))
 		return exitUsage
 	case !errors.Is(err, errReported):
 		std.err.Printf("app-rollout: %v\n", err)
@@ -66,7 +66,6 @@ func flagsFirst(args []string) []string {
 func takesValue(flag string) bool { return flag == "-n" || flag == "--lines" }
 
 func newApp(version string, std streams) *cli.App {
-	asUsage := func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
 	app := &cli.App{
 		Name:            "app-rollout",
 		Usage:           "run apps as instances on one port, and deploy them without losing a connection",
@@ -78,7 +77,7 @@ func newApp(version string, std streams) *cli.App {
 			runCommand(std), statusCommand(std), checkCommand(std), showCommand(std), rollbackCommand(std), historyCommand(std), logsCommand(std),
 			swapCommand(std), recoverCommand(std), portsCommand(std),
 		},
-		OnUsageError:   asUsage,
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{misused("app-rollout", err)} },
 		ExitErrHandler: func(*cli.Context, error) {}, // statuses are mapped in run
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -88,7 +87,9 @@ func newApp(version string, std streams) *cli.App {
 		},
 	}
 	for _, command := range app.Commands {
-		command.OnUsageError = asUsage
+		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
+			return usageError{fmt.Errorf("%w; usage: %s", misused(command.Name, err), usage(command))}
+		}
 		command.HideHelpCommand = true
 	}
 	return app

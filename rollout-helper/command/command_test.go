@@ -50,6 +50,43 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// A mistake in the arguments is one line, which says how the command is called.
+func TestUsageLine(t *testing.T) {
+	for args, want := range map[string]string{
+		"run --foo":          "run has no option --foo; usage: app-rollout run [APP…]; see: app-rollout run --help",
+		"run shop --foo=bar": "run has no option --foo; usage: app-rollout run [APP…]; see: app-rollout run --help",
+		"status -x":          "status has no option -x; usage: app-rollout status [--json] [APP…]; see: app-rollout status --help",
+		"--foo":              "app-rollout has no option --foo; see: app-rollout --help",
+		"logs -n":            "the option -n of logs needs a value; usage: app-rollout logs [--follow] [--lines N] [APP…]; see: app-rollout logs --help",
+		"logs -n x":          `the option -n of logs cannot be "x"; usage: app-rollout logs [--follow] [--lines N] [APP…]; see: app-rollout logs --help`,
+		"show":               "show takes APP; see: app-rollout show --help",
+		"frob":               `there is no command "frob"; see: app-rollout --help`,
+	} {
+		var out, err bytes.Buffer
+		run(t.Context(), "", append([]string{"app-rollout"}, strings.Fields(args)...), streams{screen.Plain(&out), screen.Plain(&err)})
+		if got := out.String() + err.String(); got != "app-rollout: "+want+"\n" {
+			t.Errorf("app-rollout %s prints\n%swant\n%s", args, got, want)
+		}
+	}
+}
+
+// What status says of an .env promises nothing that a run would not do.
+func TestPrintAsked(t *testing.T) {
+	why := []problem.Problem{{Text: "the app is to move", Remedy: "stop it"}}
+	for want, a := range map[string]status.App{
+		"changed: PORT; a run refuses it: the app is to move; stop it": {Asked: status.Asked{State: status.Refused, Changed: []string{"PORT"}, Why: why}},
+		"gone, and the app is stopped":                                 {State: "stopped", Asked: status.Asked{State: status.Gone}},
+		"gone: the next run stops the app, if it still runs":           {State: "up", Asked: status.Asked{State: status.Gone}},
+		"was rejected as generation 2: the app is to move; stop it; mend it, then: app-rollout run shop, which ends the hold": {Held: true,
+			Asked: status.Asked{State: status.Rejected, Generation: 2, Why: why}},
+	} {
+		a.Name = "shop"
+		if got, _ := asks(a); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestTarget(t *testing.T) {
 	here, err := os.Getwd()
 	if err != nil {

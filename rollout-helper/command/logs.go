@@ -28,7 +28,11 @@ func logsCommand(std streams) *cli.Command {
 			if len(names) == 0 {
 				return &problem.Problem{Text: "there are no apps", Remedy: "put an .env, or a link to one, into /etc/app-rollout"}
 			}
-			return logs(c, journal.Logs{Apps: names}, std)
+			err := logs(c, journal.Logs{Apps: names}, std)
+			if c.Context.Err() != nil {
+				return nil // by Ctrl-C a person says that it is enough
+			}
+			return err
 		}),
 	}
 }
@@ -40,9 +44,9 @@ func logs(c *cli.Context, l journal.Logs, std streams) error {
 		if hidden {
 			tell()
 		}
-		return l.Follow(int(c.Uint("lines")), func(line journal.Line) { printLine(std.out, line) })
+		return l.Follow(c.Context, int(c.Uint("lines")), func(line journal.Line) { printLine(std.out, line) })
 	}
-	lines, err := l.Last(int(c.Uint("lines")))
+	lines, err := l.Last(c.Context, int(c.Uint("lines")))
 	for _, line := range lines {
 		printLine(std.out, line)
 	}

@@ -98,13 +98,6 @@ func roff(text string) string {
 	return text
 }
 
-func dashed(name string) string {
-	if len(name) == 1 {
-		return "-" + name
-	}
-	return "--" + name
-}
-
 func roffFlag(name string) string { return strings.ReplaceAll(dashed(name), "-", `\-`) }
 
 // Each completion knows each command that people use, with its flags, and

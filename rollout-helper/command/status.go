@@ -175,6 +175,9 @@ func asks(a status.App) (text, color string) {
 	case status.Same:
 		return "asks for what runs", ""
 	case status.Gone:
+		if a.State == "stopped" {
+			return "gone, and the app is stopped", ""
+		}
 		return "gone: the next run stops the app, if it still runs", screen.Yellow
 	case status.Invalid:
 		return "invalid: " + lines(a.Asked.Why), screen.Red
@@ -186,7 +189,13 @@ func asks(a status.App) (text, color string) {
 		if a.Last == nil || a.Last.Generation != a.Asked.Generation {
 			text += ": " + lines(a.Asked.Why)
 		}
-		return text + "; mend it, then: app-rollout run " + a.Name, screen.Red
+		text += "; mend it, then: app-rollout run " + a.Name
+		if a.Held {
+			text += ", which ends the hold"
+		}
+		return text, screen.Red
+	case status.Refused:
+		return "changed: " + changed + "; a run refuses it: " + lines(a.Asked.Why), screen.Red
 	case status.Pending:
 		if changed == "" {
 			return "not rolled out yet; next: app-rollout run " + a.Name, screen.Yellow

@@ -2,15 +2,19 @@ package journal
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"app-rollout/units"
 	"app-rollout/units/problem"
@@ -44,8 +48,8 @@ func (l Line) From() string {
 type Logs struct{ Apps []string }
 
 // Last returns the last lines, at most so many, the oldest first.
-func (l Logs) Last(most int) ([]Line, error) {
-	records, err := l.last(most)
+func (l Logs) Last(ctx context.Context, most int) ([]Line, error) {
+	records, err := l.last(ctx, most)
 	var lines []Line
 	for _, r := range slices.Backward(records) {
 		line, _ := l.line(r)
@@ -55,7 +59,7 @@ func (l Logs) Last(most int) ([]Line, error) {
 }
 
 // last returns the last records, the newest first.
-func (l Logs) last(most int) (records []Record, err error) {
+func (l Logs) last(ctx context.Context, most int) (records []Record, err error) {
 	if most == 0 {
 		return nil, nil
 	}
@@ -63,7 +67,7 @@ func (l Logs) last(most int) (records []Record, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return records, read(append([]string{"--reverse"}, match...), func(r Record) bool {
+	return records, read(ctx, append([]string{"--reverse"}, match...), func(r Record) bool {
 		if _, ok := l.line(r); ok {
 			records = append(records, r)
 		}
@@ -71,10 +75,10 @@ func (l Logs) last(most int) (records []Record, err error) {
 	})
 }
 
-// Follow shows the last lines, at most so many, and then every new one. It ends only
-// with an error.
-func (l Logs) Follow(most int, show func(Line)) error {
-	records, err := l.last(most)
+// Follow shows the last lines, at most so many, and then every new one. It ends with an
+// error, or with the context; then the error is the context's.
+func (l Logs) Follow(ctx context.Context, most int, show func(Line)) error {
+	records, err := l.last(ctx, most)
 	if err != nil {
 		return err
 	}
@@ -93,7 +97,7 @@ func (l Logs) Follow(most int, show func(Line)) error {
 	if from != "" {
 		match = append(match, "--cursor="+from)
 	}
-	if err := read(append([]string{"--follow", "--lines=all"}, match...), func(r Record) bool {
+	if err := read(ctx, append([]string{"--follow", "--lines=all"}, match...), func(r Record) bool {
 		if line, ok := l.line(r); ok && r.Cursor != after {
 			for _, one := range line.split() {
 				show(one)
@@ -191,9 +195,15 @@ func (l Line) split() (lines []Line) {
 	return lines
 }
 
-// read passes on what journalctl prints, until next does not want more.
-func read(args []string, next func(Record) bool) error {
-	cmd := exec.Command("journalctl", append([]string{"--quiet", "--all", "--output=json"}, args...)...)
+// read passes on what journalctl prints, until next does not want more or the context
+// ends.
+func read(ctx context.Context, args []string, next func(Record) bool) error {
+	cmd := exec.CommandContext(ctx, "journalctl", append([]string{"--quiet", "--all", "--output=json"}, args...)...)
+	// It gets a process group of its own, so that Ctrl-C ends only this program, which
+	// then knows why journalctl has ended.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGTERM}
+	runtime.LockOSThread() // the signal comes when the thread ends that has started it
+	defer runtime.UnlockOSThread()
 	var said strings.Builder
 	cmd.Stderr = &said
 	out, err := cmd.StdoutPipe()
@@ -215,7 +225,11 @@ func read(args []string, next func(Record) bool) error {
 			return nil
 		}
 	}
-	if err := cmd.Wait(); err != nil {
+	err = cmd.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
 		return failure(fmt.Errorf("%w %s", err, strings.TrimSpace(said.String())))
 	}
 	return nil

@@ -143,6 +143,9 @@ func (e Eyes) app(ctx context.Context, name string, view *sockets.View, runs map
 		a.Shadows = append(a.Shadows, *problem.Of(err))
 	}
 	a.Asked = e.asked(name, current, err == nil)
+	if a.Asked.State == Pending {
+		e.refused(ctx, name, &a.Asked)
+	}
 	if a.Asked.State == Hidden {
 		for _, why := range a.Asked.Why {
 			a.Hidden = append(a.Hidden, Unseen{"what the .env asks for", why})
@@ -240,6 +243,15 @@ func (e Eyes) rejected(name string, spec *units.Spec, a Asked) Asked {
 		a.Why = []problem.Problem{{Text: g.Rollout.Reason, Remedy: g.Rollout.Remedy}}
 	}
 	return a
+}
+
+// refused marks what a run would refuse.
+func (e Eyes) refused(ctx context.Context, name string, a *Asked) {
+	_, err := e.Plan(ctx, name)
+	var refusal *rollout.RunError
+	if errors.As(err, &refusal) {
+		a.State, a.Why = Refused, []problem.Problem{refusal.Problem}
+	}
 }
 
 // state sums up the instances.

@@ -78,6 +78,7 @@ const (
 	Same     = "same"
 	Pending  = "pending"  // the next run rolls it out
 	Rejected = "rejected" // it failed before; only a run that names the app, or a run for all, tries it again
+	Refused  = "refused"  // the next run refuses it: it cannot take the place of what runs
 	Invalid  = "invalid"
 	Gone     = "gone" // the next run stops the app
 	Hidden   = "hidden"
@@ -89,7 +90,7 @@ type Asked struct {
 	Generation int               `json:"generation,omitempty"` // the rejected one
 	Changed    []string          `json:"changed,omitempty"`    // names of variables
 	Otherwise  []string          `json:"otherwise,omitempty"`  // what else changed, in words
-	Why        []problem.Problem `json:"why,omitempty"`        // of rejected and invalid
+	Why        []problem.Problem `json:"why,omitempty"`        // of rejected, refused and invalid
 }
 
 // Rollout is the newest rollout that has ended.

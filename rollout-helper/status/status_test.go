@@ -207,6 +207,30 @@ func TestUnderWay(t *testing.T) {
 	}
 }
 
+// What a run would refuse is not promised.
+func TestRefused(t *testing.T) {
+	e := machine(t)
+	text := "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\nPASSWORD=1\nPORT="
+	for port, want := range map[string]string{"8080": Pending, "9090": Refused} {
+		if err := os.WriteFile(e.Layout.Env("shop"), []byte(text+port), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		report, err := e.Report(context.Background(), []string{"shop"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := report.Apps[0].Asked
+		if a.State != want || (len(a.Why) > 0) != (want == Refused) {
+			t.Errorf("%s: %+v", port, a)
+		}
+		for _, p := range a.Why {
+			if !strings.Contains(p.Text, "is to listen on port 9090, but listens on 8080") || !strings.HasSuffix(p.Remedy, "then: app-rollout run shop") {
+				t.Errorf("%s: %+v", port, p)
+			}
+		}
+	}
+}
+
 // Without systemd the rest is told, and what is missing.
 func TestUnreachable(t *testing.T) {
 	e := machine(t)
