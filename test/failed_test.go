@@ -80,6 +80,11 @@ func TestFailedRolloutChangesNothing(t *testing.T) {
 		shop.want("shop@1 shop@2")
 		shop.answersOnly("good")
 		shop.logged("is not tried again by itself", "-u", "app-rollout-boot.service")
+		// What is advised still shows how it failed.
+		look := regexp.MustCompile(`journalctl -b \S+ -u shop@\d+\.service`).FindString(shop.Must("app-rollout", "check", "shop"))
+		if look == "" || !strings.Contains(shop.Sh(look), "exiting after a while, as asked") {
+			t.Errorf("%q does not show why it failed", look)
+		}
 	})
 }
 

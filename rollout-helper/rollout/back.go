@@ -62,7 +62,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 // ready the next time.
 func (r *rollout) record(cause error) error {
 	p := problem.Of(cause)
-	r.receipt.Result, r.receipt.Reason, r.receipt.Remedy = "failed", p.What(), p.Remedy
+	r.receipt.Result, r.receipt.Reason, r.receipt.Remedy = "failed", p.What(), lasting(p.Remedy, r.Layout.BootID())
 	var (
 		did   *Failure
 		wrong *RunError
@@ -93,7 +93,7 @@ func (r *rollout) serves() string {
 		return "nothing serves"
 	}
 	if r.old == nil {
-		return list(r.was) + " still serve"
+		return list(r.was) + verb(r.was, " still serves", " still serve")
 	}
 	if r.exchanged {
 		return fmt.Sprintf("%s goes back to generation %d", units.Service(r.app), r.old.Number)

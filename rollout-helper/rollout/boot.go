@@ -16,7 +16,7 @@ import (
 // rolls out what the .env asks for, unless that is the same generation or has failed
 // before.
 func (m *Machine) Boot(ctx context.Context, app string) error {
-	return m.locked(ctx, app, "app-rollout run "+app, func() error { return m.boot(ctx, app) })
+	return m.locked(ctx, app, "", func() error { return m.boot(ctx, app) })
 }
 
 func (m *Machine) boot(ctx context.Context, app string) error {

@@ -25,7 +25,7 @@ func heldEvent(app string, current *store.Generation) Event {
 // app whose .env is gone is stopped all the same, because that is how a person stops an
 // app.
 func (m *Machine) Deploy(ctx context.Context, app string) error {
-	return m.locked(ctx, app, "app-rollout run "+app, func() error { return m.deploy(ctx, app) })
+	return m.locked(ctx, app, "", func() error { return m.deploy(ctx, app) })
 }
 
 func (m *Machine) deploy(ctx context.Context, app string) error {

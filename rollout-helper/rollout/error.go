@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"app-rollout/units/problem"
+	"app-rollout/units/store"
 )
 
 // RunError is why a run did not do what it was asked to do for an app. Its remedy
@@ -19,6 +20,24 @@ type RunError struct {
 func (e *RunError) AsProblem() *problem.Problem { return &e.Problem }
 
 func (e *RunError) Unwrap() error { return e.cause }
+
+// rerun is what a person types to have an app rolled out. To name an app that is held
+// ends the hold, so that is said.
+func rerun(app string, current *store.Generation) string {
+	if current.Held() {
+		return "app-rollout run " + app + ", which ends the hold"
+	}
+	return "app-rollout run " + app
+}
+
+// again is rerun for an app as it stands on disk.
+func (m *Machine) again(app string) string {
+	current, err := store.Of(m.Layout, app).Current()
+	if err != nil {
+		current = nil // what cannot be read is no hold
+	}
+	return rerun(app, current)
+}
 
 // told is a RunError whose remedy is complete.
 func told(text, remedy string) *RunError {

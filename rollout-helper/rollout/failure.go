@@ -20,7 +20,19 @@ func (f *Failure) Error() string { return f.AsProblem().Error() }
 
 // AsProblem is the failure with what to do about it: see problem.Of.
 func (f *Failure) AsProblem() *problem.Problem {
-	return &problem.Problem{Text: f.Unit + " " + f.How, Remedy: "see: journalctl -b -u " + f.Unit}
+	return &problem.Problem{Text: f.Unit + " " + f.How, Remedy: "see: " + inThisBoot + "-u " + f.Unit}
+}
+
+// inThisBoot is how a remedy names the journal of this boot.
+const inThisBoot = "journalctl -b "
+
+// lasting is a remedy that is read again later. In another boot -b alone shows the
+// journal of that one; if the id of this boot is not known, -b goes.
+func lasting(remedy, boot string) string {
+	if boot != "" {
+		return strings.Replace(remedy, inThisBoot, inThisBoot+boot+" ", 1)
+	}
+	return strings.Replace(remedy, inThisBoot, "journalctl ", 1)
 }
 
 // ended says how a unit that should run has ended: see systemd.exec(5), "Process Exit

@@ -27,7 +27,7 @@ func (r *rollout) hold(ctx context.Context) error {
 		return err
 	}
 	if r.receipt.Traffic == Steered && len(r.groups) > 0 {
-		r.say(Info, step.Hold, "%s keep all connections until the new ones are ready", list(r.was))
+		r.say(Info, step.Hold, "%s %s all connections until %s ready", list(r.was), verb(r.was, "keeps", "keep"), verb(r.fresh, "the new one is", "the new ones are"))
 	}
 	return nil
 }

@@ -81,6 +81,14 @@ func without(names, remove []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(remove, n) })
 }
 
+// verb is one if it stands beside one unit, else many.
+func verb(names []string, one, many string) string {
+	if len(names) == 1 {
+		return one
+	}
+	return many
+}
+
 // list names units for a person, as systemctl takes them.
 func list(names []string) string {
 	short := make([]string, len(names))

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -81,12 +82,15 @@ func (m *Machine) take(ctx context.Context, app string, f *os.File, wait bool) e
 }
 
 // locked does something with an app under its lock. again is the command that does it
-// once more, for the remedy of an error.
+// once more, for the remedy of an error; "" is a run of the app.
 func (m *Machine) locked(ctx context.Context, app, again string, do func() error) error {
 	release, err := m.lock(ctx, app, true)
 	if err == nil {
 		defer release()
 		err = do()
 	}
-	return complete(rights(m.Layout, err), again)
+	if err == nil {
+		return nil
+	}
+	return complete(rights(m.Layout, err), cmp.Or(again, m.again(app)))
 }

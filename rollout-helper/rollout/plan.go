@@ -239,7 +239,7 @@ func (m *Machine) Plan(ctx context.Context, app string) (*Plan, error) {
 	if err != nil {
 		return p, err
 	}
-	if refusal := s.refusal(spec.Plan, "app-rollout run "+app); refusal != nil {
+	if refusal := s.refusal(spec.Plan, rerun(app, s.current)); refusal != nil {
 		refusal.Path = spec.Source.Path
 		return p, refusal
 	}
@@ -254,9 +254,9 @@ func (s situation) refusal(to units.Plan, again string) *RunError {
 	running := unitNames(s.running())
 	service := units.Service(s.app)
 	if to.Mode == 0 && len(running) > 1 && slices.Contains(running, service) {
-		others := list(without(running, []string{service}))
-		return told(fmt.Sprintf("%s run beside %s, which would be restarted", others, list([]string{service})),
-			fmt.Sprintf("stop them (systemctl stop %s), then: %s", others, again))
+		others := without(running, []string{service})
+		return told(fmt.Sprintf("%s %s beside %s, which would be restarted", list(others), verb(others, "runs", "run"), list([]string{service})),
+			fmt.Sprintf("stop %s (systemctl stop %s), then: %s", verb(others, "it", "them"), list(others), again))
 	}
 	old := s.current
 	if old == nil || len(running) == 0 || old.Mode == 0 && to.Mode == 0 {

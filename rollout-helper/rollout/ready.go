@@ -31,7 +31,7 @@ func (r *rollout) ready(ctx context.Context) error {
 			return err
 		}
 		if lacks == nil {
-			r.say(Info, step.Ready, "%s are ready", list(r.fresh))
+			r.say(Info, step.Ready, "%s %s ready", list(r.fresh), verb(r.fresh, "is", "are"))
 			return nil
 		}
 		if err := ctx.Err(); err != nil {

@@ -29,7 +29,7 @@ func (m *Machine) Recover(ctx context.Context, app string) error {
 	if stopping, err := m.Systemd.Stopping(ctx); err != nil || stopping {
 		return err
 	}
-	return complete(rights(m.Layout, m.recover(ctx, app)), "app-rollout run "+app)
+	return complete(rights(m.Layout, m.recover(ctx, app)), m.again(app))
 }
 
 // recover makes the current generation the only one, as it must be between two

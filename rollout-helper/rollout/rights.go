@@ -17,7 +17,7 @@ import (
 // has made another user the owner.
 func rights(l units.Layout, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
-		return err // also if there is none
+		return err
 	}
 	all := problem.Each(err)
 	for i, one := range all {

@@ -141,7 +141,7 @@ func nothingBefore(app string, current *store.Generation, over passed) error {
 	if current.InPlace && len(over.same) > 0 {
 		remedy = "put the code that is to serve into " + current.WorkingDirectory + ", then: "
 	}
-	return told(app+" has nothing to roll back to: "+why, remedy+"app-rollout run "+app)
+	return told(app+" has nothing to roll back to: "+why, remedy+rerun(app, current))
 }
 
 // passed are the numbers of generations that a rollback does not go back to, by the

@@ -165,7 +165,7 @@ func (r *rollout) again() string {
 	if r.rollback {
 		return "app-rollout rollback " + r.app
 	}
-	return "app-rollout run " + r.app
+	return rerun(r.app, r.old)
 }
 
 // candidate are the units of the new generation.

@@ -169,6 +169,8 @@ func TestFailures(t *testing.T) {
 				if err != nil || rejected == nil || rejected.Number != 2 {
 					t.Fatalf("rejected is %v, %v", rejected, err)
 				}
+				// It is read again after a reboot.
+				do = strings.Replace(do, "journalctl -b ", "journalctl -b "+bootID+" ", 1)
 				if r := rejected.Rollout; !strings.Contains(r.Reason, c.why) || strings.Contains(r.Reason, ";") || !strings.HasPrefix(do, r.Remedy) || r.Remedy == "" {
 					t.Errorf("the receipt says %q and %q", r.Reason, r.Remedy)
 				}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"app-rollout/units"
+	"app-rollout/units/problem"
 	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
@@ -18,7 +19,7 @@ import (
 // gone is stopped. A hold ends, because it lasts as long as its generation is the current
 // one.
 func (m *Machine) Swap(ctx context.Context, app string) error {
-	return m.locked(ctx, app, "app-rollout run "+app, func() error { return m.swap(ctx, app) })
+	return m.locked(ctx, app, "", func() error { return m.swap(ctx, app) })
 }
 
 func (m *Machine) swap(ctx context.Context, app string) error {
@@ -44,6 +45,9 @@ const mostAgain = 10
 func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) error {
 	for range mostAgain {
 		if err := m.rollout(ctx, app, spec); err != nil {
+			if now, e := m.Layout.Read(app); e == nil && now.Digest() != spec.Digest() && ctx.Err() == nil {
+				m.Report(Event{App: app, Step: step.Again, Text: "the .env was changed during the rollout; the change is not rolled out"})
+			}
 			return err
 		}
 		again, err := m.Layout.Read(app)
@@ -55,8 +59,7 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 			}
 		}
 		if err != nil {
-			m.Report(Event{App: app, Step: step.Again, Text: "the .env was changed during the rollout"})
-			return err
+			return changedBadly(err)
 		}
 		if again.Digest() == spec.Digest() {
 			return nil
@@ -66,6 +69,18 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 	}
 	return told(fmt.Sprintf("the .env was changed during each of %d rollouts, and asks for something else again", mostAgain),
 		"when it is at rest: app-rollout run "+app)
+}
+
+// changedBadly is the error of an .env that is bad after the rollout and was not
+// before: its remedy must not seem to be about what has just been rolled out.
+func changedBadly(err error) error {
+	all := problem.Each(err)
+	for i, one := range all {
+		p := *problem.Of(one)
+		p.Text += " (the .env was changed during the rollout, which went well)"
+		all[i] = &p
+	}
+	return errors.Join(all...)
 }
 
 // rollout freezes what the .env asks for and replaces by it what runs.
@@ -80,6 +95,9 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	if refusal := s.refusal(spec.Plan, r.again()); refusal != nil {
 		refusal.Path = spec.Source.Path
 		return refusal
+	}
+	for _, p := range spec.Idle {
+		m.Report(warning(app, step.Freeze, p))
 	}
 	if r.new, err = r.store.Freeze(spec, time.Now()); err != nil {
 		return err
