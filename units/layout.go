@@ -4,6 +4,8 @@
 package units
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -53,6 +55,7 @@ func (l Layout) Path(path string) string { return filepath.Join(l.Root, path) }
 type cache struct {
 	dirs      *reach.Cache
 	unitFiles func() map[string][]string
+	runFiles  func() ([]string, error)
 }
 
 // Cached is the layout for one short run over many apps. During the run a directory
@@ -60,7 +63,7 @@ type cache struct {
 // found. release ends the run.
 func (l Layout) Cached() (cached Layout, release func()) {
 	all := func() map[string][]string { return l.listUnits("") }
-	c := &cache{dirs: reach.NewCache(), unitFiles: sync.OnceValue(all)}
+	c := &cache{dirs: reach.NewCache(), unitFiles: sync.OnceValue(all), runFiles: sync.OnceValues(l.UnitFiles)}
 	return Layout{Root: l.Root, cache: c}, c.dirs.Close
 }
 
@@ -120,6 +123,23 @@ func (l Layout) Boot() string {
 
 // UnitFile is where a rollout writes a unit file of its own.
 func (l Layout) UnitFile(unit string) string { return l.Path(UnitDir + "/" + unit) }
+
+// UnitFiles are the names of the regular files in UnitDir; none if it is not there.
+func (l Layout) UnitFiles() (names []string, err error) {
+	if l.cache != nil {
+		return l.cache.runFiles()
+	}
+	entries, err := os.ReadDir(l.Path(UnitDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
 
 // Rolled says whether a unit runs and was started by a rollout. Such a unit has a
 // file of its own, and needs no link from the target.

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"runtime"
 	"slices"
-	"time"
 
 	"app-rollout/units"
 	"app-rollout/units/store"
@@ -17,9 +16,6 @@ type Result struct {
 	App string
 	Err error
 }
-
-// appSlot is how long an app counts as working: see paced.
-const appSlot = 3 * time.Second
 
 // Apps are the apps that have an .env and those that have been rolled out. A name that
 // cannot be an app's is a problem.
@@ -41,10 +37,26 @@ func (m *Machine) Apps() (apps []string, problems []*units.Problem, err error) {
 	return apps, problems, nil
 }
 
-// Each does the same for several apps at a time: as many begin at once as there are
-// CPUs. The results are in the order of the apps.
+// Each does the same for several apps, side by side. They share the CPUs and the
+// daemon-reloads: see batch. The results are in the order of the apps.
 func (m *Machine) Each(ctx context.Context, apps []string, do func(context.Context, string) error) []Result {
+	if len(apps) == 1 {
+		return []Result{{apps[0], do(ctx, apps[0])}}
+	}
+	return m.eachOf(ctx, apps, runtime.NumCPU(), do)
+}
+
+// eachOf is Each with so many CPUs.
+func (m *Machine) eachOf(ctx context.Context, apps []string, cpus int, do func(context.Context, string) error) []Result {
+	b := newBatch(ctx, apps, cpus, m.Systemd.Reload)
+	m.batch = b
+	defer func() { m.batch = nil }()
 	results := make([]Result, len(apps))
-	paced(len(apps), runtime.NumCPU(), appSlot, func(i int) { results[i] = Result{apps[i], do(ctx, apps[i])} })
+	paced(len(apps), cpus, place, func(i int, give func()) {
+		b.begin(apps[i], give)
+		results[i] = Result{apps[i], do(ctx, apps[i])}
+		b.pass(apps[i])
+	})
+	b.settle(results)
 	return results
 }

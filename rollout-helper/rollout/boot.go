@@ -136,14 +136,20 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 		return nil, nil, err
 	}
 	r := &rollout{
-		Machine: m, app: app, store: disk, new: g, fresh: names, began: time.Now(), patient: true,
+		Machine: m, app: app, store: disk, new: g, fresh: names, began: time.Now(), patient: true, turn: over,
 		receipt: &store.Receipt{Started: time.Now(), Traffic: Steered},
 	}
 	if len(running) == 0 {
 		// When the generator ran, /var was not mounted yet.
-		if err := m.Systemd.Reload(ctx); err != nil {
+		if err := m.reread(ctx, app); err != nil {
 			return nil, nil, err
 		}
+		give, err := m.batch.turn(ctx, app, r.cpus())
+		if err != nil {
+			return nil, nil, err
+		}
+		defer r.attend(ctx, give)()
+		r.began = time.Now()
 		if unready = r.start(ctx); unready == nil && current != nil {
 			unready = r.checkRecorded(ctx)
 		}
@@ -151,6 +157,8 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 			return current, unready, nil
 		}
 	}
+	m.batch.pass(app)
+	defer m.batch.work()()
 	if unready = r.ready(ctx); unready == nil && current == nil {
 		// As in a rollout, a generation is recorded as ready only after it was watched.
 		unready = r.watch(ctx)
@@ -189,6 +197,6 @@ func (r *rollout) commitBooted(ctx context.Context) error {
 		return err
 	}
 	r.say(Info, step.Boot, "generation %d is what the boot has started", r.new.Number)
-	// Now the generator emits the recorded generation.
-	return r.Systemd.Reload(ctx)
+	// Then the generator emits the recorded generation.
+	return r.unload(ctx, r.app)
 }

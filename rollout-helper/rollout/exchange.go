@@ -20,21 +20,16 @@ func (r *rollout) inPlace() bool {
 	return r.new.Mode == 0 && slices.Contains(r.was, units.Service(r.app))
 }
 
-// exchange restarts the service on the unit of the new generation.
+// exchange restarts the service on the unit of the new generation, which systemd has
+// read: see await.
 func (r *rollout) exchange(ctx context.Context) error {
-	r.exchanged = true
-	if err := r.writeUnits(r.new.Number, r.fresh); err != nil {
-		return err
-	}
-	if err := r.Systemd.Reload(ctx); err != nil {
-		return err
-	}
+	r.bounced = true
 	r.say(Info, step.Start, "restarting %s", list(r.fresh))
 	return r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
 }
 
-// reinstate restarts the one service of mode 0 on its old generation, if it was
-// exchanged. known is false if systemd did not answer, so that nobody knows which
+// reinstate gives the one service of mode 0 its old unit again, if it was exchanged, and
+// restarts it on that, if it may run on the new one. known is false if systemd did not answer, so that nobody knows which
 // generation the service runs. Then its file must stay, for the next run to see.
 func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 	if !r.exchanged {
@@ -54,6 +49,9 @@ func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 	}
 	if err != nil {
 		return false, err
+	}
+	if !r.bounced {
+		return true, r.unload(ctx, r.app) // it has run on its old unit all the time
 	}
 	if err := r.Systemd.Reload(ctx); err != nil {
 		return false, err

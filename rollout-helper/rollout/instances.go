@@ -17,6 +17,9 @@ func patterns(app string) []string {
 // number is the instance number in the name of an app's unit, 0 for the one service
 // of mode 0. It is false for a unit that is not one of the app's.
 func number(app, unit string) (int, bool) {
+	if !strings.HasPrefix(unit, app) {
+		return 0, false
+	}
 	i, ok := units.ParseInstance(unit)
 	return i.Number, ok && i.App == app
 }

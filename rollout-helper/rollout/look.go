@@ -32,12 +32,17 @@ func (r *rollout) look(ctx context.Context) (look, error) {
 	if err != nil {
 		return look{}, err
 	}
-	r.seen = make(map[string]systemd.Unit, len(us))
-	for _, u := range us {
-		r.seen[u.Name] = u
-	}
+	r.seen = byName(us)
 	view, err := r.Traffic.Look()
 	return look{r.seen, view}, err
+}
+
+func byName(us []systemd.Unit) map[string]systemd.Unit {
+	units := make(map[string]systemd.Unit, len(us))
+	for _, u := range us {
+		units[u.Name] = u
+	}
+	return units
 }
 
 // glance is a look for steps that only need to know where the named units listen.

@@ -70,6 +70,9 @@ type Traffic interface {
 	// Migrates says whether the kernel moves queued connections by itself when
 	// a listener closes.
 	Migrates() bool
+	// Used is the CPU time that a unit's processes have used since it was started, 0 if it
+	// has none or that cannot be told.
+	Used(u systemd.Unit) time.Duration
 	// Counters are the kernel's own, to be compared with later ones.
 	Counters() sockets.Counters
 }
@@ -80,6 +83,8 @@ type Machine struct {
 	Systemd Systemd
 	Traffic Traffic
 	Report  func(Event)
+
+	batch *batch // of a run for several apps: see Each
 }
 
 // How often a rollout looks. A look reads the listening sockets once, and asks

@@ -24,7 +24,7 @@ func TestPaced(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			begins := make([]time.Duration, len(c.takes))
-			paced(len(c.takes), c.slots, 100*time.Millisecond, func(i int) {
+			paced(len(c.takes), c.slots, 100*time.Millisecond, func(i int, _ func()) {
 				begins[i] = time.Since(began)
 				wait(t.Context(), c.takes[i])
 			})

@@ -32,6 +32,9 @@ func (r *rollout) ready(ctx context.Context) error {
 		}
 		if lacks == nil {
 			r.say(Info, step.Ready, "%s %s ready", list(r.fresh), verb(r.fresh, "is", "are"))
+			if r.settled != nil {
+				r.settled()
+			}
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -41,7 +44,7 @@ func (r *rollout) ready(ctx context.Context) error {
 			lacks.How = fmt.Sprintf("was not ready after %d s: it %s", r.new.ReadySec, lacks.How)
 			return lacks
 		}
-		wait(ctx, tick)
+		wait(ctx, r.pause())
 	}
 }
 

@@ -59,6 +59,7 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 		// The one service of mode 0 runs on another unit than its generation's.
 		exchanged: s.current != nil && s.current.Mode == 0 && slices.Contains(s.foreign, units.Service(app)),
 	}
+	r.bounced = r.exchanged // nobody has recorded whether it was restarted
 	return r.putRight(ctx, s, all)
 }
 

@@ -39,11 +39,14 @@ type rollout struct {
 	receipt   *store.Receipt
 	counters  sockets.Counters
 	began     time.Time
-	exchanged bool // the one service of mode 0 may run on the candidate's unit
-	shifted   bool // new connections have reached the candidate
-	unasked   bool // it has been reported that instances cannot be asked
-	rollback  bool // a person asked to go back
-	patient   bool // an exit before the instance is ready is no failure: at boot, what an app needs may come up late
+	exchanged bool            // the one service of mode 0 has the candidate's unit
+	bounced   bool            // and may run on it: it was restarted
+	shifted   bool            // new connections have reached the candidate
+	unasked   bool            // it has been reported that instances cannot be asked
+	rollback  bool            // a person asked to go back
+	turn      <-chan struct{} // closed when the app's turn in a run for several is over
+	settled   func()          // ends the turn if the new instances are ready; nil if there is none
+	patient   bool            // an exit before the instance is ready is no failure: at boot, what an app needs may come up late
 }
 
 // act is one step of a rollout and what does it.
@@ -79,13 +82,13 @@ func (r *rollout) acts() (first, last []act) {
 
 // run is the rollout of a frozen generation whose instances have their numbers.
 func (r *rollout) run(ctx context.Context) error {
-	r.began = time.Now()
-	r.receipt = &store.Receipt{Started: r.began, Traffic: Steered}
-	if r.inPlace() {
-		r.receipt.Traffic, r.receipt.TrafficReason = Plain, "one service is restarted in place"
+	give, err := r.await(ctx)
+	r.open()
+	if err != nil {
+		return r.back(ctx, err)
 	}
-	r.new.Rollout = r.receipt
-	r.counters = r.Traffic.Counters()
+	defer r.attend(ctx, give)()
+	defer r.batch.work()()
 
 	first, last := r.acts()
 	for _, a := range first {
@@ -104,6 +107,32 @@ func (r *rollout) run(ctx context.Context) error {
 		break
 	}
 	return r.forward(ctx, last)
+}
+
+// await waits until it is the app's turn. A service that is restarted in place gets its
+// unit before that, because all of a run share one daemon-reload.
+func (r *rollout) await(ctx context.Context) (give func(), err error) {
+	if r.inPlace() {
+		r.exchanged = true
+		if err := r.writeUnits(r.new.Number, r.fresh); err != nil {
+			return nil, err
+		}
+		if err := r.reread(ctx, r.app); err != nil {
+			return nil, err
+		}
+	}
+	return r.batch.turn(ctx, r.app, r.cpus())
+}
+
+// open begins the receipt, and the time that the app has.
+func (r *rollout) open() {
+	r.began = time.Now()
+	r.receipt = &store.Receipt{Started: r.began, Traffic: Steered}
+	if r.inPlace() {
+		r.receipt.Traffic, r.receipt.TrafficReason = Plain, "one service is restarted in place"
+	}
+	r.new.Rollout = r.receipt
+	r.counters = r.Traffic.Counters()
 }
 
 // forward takes all of the last steps, because what is committed does not go back. It

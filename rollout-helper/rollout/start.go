@@ -62,7 +62,7 @@ func (r *rollout) startAll(ctx context.Context, booting *booting) error {
 	var once sync.Once
 	// However many there are, all have begun in a tenth of the time.
 	slot := min(startSlot, seconds(r.new.ReadySec)/10*time.Duration(half())/time.Duration(len(r.fresh)))
-	paced(len(r.fresh), half(), slot, func(i int) {
+	paced(len(r.fresh), half(), slot, func(i int, _ func()) {
 		err := ctx.Err()
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = &Failure{r.fresh[i], fmt.Sprintf("was not started within %d s", r.new.ReadySec)}

@@ -33,7 +33,7 @@ func (r *rollout) stopTime() time.Duration {
 // cancelled context does not end it: systemd finishes a stop that is under way anyway.
 func (m *Machine) end(ctx context.Context, names []string, limit time.Duration) error {
 	errs := make([]error, len(names))
-	paced(len(names), half(), stopSlot, func(i int) {
+	paced(len(names), half(), stopSlot, func(i int, _ func()) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 		defer cancel()
 		errs[i] = m.endOne(ctx, names[i])

@@ -159,13 +159,14 @@ func (r *rollout) assign(ctx context.Context, p *Plan) error {
 	}
 	r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
 	if p.reread {
-		return r.Systemd.Reload(ctx)
+		return r.reread(ctx, r.app)
 	}
 	return nil
 }
 
 // remove stops an app whose .env is gone.
 func (m *Machine) remove(ctx context.Context, app string) error {
+	m.batch.pass(app)
 	all, err := m.refresh(ctx, app)
 	if err != nil {
 		return err

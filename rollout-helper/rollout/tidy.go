@@ -50,7 +50,7 @@ func (m *Machine) tidy(ctx context.Context, app string, g *store.Generation, nam
 		reload = reload || changed
 	}
 	if reload {
-		wrong = append(wrong, m.Systemd.Reload(ctx))
+		wrong = append(wrong, m.unload(ctx, app))
 	}
 	if len(strays) == 0 {
 		wrong = append(wrong, store.Of(m.Layout, app).Prune())
@@ -71,7 +71,13 @@ func (r *rollout) tidy(ctx context.Context, g *store.Generation, names []string)
 //
 // What rollouts have started is wanted by nobody, so a reload is rare. It blocks PID 1
 // for longer the more units the machine has.
+//
+// An app that has never been ready and is still asked for keeps what the generator makes
+// of its .env, so that a failed first rollout needs no reload.
 func (m *Machine) needsReload(app string, g *store.Generation, all []systemd.Unit, names []string) bool {
+	if _, err := os.Lstat(m.Layout.Env(app)); g == nil && len(names) == 0 && err == nil {
+		return false
+	}
 	for _, unit := range []string{units.Service(app), units.Template(app)} {
 		if g != nil && unit == g.Unit(app) || g == nil && len(names) > 0 {
 			continue // it is the unit of a generation that serves

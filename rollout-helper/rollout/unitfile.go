@@ -3,7 +3,6 @@ package rollout
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -84,25 +83,22 @@ func writeUnit(path string, text []byte) error {
 
 // unitFiles are the app's units that have a file of ours.
 func (m *Machine) unitFiles(app string) ([]string, error) {
-	entries, err := os.ReadDir(m.Layout.Path(units.UnitDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	all, err := m.Layout.UnitFiles()
 	if err != nil {
 		return nil, err
 	}
 	var names []string
-	for _, e := range entries {
-		if _, ok := number(app, e.Name()); !ok || !e.Type().IsRegular() {
+	for _, name := range all {
+		if _, ok := number(app, name); !ok {
 			continue
 		}
-		text, err := os.ReadFile(m.Layout.UnitFile(e.Name()))
+		text, err := os.ReadFile(m.Layout.UnitFile(name))
 		if err != nil {
 			return nil, err
 		}
 		// Other files with such names are the admin's.
 		if bytes.HasPrefix(text, []byte(units.Header)) {
-			names = append(names, e.Name())
+			names = append(names, name)
 		}
 	}
 	return names, nil

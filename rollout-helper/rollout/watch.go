@@ -57,7 +57,7 @@ func (r *rollout) watch(ctx context.Context) error {
 		if !missed && time.Now().After(end) {
 			return nil
 		}
-		wait(ctx, tick)
+		wait(ctx, r.pause())
 	}
 }
 

@@ -145,6 +145,13 @@ func (w *world) Wrapped(_ *sockets.View, u systemd.Unit, _ int) (*sockets.Wrappe
 	return &sockets.Wrapper{Name: "sh", Server: "node"}, nil
 }
 
+func (w *world) Used(systemd.Unit) time.Duration {
+	if w.used == nil {
+		return time.Second
+	}
+	return w.used()
+}
+
 func (w *world) Migrates() bool { return true }
 
 func (w *world) Counters() sockets.Counters { return sockets.Counters{} }

@@ -40,6 +40,7 @@ type world struct {
 	calls    []string
 	onCall   func(n int, call string) error               // what a call is answered with instead
 	check    func()                                       // looks at the world at every call
+	used     func() time.Duration                         // the CPU time that each unit has used; nil: it uses none any more
 	starts   func(u *fakeUnit) (result string, err error) // what a start job does instead
 }
 

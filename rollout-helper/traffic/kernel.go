@@ -132,6 +132,15 @@ func (k *Kernel) Migrates() bool {
 	return err == nil && on
 }
 
+// Used is the CPU time that a unit's processes have used, 0 if that cannot be told.
+func (k *Kernel) Used(u systemd.Unit) time.Duration {
+	if u.ControlGroup == "" {
+		return 0
+	}
+	used, _ := sockets.CPUTime(u.ControlGroup)
+	return used
+}
+
 // Counters returns the kernel's counters, or zeros if they cannot be read.
 func (k *Kernel) Counters() sockets.Counters {
 	c, _ := sockets.ReadCounters()
