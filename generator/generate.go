@@ -199,17 +199,21 @@ func (g *generator) fail(err error) {
 	}
 }
 
-// giveUp says which apps took too long.
-func (g *generator) giveUp() {
+// giveUp says at which apps it ended, how long it has taken, and how much of the CPUs it
+// has had. busy says that this was too little.
+func (g *generator) giveUp(took, cpu time.Duration, busy bool) {
 	g.tell()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at := ""
+	at, remedy := "", "see app-rollout check"
 	if len(g.under) > 0 {
 		at = " at " + strings.Join(slices.Sorted(maps.Keys(g.under)), ", ")
 	}
+	if busy {
+		remedy = "when the machine is less busy: systemctl daemon-reload"
+	}
 	g.say(failure, &problem.Problem{Path: units.EtcDir,
-		Text: "gave up" + at + ", since it takes too long; what comes after is not generated", Remedy: "see app-rollout check"})
+		Text: fmt.Sprintf("gave up%s after %.1f s, and %.1f s of CPU time; what comes after is not generated", at, took.Seconds(), cpu.Seconds()), Remedy: remedy})
 }
 
 // source reads an app's .env. It returns nil if the file was removed after it was

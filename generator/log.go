@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"unicode"
+
+	"golang.org/x/sys/unix"
 )
 
 // level is a syslog priority with the daemon facility, as the kernel's log
@@ -19,17 +21,34 @@ const (
 // maxRecord is in bytes, well below the size at which the kernel cuts a line.
 const maxRecord = 900
 
-// log writes each message as one line to stderr, for a person, and, when PID 1
-// runs the generator, to the kernel's log, because the journal does not run yet.
-type log struct{ kmsg *os.File }
+// log writes each message as one line to stderr, for a person. When PID 1 runs the
+// generator, it writes it to the kernel's log too, because at boot the journal does not
+// run yet. In a container there may be no kernel log, or a FIFO that nobody reads in its
+// place: there it writes to the journal, which at least a daemon-reload finds running.
+//
+// It never waits for who reads, because PID 1 waits for the generator.
+type log struct {
+	fd int           // -1: none
+	to unix.Sockaddr // nil: fd is the kernel's log
+}
+
+// journal is the socket on which journald takes what syslog(3) sends.
+const journal = "/run/systemd/journal/dev-log"
 
 func newLog(kernel bool) *log {
 	if !kernel {
-		return &log{}
+		return &log{fd: -1}
 	}
-	// Without the kernel's log the units are generated all the same.
-	f, _ := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
-	return &log{kmsg: f}
+	var st unix.Stat_t
+	fd, err := unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err == nil && unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR {
+		return &log{fd: fd}
+	}
+	// Without any log the units are generated all the same.
+	if fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+		fd = -1
+	}
+	return &log{fd: fd, to: &unix.SockaddrUnix{Name: journal}}
 }
 
 func (l *log) say(at level, err error) {
@@ -43,7 +62,13 @@ func (l *log) say(at level, err error) {
 		text = strings.ToValidUTF8(text[:maxRecord], "") + "…"
 	}
 	fmt.Fprintln(os.Stderr, "app-rollout-generator: "+text)
-	if l.kmsg != nil {
-		fmt.Fprintf(l.kmsg, "<%d>app-rollout-generator[%d]: %s\n", at, os.Getpid(), text)
+	record := fmt.Appendf(nil, "<%d>app-rollout-generator[%d]: %s", at, os.Getpid(), text)
+	// A record that the log does not take is lost.
+	switch {
+	case l.fd < 0:
+	case l.to != nil:
+		_ = unix.Sendto(l.fd, record, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, l.to)
+	default:
+		_, _ = unix.Write(l.fd, append(record, '\n'))
 	}
 }

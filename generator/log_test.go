@@ -8,6 +8,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"app-rollout/units/problem"
 )
@@ -20,7 +23,7 @@ func TestLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	l := &log{kmsg: f}
+	l := &log{fd: int(f.Fd())}
 	l.say(failure, errors.New("one\ntwo\x1b[31m\u0085 three"))
 	l.say(notice, errors.New(strings.Repeat("é", 1000)))
 	text, err := os.ReadFile(f.Name())
@@ -39,6 +42,34 @@ func TestLog(t *testing.T) {
 	l.say(failure, errors.New("x"))
 }
 
+// Where the journal has to do for the kernel's log, it gets the same record. One that
+// does not read is not waited for.
+func TestLogToJournal(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	read, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(read)
+	l := &log{fd: fd, to: &unix.SockaddrUnix{Name: filepath.Join(t.TempDir(), "dev-log")}}
+	l.say(failure, errors.New("nobody is there"))
+	if err := unix.Bind(read, l.to); err != nil {
+		t.Fatal(err)
+	}
+	for range 2000 { // more than a socket queues: net.unix.max_dgram_qlen
+		l.say(failure, errors.New("one"))
+	}
+	record := make([]byte, 1000)
+	n, err := unix.Read(read, record)
+	if err != nil || !regexp.MustCompile(`^<27>app-rollout-generator\[\d+\]: one$`).Match(record[:n]) {
+		t.Errorf("%q, %v", record[:n], err)
+	}
+}
+
 func TestGiveUp(t *testing.T) {
 	var said []string
 	var last *problem.Problem
@@ -46,16 +77,16 @@ func TestGiveUp(t *testing.T) {
 		say:   func(_ level, err error) { said, last = append(said, err.Error()), problem.Of(err) },
 		under: map[string]bool{"slow": true}, wrong: map[string][]error{"bad": {&problem.Problem{Path: "/etc/app-rollout/bad.env", Text: "is bad"}}, "linked": {&problem.Problem{Path: "/srv/x/.env", Text: "is bad"}}},
 	}
-	g.giveUp()
+	g.giveUp(2*time.Second, 1900*time.Millisecond, false)
 	delete(g.under, "slow")
-	g.giveUp()
+	g.giveUp(9*time.Second, 400*time.Millisecond, true)
 	want := "/etc/app-rollout/bad.env: is bad\nlinked: /srv/x/.env: is bad\n" +
-		"/etc/app-rollout: gave up at slow, since it takes too long; what comes after is not generated; see app-rollout check\n" +
-		"/etc/app-rollout: gave up, since it takes too long; what comes after is not generated; see app-rollout check"
+		"/etc/app-rollout: gave up at slow after 2.0 s, and 1.9 s of CPU time; what comes after is not generated; see app-rollout check\n" +
+		"/etc/app-rollout: gave up after 9.0 s, and 0.4 s of CPU time; what comes after is not generated; when the machine is less busy: systemctl daemon-reload"
 	if got := strings.Join(said, "\n"); got != want {
 		t.Errorf("said\n%s", got)
 	}
-	if last.Remedy != "see app-rollout check" {
+	if last.Remedy != "when the machine is less busy: systemctl daemon-reload" {
 		t.Errorf("said %+v", *last)
 	}
 }
@@ -73,5 +104,31 @@ func TestTalksToNobody(t *testing.T) {
 				t.Errorf("it depends on %s", dep)
 			}
 		}
+	}
+}
+
+// The time for new apps is CPU time. A machine that gives hardly any gets longer, but not
+// for ever.
+func TestPass(t *testing.T) {
+	began := time.Now()
+	if busy := (limits{fresh: 100 * time.Millisecond, starved: 300 * time.Millisecond}).pass(); !busy {
+		t.Error("without CPU time it is not the machine that is busy")
+	}
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Errorf("over after %v", took)
+	}
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	}()
+	defer close(done)
+	if busy := (limits{fresh: 50 * time.Millisecond, starved: time.Minute}).pass(); busy {
+		t.Error("with CPU time it is not the machine that is busy")
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"app-rollout/units"
 	"app-rollout/units/dotenv"
 )
@@ -22,11 +24,14 @@ type limits struct {
 	// recorded is for the apps that have a current generation. Only root's files are
 	// copied for them; the limit is long, so that a slow disk leaves out no app.
 	recorded time.Duration
-	// fresh is for .env files that are read for the first time.
+	// fresh is for .env files that are read for the first time: so long, and so much CPU
+	// time. On a busy machine the generator gets that CPU time later.
 	fresh time.Duration
+	// starved is the longest for these files, however busy the machine is.
+	starved time.Duration
 }
 
-var usual = limits{recorded: 20 * time.Second, fresh: 1800 * time.Millisecond}
+var usual = limits{recorded: 20 * time.Second, fresh: 1800 * time.Millisecond, starved: 9 * time.Second}
 
 func main() {
 	dotenv.ParserMain()
@@ -59,12 +64,44 @@ func generate(layout units.Layout, limits limits, dirs []string) int {
 	layout, release := layout.Cached()
 	defer release()
 	g := &generator{layout: layout, out: out, early: early, say: log.say, under: map[string]bool{}, wrong: map[string][]error{}}
-	timer := time.AfterFunc(limits.recorded, func() {
-		g.giveUp()
+	began := time.Now()
+	giveUp := func(busy bool) {
+		g.giveUp(time.Since(began), cpuTime(), busy)
 		os.Exit(1)
-	})
-	if !g.run(func() { timer.Reset(limits.fresh) }) {
+	}
+	timer := time.AfterFunc(limits.recorded, func() { giveUp(cpuTime() < limits.recorded/2) })
+	copied := func() {
+		timer.Stop()
+		go func() { giveUp(limits.pass()) }()
+	}
+	if !g.run(copied) {
 		return 1
 	}
 	return 0
+}
+
+// pass returns when the time for new apps is over, and whether that is so because the
+// machine is busy.
+func (l limits) pass() (busy bool) {
+	began, before := time.Now(), cpuTime()
+	for rest := l.fresh; ; rest = l.fresh / 20 {
+		time.Sleep(rest)
+		if cpuTime()-before >= l.fresh {
+			return false
+		}
+		if time.Since(began) >= l.starved {
+			return true
+		}
+	}
+}
+
+// cpuTime is what this process has used, and the parsers that have ended.
+func cpuTime() (sum time.Duration) {
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var used unix.Rusage
+		if unix.Getrusage(who, &used) == nil {
+			sum += time.Duration(used.Utime.Nano() + used.Stime.Nano())
+		}
+	}
+	return sum
 }
