@@ -44,18 +44,23 @@ func checkCommand(std streams) *cli.Command {
 func check(ctx context.Context, args []string) (*doctor.Report, error) {
 	e, done := eyes()
 	defer done()
-	d := &doctor.Doctor{Machine: e.Machine}
 	report := doctor.New()
 	if len(args) == 0 {
-		names, problems, err := e.Apps()
+		apps, problems, err := e.Apps()
 		if err != nil {
 			return nil, err
 		}
 		for _, p := range problems {
 			report.Refuse("", p)
 		}
-		args = names
+		d := &doctor.Doctor{Machine: ofAll(e, apps).Machine}
+		for _, app := range apps {
+			d.App(ctx, report, app)
+		}
+		d.Host(ctx, report)
+		return report, nil
 	}
+	d := &doctor.Doctor{Machine: e.Machine}
 	for _, arg := range args {
 		app, file, err := target(arg)
 		if err != nil {

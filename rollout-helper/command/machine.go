@@ -50,6 +50,26 @@ func see(l units.Layout, s rollout.Systemd) status.Eyes {
 	return status.Eyes{Machine: m, Connections: sockets.Connections}
 }
 
+// ofAll are eyes for a command that looks at all apps. They ask PID 1 and the kernel
+// once, not once for each app.
+func ofAll(e status.Eyes, apps []string) status.Eyes {
+	manager, ok := e.Systemd.(*systemd.Manager)
+	if !ok || len(apps) < 2 {
+		return e
+	}
+	known := make(map[string]bool, len(apps))
+	for _, app := range apps {
+		known[app] = true
+	}
+	m := &rollout.Machine{Traffic: e.Traffic, Report: e.Machine.Report}
+	m.Layout, _ = e.Layout.Cached() // the program ends soon
+	m.Systemd = manager.Snapshot(func(unit string) bool {
+		i, ok := units.ParseInstance(unit)
+		return ok && known[i.App]
+	})
+	return status.Eyes{Machine: m, Connections: sockets.EveryConnection()}
+}
+
 // looks is the action of a command that changes nothing: do gets the named apps,
 // least to most of them, all of which exist.
 func looks(least, most int, do func(c *cli.Context, e status.Eyes, names []string) error) cli.ActionFunc {

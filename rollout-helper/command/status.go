@@ -21,6 +21,13 @@ func statusCommand(std streams) *cli.Command {
 		ArgsUsage: "[APP…]",
 		Flags:     []cli.Flag{jsonFlag("print one JSON document, as app-rollout(1) describes it")},
 		Action: looks(0, many, func(c *cli.Context, e status.Eyes, names []string) error {
+			if len(names) == 0 {
+				apps, _, err := e.Apps()
+				if err != nil {
+					return err
+				}
+				e = ofAll(e, apps)
+			}
 			report, err := e.Report(c.Context, names)
 			if err != nil {
 				return err

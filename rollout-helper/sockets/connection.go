@@ -27,7 +27,7 @@ type Connection struct {
 	LastSent, LastReceived time.Duration
 }
 
-// Connections returns the connections to the local ports, half-open ones
+// Connections returns the connections to the local ports (0: to any), half-open ones
 // included. Those that the app itself has closed are left out, for they need
 // the app no more.
 func Connections(ports ...uint16) ([]Connection, error) {

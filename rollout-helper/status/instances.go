@@ -14,6 +14,7 @@ import (
 // instances fills in the app's units: those that run, and those that failed.
 func (e Eyes) instances(a *App, current *store.Generation, us []systemd.Unit, view *sockets.View, hide func(string, error)) {
 	var cgroups []map[uint64]bool
+	var listeners [][]sockets.Listener
 	for _, u := range us {
 		if !u.Live() && u.Active != "failed" {
 			continue
@@ -31,7 +32,8 @@ func (e Eyes) instances(a *App, current *store.Generation, us []systemd.Unit, vi
 			if err != nil {
 				hide("sockets of "+u.Name, err)
 			}
-			cgroups = append(cgroups, ids)
+			own, _ := view.In(u.ControlGroup)
+			cgroups, listeners = append(cgroups, ids), append(listeners, own)
 		}
 		a.Instances = append(a.Instances, i)
 	}
@@ -39,7 +41,7 @@ func (e Eyes) instances(a *App, current *store.Generation, us []systemd.Unit, vi
 		a.Nodes = max(a.Nodes, len(a.Instances))
 	}
 	if view != nil {
-		e.shares(a, cgroups, view.Listeners, hide)
+		e.shares(a, cgroups, listeners, hide)
 	}
 }
 
@@ -60,13 +62,13 @@ func (e Eyes) generation(i units.Instance, current *store.Generation, u systemd.
 
 // shares counts sockets: the kernel picks a listener of the group by a hash of
 // the connection's addresses, so each gets the same share.
-func (e Eyes) shares(a *App, cgroups []map[uint64]bool, listeners []sockets.Listener, hide func(string, error)) {
+func (e Eyes) shares(a *App, cgroups []map[uint64]bool, listeners [][]sockets.Listener, hide func(string, error)) {
 	asked := make(map[uint16]bool)
 	total := 0
 	for i := range a.Instances {
-		for _, l := range listeners {
+		for _, l := range listeners[i] {
 			port := l.Addr.Port()
-			if !cgroups[i][l.Cgroup] || a.Port != 0 && int(port) != a.Port {
+			if a.Port != 0 && int(port) != a.Port {
 				continue
 			}
 			a.Instances[i].Listeners++
