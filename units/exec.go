@@ -113,6 +113,7 @@ func (s *Spec) command(l Layout, value string, given bool) *Problem {
 	s.linkedEntry = slices.ContainsFunc(entered, l.leadsThroughLink)
 	s.linkedWord = s.linkedWord || slices.ContainsFunc(others, l.leadsThroughLink)
 	s.shellisms = shellisms(value)
+	s.unixSocket = namesUnixSocket(words)
 	return nil
 }
 

@@ -73,16 +73,11 @@ func bareWords(command string) (words []string) {
 // scriptPlaces are the directories that the script of a `sh -c` enters, and those of
 // the other absolute paths in it; none if the command is something else.
 func scriptPlaces(words []string) (entered, others []string) {
-	switch filepath.Base(words[0]) {
-	case "sh", "bash", "dash", "zsh", "ksh", "ash":
-	default:
+	text, ok := shellScript(words)
+	if !ok {
 		return nil, nil
 	}
-	at := slices.IndexFunc(words, func(w string) bool { return scriptFlag.MatchString(w) })
-	if at < 0 || at+1 == len(words) {
-		return nil, nil
-	}
-	script := strings.FieldsFunc(words[at+1], func(r rune) bool { return strings.ContainsRune(" \t\n;&|()<>\"'", r) })
+	script := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n;&|()<>\"'", r) })
 	for i, w := range script[:min(len(script), 64)] {
 		switch {
 		case !strings.HasPrefix(w, "/"):
@@ -93,6 +88,20 @@ func scriptPlaces(words []string) (entered, others []string) {
 		}
 	}
 	return entered, others
+}
+
+// shellScript is the script of a `sh -c`; ok is false if the command is something else.
+func shellScript(words []string) (script string, ok bool) {
+	switch filepath.Base(words[0]) {
+	case "sh", "bash", "dash", "zsh", "ksh", "ash":
+	default:
+		return "", false
+	}
+	at := slices.IndexFunc(words, func(w string) bool { return scriptFlag.MatchString(w) })
+	if at < 0 || at+1 == len(words) {
+		return "", false
+	}
+	return words[at+1], true
 }
 
 // scriptFlag tells a shell that the next word is a script.

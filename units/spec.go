@@ -33,6 +33,7 @@ type Spec struct {
 	linkedWord  bool              // a word of the command leads through a link
 	linkedEntry bool              // the script of a shell enters a directory through a link
 	shellisms   []shellism        // what only a shell would understand
+	unixSocket  unixSocket        // how the command names a Unix socket
 	released    bool              // a link led to the working directory, as in a deployment by releases
 	defaulted   bool              // the working directory is where the real .env lies, because no setting names one
 }
@@ -174,6 +175,12 @@ func (s *Spec) contradictions() (all []contradiction) {
 	}
 	if ms, err := strconv.Atoi(strings.TrimSuffix(s.directives["RestartSec"], "ms")); err == nil && s.Source.UID != 0 && s.Plan.Nodes*1000 > ms*maxRestarts {
 		all = append(all, contradiction{"SYSTEMD_RESTART_SEC", Problem{Text: fmt.Sprintf("must be %d ms or more for %d instances, since the .env is not root's", s.Plan.Nodes*1000/maxRestarts+1, s.Plan.Nodes)}})
+	}
+	if s.unixSocket == boundSocket && s.Plan.Mode == 1 && s.Plan.Port == 0 {
+		all = append(all, contradiction{"SYSTEMD_EXEC_START", Problem{
+			Text:   "listens on a Unix socket, which each new instance takes from those that serve: if it fails, nothing serves",
+			Remedy: "let it listen on PORT, or set SYSTEMD_CLUSTER_MODE=0, or give each instance a path of its own, with $SYSTEMD_INSTANCE in a sh -c",
+		}})
 	}
 	if s.dynamic && s.directives["PrivateTmp"] == "no" {
 		all = append(all, contradiction{"SYSTEMD_PRIVATE_TMP", Problem{Text: "has no effect for a dynamic user", Remedy: "set SYSTEMD_USER too"}})

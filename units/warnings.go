@@ -33,6 +33,9 @@ func (s *Spec) warn(f *dotenv.File) {
 	if s.linkedEntry {
 		add(command.Line, "SYSTEMD_EXEC_START has a cd that leads through a link, so that the code is not frozen", "name that directory in SYSTEMD_WORKING_DIRECTORY, and leave the cd out")
 	}
+	if s.unixSocket != noSocket && s.Plan.Mode == 1 {
+		add(command.Line, "SYSTEMD_EXEC_START names a Unix socket: if the app listens on it, each new instance takes it from those that serve", "let clients use PORT alone, or set SYSTEMD_CLUSTER_MODE=0")
+	}
 	for _, odd := range s.shellisms {
 		add(command.Line, "SYSTEMD_EXEC_START "+odd.text, odd.remedy)
 	}
