@@ -24,7 +24,7 @@ func TestReceipt(t *testing.T) {
 	shop.deploy(append(lines, "GENERATION=g1")...)
 	request := shop.openRequest()
 	said := shop.deploy(append(lines, "GENERATION=g2")...)
-	if line := "1 connection(s) of shop@1 shop@2 are cut after 1 s"; !strings.Contains(said, line) {
+	if line := "1 connection(s) of shop@1 shop@2 still wait for an answer after 1 s"; !strings.Contains(said, line) {
 		t.Errorf("nothing says %q:\n%s", line, said)
 	}
 	request.answer()
@@ -70,7 +70,7 @@ func (a *app) cutReceipt() {
 		a.t.Errorf("the steps are %s", names)
 	}
 	text := a.Read("/var/lib/app-rollout/shop/current/generation.json")
-	for _, field := range []string{`"drained"`, `"cut": 1`, `"migrated"`, `"migrate_failed"`, `"listen_drops"`, `"listen_overflows"`, `"step": "drain"`} {
+	for _, field := range []string{`"drained"`, `"closed": 0`, `"cut": 1`, `"streams": 0`, `"migrated"`, `"migrate_failed"`, `"listen_drops"`, `"listen_overflows"`, `"step": "drain"`} {
 		if !strings.Contains(text, field) {
 			a.t.Errorf("the record has no %s: %s", field, text)
 		}
@@ -93,7 +93,7 @@ func (a *app) told(generation int, sum, steps string) {
 
 	record := a.receipt(fmt.Sprint(generation)).Rollout
 	history := a.Must("app-rollout", "history", "shop")
-	lines := fmt.Sprintf(`(?m)^%d .* %s +%d +%d +%d .*\n  %s$`, generation, record.Traffic, record.Drained, record.Cut, record.Migrated, each)
+	lines := fmt.Sprintf(`(?m)^%d .* %s +%d +%d +%d +%d .*\n  %s$`, generation, record.Traffic, record.Drained, record.Closed, record.Cut, record.Migrated, each)
 	if !regexp.MustCompile(lines).MatchString(history) {
 		a.t.Errorf("history has no lines %s:\n%s", lines, history)
 	}

@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,9 +38,8 @@ func history(s *screen.Screen, disk store.Store) error {
 		s.Println("Nothing has been rolled out yet.")
 		return nil
 	}
-	rows := [][]screen.Cell{
-		screen.Row(screen.Dim, "GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CUT", "MIGRATED", "CHANGED"),
-	}
+	var rows [][]screen.Cell
+	listens := false // in a kept generation
 	var before *store.Generation
 	var wrong []*problem.Problem
 	for _, n := range numbers {
@@ -49,11 +49,9 @@ func history(s *screen.Screen, disk store.Store) error {
 			wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("generation %d: %s", n, p.What()), Remedy: p.Remedy})
 			continue
 		}
-		result, color, took, traffic, drained, cut, migrated, steps := "not ready yet", screen.Yellow, "-", "-", "-", "-", "-", ""
+		result, color, took, steps := "not ready yet", screen.Yellow, "-", ""
 		if r := g.Rollout; r != nil {
-			result, traffic = r.Result, r.Traffic
-			took = fmt.Sprintf("%.1f s", r.Seconds)
-			drained, cut, migrated, steps = fmt.Sprint(r.Drained), fmt.Sprint(r.Cut), fmt.Sprint(r.Migrated), r.Took()
+			result, took, steps = r.Result, fmt.Sprintf("%.1f s", r.Seconds), r.Took()
 			if color = ""; r.Result == "failed" {
 				color = screen.Red
 				wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("generation %d failed: %s", n, r.Reason), Remedy: r.Remedy})
@@ -62,8 +60,9 @@ func history(s *screen.Screen, disk store.Store) error {
 		if current != nil && n == current.Number {
 			result, color = result+" (current)", screen.Green
 		}
-		row := screen.Row("", fmt.Sprint(n), g.Created.Local().Format(time.DateTime), fmt.Sprint(g.Nodes),
-			result, took, traffic, drained, cut, migrated, changed(disk, before, g))
+		listens = listens || g.Rollout != nil && g.Rollout.Counts != nil
+		row := screen.Row("", append(append([]string{fmt.Sprint(n), g.Created.Local().Format(time.DateTime), fmt.Sprint(g.Nodes),
+			result, took}, became(g.Rollout)...), changed(disk, before, g))...)
 		row[3].Color = color
 		rows = append(rows, row)
 		if steps != "" {
@@ -75,11 +74,31 @@ func history(s *screen.Screen, disk store.Store) error {
 			before = g
 		}
 	}
-	s.Table("", rows)
+	head := screen.Row(screen.Dim, "GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CLOSED", "CUT", "MIGRATED", "CHANGED")
+	s.Table("", telling(append([][]screen.Cell{head}, rows...), listens))
 	for _, p := range wrong {
 		s.Println(s.Paint(screen.Red, strings.ReplaceAll(p.Error(), "\n", "; ")))
 	}
 	return nil
+}
+
+// telling leaves out the columns on traffic and connections for an app that has none.
+func telling(rows [][]screen.Cell, listens bool) [][]screen.Cell {
+	const first, after = 5, 10
+	for i, row := range rows {
+		if !listens && len(row) > after {
+			rows[i] = slices.Delete(row, first, after)
+		}
+	}
+	return rows
+}
+
+// became are the cells on traffic, and on what became of the connections.
+func became(r *store.Receipt) []string {
+	if r == nil || r.Counts == nil {
+		return []string{"-", "-", "-", "-", "-"}
+	}
+	return []string{r.Traffic, fmt.Sprint(r.Drained), fmt.Sprint(r.Closed), fmt.Sprint(r.Cut), fmt.Sprint(r.Migrated)}
 }
 
 // changed names the differences between a generation and the one that served before

@@ -80,7 +80,9 @@ func foretell(disk store.Store, app string, p *rollout.Plan) []string {
 		if len(p.Keep) > 0 {
 			did += ", and keep " + list(p.Keep)
 		}
-		if len(p.Stop) > 0 {
+		if len(p.Stop) > 0 && !p.Listens() {
+			did += ", and stop " + list(p.Stop) + " when they are ready"
+		} else if len(p.Stop) > 0 {
 			did += fmt.Sprintf(", shift all connections to them when they are ready, drain %s for at most %d s, and stop them", list(p.Stop), p.Drain())
 		}
 	}

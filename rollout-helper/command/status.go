@@ -145,7 +145,10 @@ func headline(s *screen.Screen, a status.App) string {
 
 func instanceRows(s *screen.Screen, a status.App) [][]screen.Cell {
 	rows := [][]screen.Cell{
-		screen.Row(screen.Dim, "UNIT", "STATE", "GENERATION", "PID", "SINCE", "RESTARTS", "MEMORY", "CONNECTIONS", "SHARE"),
+		screen.Row(screen.Dim, "UNIT", "STATE", "GENERATION", "PID", "SINCE", "RESTARTS", "MEMORY"),
+	}
+	if a.Listens() {
+		rows[0] = append(rows[0], screen.Row(screen.Dim, "CONNECTIONS", "SHARE")...)
 	}
 	for _, i := range a.Instances {
 		color, restarts, pid, share, generation := screen.Green, "", "-", "-", "-"
@@ -168,7 +171,10 @@ func instanceRows(s *screen.Screen, a status.App) [][]screen.Cell {
 			generation = fmt.Sprint(i.Generation)
 		}
 		row := screen.Row("", strings.TrimSuffix(i.Unit, ".service"), i.Active+" ("+i.Sub+")", generation, pid, s.Since(i.Since),
-			fmt.Sprint(i.Restarts), screen.Size(i.Memory), fmt.Sprint(i.Connections), share)
+			fmt.Sprint(i.Restarts), screen.Size(i.Memory))
+		if a.Listens() {
+			row = append(row, screen.Row("", fmt.Sprint(i.Connections), share)...)
+		}
 		row[1].Color, row[5].Color = color, restarts
 		rows = append(rows, row)
 	}
@@ -228,8 +234,8 @@ func lastRollout(r *status.Rollout) (text, color string) {
 	if r.Result == "failed" {
 		return fmt.Sprintf("generation %d failed after %.1f s: %s", r.Generation, r.Seconds, r.Why()), screen.Red
 	}
-	text = fmt.Sprintf("%s in %.1f s, traffic %s, %s", r.Result, r.Seconds, r.TrafficText(), r.Connections())
-	if r.Cut > 0 {
+	text = fmt.Sprintf("%s in %.1f s%s", r.Result, r.Seconds, r.Told())
+	if r.Counts != nil && r.Cut > 0 {
 		color = screen.Yellow
 	}
 	return text, color

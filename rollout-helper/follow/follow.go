@@ -59,7 +59,7 @@ func All(m rollout.Systemd, services []string, v *View) (failed bool, err error)
 			v.note(interrupt(runs, v))
 		}
 	}
-	v.summary()
+	v.summary(ctx)
 	return failed, err
 }
 

@@ -191,6 +191,7 @@ func (v *View) look(ctx context.Context) {
 // counts tells the instances of a generation and what the others still have.
 func (v *View) counts(a status.App, number int) string {
 	ready, fresh, old, connections := 0, 0, 0, 0
+	listens := a.Listens()
 	for _, i := range a.Instances {
 		if i.Generation != number {
 			old++
@@ -198,7 +199,7 @@ func (v *View) counts(a status.App, number int) string {
 			continue
 		}
 		fresh++
-		if i.Up() && i.Listeners > 0 {
+		if i.Up() && (i.Listeners > 0 || !listens) {
 			ready++
 		}
 	}
@@ -209,6 +210,9 @@ func (v *View) counts(a status.App, number int) string {
 	if g, err := store.Of(v.eyes.Layout, a.Name).Generation(number); err == nil {
 		nodes = max(fresh, g.Nodes) // some may not have been begun yet
 	}
+	if !listens {
+		return fmt.Sprintf("generation %d: %d of %d instances run", number, ready, nodes)
+	}
 	text := fmt.Sprintf("generation %d: %d of %d instances listen", number, ready, nodes)
 	if old > 0 {
 		text += fmt.Sprintf(", %d connections on %d old ones", connections, old)
@@ -217,7 +221,7 @@ func (v *View) counts(a status.App, number int) string {
 }
 
 // summary is the end: one line an app, and where one failed, what helps.
-func (v *View) summary() {
+func (v *View) summary(ctx context.Context) {
 	v.clear()
 	failed := 0
 	for _, p := range v.apps {
@@ -226,7 +230,7 @@ func (v *View) summary() {
 			v.teach(p)
 			continue
 		}
-		if text := v.success(p); text != "" && v.out.TTY {
+		if text := v.success(ctx, p); text != "" && v.out.TTY {
 			v.out.Println(v.out.Paint(screen.Green, "✓"), text)
 		}
 	}
@@ -268,18 +272,39 @@ func (v *View) teach(p *progress) {
 }
 
 // success is the line for an app that did not fail.
-func (v *View) success(p *progress) string {
+func (v *View) success(ctx context.Context, p *progress) string {
 	current, err := store.Of(v.eyes.Layout, p.name).Current()
 	if err != nil || current == nil || current.Rollout == nil || p.began.IsZero() {
 		return ""
 	}
+	serves := v.serves(ctx, p.name, current)
 	if current.Number == p.before {
-		return fmt.Sprintf("%s: generation %d serves, as before", p.name, current.Number)
+		return fmt.Sprintf("%s: %s, as before", p.name, serves)
 	}
 	if p.step == step.Stop && p.number == 0 {
 		return ""
 	}
 	r := current.Rollout
-	return fmt.Sprintf("%s: generation %d serves: rolled out in %.1f s, traffic %s, %d connections cut",
-		p.name, current.Number, r.Seconds, r.TrafficText(), r.Cut)
+	return fmt.Sprintf("%s: %s: rolled out in %.1f s%s", p.name, serves, r.Seconds, r.Told())
+}
+
+// serves says what the instances of a generation do now: "generation 2 serves".
+func (v *View) serves(ctx context.Context, app string, g *store.Generation) string {
+	a, err := v.eyes.Look(ctx, app)
+	if err != nil {
+		return fmt.Sprintf("generation %d is the current one", g.Number)
+	}
+	well, listens := 0, a.Listens()
+	for _, i := range a.Instances {
+		if i.Generation == g.Number && i.Up() && (i.Listeners > 0 || !listens) {
+			well++
+		}
+	}
+	switch {
+	case well < g.Nodes:
+		return fmt.Sprintf("generation %d is the current one, but %d of %d instances are up", g.Number, well, g.Nodes)
+	case listens:
+		return fmt.Sprintf("generation %d serves", g.Number)
+	}
+	return fmt.Sprintf("generation %d runs", g.Number)
 }

@@ -42,7 +42,7 @@ func TestPlainView(t *testing.T) {
 		v.draw(t.Context())
 	}
 	v.apps = v.apps[1:] // shop alone
-	v.summary()
+	v.summary(t.Context())
 	want := "shop: generation 2 is frozen\nshop: traffic is not steered\nshop: shop@3 did not; see: journalctl\n"
 	if out.String() != want {
 		t.Errorf("%q", out.String())
@@ -57,7 +57,7 @@ func TestLiveView(t *testing.T) {
 		v.looked = time.Now() // there is nothing to look at
 		v.draw(t.Context())
 	}
-	v.summary()
+	v.summary(t.Context())
 	rows := replay(out.String())
 	want := []string{"shop: traffic is not steered", "✗ shop: shop@3 did not; see: journalctl", "2 apps in 0.0 s: 1 well, 1 failed"}
 	if !slices.Equal(rows, want) {
@@ -126,7 +126,7 @@ func TestCounts(t *testing.T) {
 		{2, []status.Instance{instance(1, 1)}, ""},
 		{2, []status.Instance{instance(1, 1), instance(2, 0)}, "generation 2: 0 of 3 instances listen, 4 connections on 1 old ones"},
 		{2, []status.Instance{instance(2, 1), instance(2, 1), instance(2, 1)}, "generation 2: 3 of 3 instances listen"},
-		{9, []status.Instance{instance(9, 0)}, "generation 9: 0 of 1 instances listen"},
+		{9, []status.Instance{instance(9, 0)}, "generation 9: 1 of 1 instances run"},
 	} {
 		if got := v.counts(status.App{Name: "shop", Nodes: 1, Instances: c.instances}, c.number); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

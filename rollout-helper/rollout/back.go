@@ -3,9 +3,7 @@ package rollout
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"app-rollout/units"
 	"app-rollout/units/problem"
 	"app-rollout/units/step"
 )
@@ -18,6 +16,11 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	undo := context.WithoutCancel(ctx)
 	if stopping, err := r.Systemd.Stopping(undo); err == nil && stopping {
 		return cause
+	}
+	if !r.tcp {
+		if l, err := r.look(undo); err == nil {
+			_ = r.checkPaths(l) // it notes what the candidate has taken
+		}
 	}
 	// Errors on the way back are reported, and do not stop it. The next run's recover
 	// puts right what is left.
@@ -39,17 +42,20 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 		return r.end(ctx, without(r.fresh, r.was), r.stopTime()) // in place the service goes back by a restart
 	}}))
 	r.finish(step.Back, "undone")
-	if r.new.Ready = false; ctx.Err() == nil {
+	// If it was interrupted, the candidate was not found bad, so it is not rejected.
+	interrupted := ctx.Err() != nil
+	if r.new.Ready = false; !interrupted {
 		cause = rights(r.Layout, cause)
 		wrong = append(wrong, r.record(cause))
-		cause = r.failed(cause)
-	} else {
-		// The candidate was not found bad, so it is not rejected.
-		cause = told("the rollout was interrupted; "+r.serves(), "to begin anew: "+r.again())
 	}
 	known, err := r.reinstate(undo)
 	if wrong = append(wrong, err); known {
 		wrong = append(wrong, r.tidy(undo, r.old, r.was))
+	}
+	if serves := r.whatServes(undo, interrupted); interrupted {
+		cause = told("the rollout was interrupted; "+serves, "to begin anew: "+r.again())
+	} else {
+		cause = r.failed(cause, serves)
 	}
 	if err := errors.Join(wrong...); err != nil {
 		r.warn(step.Back, err)
@@ -76,27 +82,24 @@ func (r *rollout) record(cause error) error {
 
 // failed is what a rollout that went back ends with: what went wrong, what serves now,
 // and what to do.
-func (r *rollout) failed(cause error) error {
+func (r *rollout) failed(cause error, serves string) error {
 	var e *RunError
 	if !errors.As(cause, &e) {
 		e = runError(cause)
 		e.Remedy = problem.Join(e.Remedy, "when that is mended: "+r.again())
 	}
-	e.Text += "; " + r.serves()
+	e.Text += "; " + serves
 	return e
 }
 
-// serves says what serves after a failed rollout. The one service of mode 0 is restarted
-// after that, and may fail again.
-func (r *rollout) serves() string {
-	if len(r.was) == 0 {
-		return "nothing serves"
+// whatServes says what serves after the way back. The one service of mode 0 gets the
+// time to come back that it had to start.
+func (r *rollout) whatServes(ctx context.Context, interrupted bool) string {
+	switch {
+	case !r.exchanged:
+		return r.serves(ctx, r.old, r.was, still)
+	case interrupted:
+		return r.comesBack(ctx, r.old, r.was, hurry)
 	}
-	if r.old == nil {
-		return list(r.was) + verb(r.was, " still serves", " still serve")
-	}
-	if r.exchanged {
-		return fmt.Sprintf("%s goes back to generation %d", units.Service(r.app), r.old.Number)
-	}
-	return fmt.Sprintf("generation %d still serves", r.old.Number)
+	return r.comesBack(ctx, r.old, r.was, seconds(r.new.ReadySec))
 }

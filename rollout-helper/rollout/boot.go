@@ -137,7 +137,7 @@ func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generat
 	}
 	r := &rollout{
 		Machine: m, app: app, store: disk, new: g, fresh: names, began: time.Now(), patient: true, turn: over,
-		receipt: &store.Receipt{Started: time.Now(), Traffic: Steered},
+		receipt: store.NewReceipt(Steered),
 	}
 	if len(running) == 0 {
 		// When the generator ran, /var was not mounted yet.
@@ -192,6 +192,7 @@ func bootUnits(disk store.Store, g *store.Generation, running []string) ([]strin
 // commitBooted makes the generation that the boot has started the current one.
 func (r *rollout) commitBooted(ctx context.Context) error {
 	r.receipt.Result = "ready"
+	r.silence()
 	r.new.Rollout = r.receipt
 	if err := r.store.Commit(r.new); err != nil {
 		return err

@@ -12,6 +12,16 @@ func (r *rollout) commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if !r.tcp {
+		// It may have opened late what it listens on.
+		l, err := r.look(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.checkPaths(l); err != nil {
+			return err
+		}
+	}
 	if r.old != nil {
 		if err := r.writeUnits(r.old.Number, r.surplus()); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"app-rollout/rollout-helper/sockets"
 	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
@@ -27,23 +28,25 @@ func (r *rollout) limit(g *store.Generation) time.Duration {
 
 // drained waits until the units have nothing in hand: no connection half-open or
 // queued, and no request unanswered; or until the limit has passed. Where traffic is
-// not steered it does not wait, for the units go on getting new connections.
+// not steered it does not wait, for the units go on getting new connections. In any
+// case the receipt counts what their stop, which follows, does to their connections.
 func (r *rollout) drained(ctx context.Context, names, serving []string, limit time.Duration) error {
-	if len(names) == 0 || r.receipt.Traffic != Steered {
+	if len(names) == 0 {
 		return nil
 	}
 	began, deadline := time.Now(), time.Now().Add(limit)
-	first, last := -1, 0
-	defer func() {
-		r.receipt.Cut += last
-		r.receipt.Drained += max(first-last, 0)
-	}()
+	var first, last *sockets.Work
+	defer func() { r.count(first, last) }()
 	for {
 		if ctx.Err() != nil && deadline.After(time.Now().Add(hurry)) {
 			deadline = time.Now().Add(hurry)
 		}
-		n, err := r.inHand(context.WithoutCancel(ctx), names, serving)
+		work, err := r.work(context.WithoutCancel(ctx), names, serving)
+		if err == nil {
+			last = &work
+		}
 		if r.receipt.Traffic != Steered {
+			first = last
 			return nil
 		}
 		if err != nil {
@@ -54,32 +57,67 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 			wait(context.WithoutCancel(ctx), drainTick)
 			continue
 		}
-		if last = n; first < 0 {
+		n := work.InHand()
+		if first == nil {
 			first = last
-			if last > 0 {
-				r.say(Info, step.Drain, "waiting for %d connection(s) of %s, for %.0f s at most", last, list(names), limit.Seconds())
+			if n > 0 {
+				r.say(Info, step.Drain, "waiting for %d connection(s) of %s, for %.0f s at most", n, list(names), limit.Seconds())
 			}
 		}
-		if last == 0 {
+		if n == 0 {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			r.say(Warning, step.Drain, "%d connection(s) of %s are cut after %.0f s", last, list(names), time.Since(began).Seconds())
+			r.say(Warning, step.Drain, "%d connection(s) of %s still wait for an answer after %.0f s", n, list(names), time.Since(began).Seconds())
 			return nil
 		}
 		wait(context.WithoutCancel(ctx), drainTick)
 	}
 }
 
-// inHand counts what the named units still have in hand, and keeps new connections
-// with those that serve.
-func (r *rollout) inHand(ctx context.Context, names, serving []string) (int, error) {
+// work counts what the named units still have, and keeps new connections with those
+// that serve.
+func (r *rollout) work(ctx context.Context, names, serving []string) (sockets.Work, error) {
 	l, err := r.glance(ctx, slices.Concat(names, serving)...)
 	if err != nil {
-		return 0, err
+		return sockets.Work{}, err
 	}
 	if err := r.steer(l.view, l.of(serving), nil); err != nil {
-		return 0, err
+		return sockets.Work{}, err
 	}
-	return r.Traffic.Pending(r.app, l.view, l.of(names))
+	us := l.of(names)
+	if err := r.noteListeners(l.view, us); err != nil {
+		return sockets.Work{}, err
+	}
+	return r.Traffic.Pending(r.app, l.view, us)
+}
+
+// observeTick is how often the connections of the instances that are to go are looked at
+// before the drain.
+const observeTick = 500 * time.Millisecond
+
+// observe looks at the connections of the units that are to go, between the shift and
+// the drain. By that the drain knows on which of those at rest the app sends by itself.
+func (r *rollout) observe(l look) {
+	if r.receipt.Traffic != Steered || !r.shifted || len(r.surplus()) == 0 || time.Since(r.observed) < observeTick {
+		return
+	}
+	r.observed = time.Now()
+	_, _ = r.Traffic.Pending(r.app, l.view, l.of(r.surplus())) // the drain meets an error again
+}
+
+// count enters in the receipt what became of the connections of units between the
+// first look at them and the last, after which they are told to stop.
+func (r *rollout) count(first, last *sockets.Work) {
+	if first == nil || last == nil {
+		return
+	}
+	r.receipt.Drained += last.Ended - first.Ended
+	r.receipt.Closed += last.Idle
+	r.receipt.Cut += last.Owed + last.Streams
+	r.receipt.Streams += last.Streams
+	if !r.Traffic.Migrates() {
+		// Otherwise the kernel moves them to an instance that serves.
+		r.receipt.Cut += last.HalfOpen + last.Queued
+	}
 }

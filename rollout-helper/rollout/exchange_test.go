@@ -43,8 +43,8 @@ func TestServiceComesBack(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), why) {
 				t.Fatalf("%s: Swap = %v, want %q", behave, err, why)
 			}
-			// The service was restarted, and nobody has asked yet whether it serves.
-			if back := "; shop.service goes back to generation 1; "; !strings.Contains(err.Error(), back) {
+			// The service was restarted, and has been looked at after that.
+			if back := "; generation 1 serves again; "; !strings.Contains(err.Error(), back) {
 				t.Errorf("%s: Swap = %v, want %q", behave, err, back)
 			}
 			if got, want := w.running(), "shop/1"; got != want {

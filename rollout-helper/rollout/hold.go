@@ -23,6 +23,9 @@ func (r *rollout) hold(ctx context.Context) error {
 	if r.groups, err = r.shared(l.view, serving); err != nil {
 		return err
 	}
+	if err := r.noteListeners(l.view, serving); err != nil {
+		return err
+	}
 	if err := r.steer(l.view, serving, nil); err != nil {
 		return err
 	}

@@ -38,9 +38,11 @@ func (r *rollout) listens(v *sockets.View, u systemd.Unit) (lack string, err err
 	if err != nil {
 		return "", err
 	}
+	r.tcp = r.tcp || len(own) > 0
 	if len(own) == 0 && len(r.groups) == 0 {
 		// Its listeners cannot be seen: it is enough that it runs.
 		if elsewhere, err := v.Elsewhere(u.ControlGroup); err != nil || elsewhere {
+			r.tcp = r.tcp || elsewhere
 			return "", err
 		}
 	}
@@ -62,6 +64,25 @@ func (r *rollout) listens(v *sockets.View, u systemd.Unit) (lack string, err err
 		return fmt.Sprintf("does not listen on its PORT %d%s", r.new.Port, elsewhere(own)), nil
 	}
 	return "", nil
+}
+
+// noteListeners notes whether the units listen on TCP ports.
+func (r *rollout) noteListeners(v *sockets.View, us []systemd.Unit) error {
+	for _, u := range us {
+		if r.tcp {
+			break
+		}
+		own, err := v.Groups(u.ControlGroup)
+		if err != nil {
+			return err
+		}
+		away, err := v.Elsewhere(u.ControlGroup)
+		if err != nil {
+			return err
+		}
+		r.tcp = len(own) > 0 || away
+	}
+	return nil
 }
 
 // elsewhere says where an instance listens instead, for a person who set one port

@@ -60,13 +60,17 @@ type Traffic interface {
 	Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, plan units.Plan) error
 	// Release ends all steering of the groups that the units listen in.
 	Release(app string, us []systemd.Unit) error
-	// Pending counts the connections that the units still have in hand since
-	// they were cut off from new ones.
-	Pending(app string, v *sockets.View, us []systemd.Unit) (int, error)
 	// Wrapped returns the process that keeps the stop signal from the server of a
 	// unit, nil if none does; see sockets.Wrapped. With a port only who listens on
 	// that counts.
 	Wrapped(v *sockets.View, u systemd.Unit, port int) (*sockets.Wrapper, error)
+	// Pending counts the connections that the units still have since they were cut
+	// off from new ones. It remembers what it saw of them, as long as it is asked
+	// about the same units.
+	Pending(app string, v *sockets.View, us []systemd.Unit) (sockets.Work, error)
+	// Paths returns the Unix sockets that each of the units, all of which have a control
+	// group, listens on under a name in the file system.
+	Paths(us []systemd.Unit) ([][]sockets.Path, error)
 	// Migrates says whether the kernel moves queued connections by itself when
 	// a listener closes.
 	Migrates() bool

@@ -33,6 +33,12 @@ type Plan struct {
 // Held reports whether a run for all apps leaves the app alone.
 func (p *Plan) Held() bool { return p.Current.Held() }
 
+// Listens reports whether the app has a port, or was not seen yet to have none.
+func (p *Plan) Listens() bool {
+	g := p.Current
+	return p.Spec.Plan.Port != 0 || g == nil || g.Rollout == nil || g.Rollout.Counts != nil
+}
+
 // Drain is how long old instances get to finish, in seconds: as long as they were
 // promised when they were started.
 func (p *Plan) Drain() int {

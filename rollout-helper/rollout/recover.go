@@ -55,7 +55,7 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	r := &rollout{
 		Machine: m, app: app, store: disk, old: s.current,
 		new:     &store.Generation{App: app, Plan: longest(disk)},
-		receipt: &store.Receipt{Traffic: Steered}, began: time.Now(),
+		receipt: store.NewReceipt(Steered), began: time.Now(),
 		// The one service of mode 0 runs on another unit than its generation's.
 		exchanged: s.current != nil && s.current.Mode == 0 && slices.Contains(s.foreign, units.Service(app)),
 	}

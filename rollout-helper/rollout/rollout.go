@@ -34,6 +34,9 @@ type rollout struct {
 	fresh []string // the units that are started for the candidate
 
 	groups    []sockets.Group         // those that all units of was listen in
+	tcp       bool                    // a unit of the app was seen to listen on a TCP port, or it cannot be seen whether one does
+	taken     []string                // the Unix sockets that a unit has taken from another
+	observed  time.Time               // when the connections of the surplus were looked at last
 	seen      map[string]systemd.Unit // the app's units at the last look
 	runs      map[string]string       // fresh unit → its invocation when it was ready
 	receipt   *store.Receipt
@@ -126,8 +129,8 @@ func (r *rollout) await(ctx context.Context) (give func(), err error) {
 
 // open begins the receipt, and the time that the app has.
 func (r *rollout) open() {
-	r.began = time.Now()
-	r.receipt = &store.Receipt{Started: r.began, Traffic: Steered}
+	r.receipt = store.NewReceipt(Steered)
+	r.began = r.receipt.Started
 	if r.inPlace() {
 		r.receipt.Traffic, r.receipt.TrafficReason = Plain, "one service is restarted in place"
 	}
@@ -155,7 +158,7 @@ func (r *rollout) forward(ctx context.Context, last []act) error {
 			mend = "app-rollout run" // to name the app would end the hold
 		}
 		e := runError(err)
-		e.Text = fmt.Sprintf("generation %d serves, but the one before it is not wholly gone: %s", r.new.Number, e.What())
+		e.Text = fmt.Sprintf("%s, but the one before it is not wholly gone: %s", r.serves(context.WithoutCancel(ctx), r.new, r.candidate(), simply), e.What())
 		e.Path, e.Line = "", 0
 		e.Remedy = problem.Join(e.Remedy, mend+" puts it right")
 		return e
@@ -210,5 +213,14 @@ func (r *rollout) finish(at, end string) {
 	r.receipt.Migrated, r.receipt.MigrateFailed = grown.MigrateSuccess, grown.MigrateFailure
 	r.receipt.ListenDrops, r.receipt.ListenOverflow = grown.ListenDrops, grown.ListenOverflows
 	r.receipt.Seconds = time.Since(r.began).Seconds()
-	r.say(Info, at, "%s in %.1f s, traffic %s, %s: %s", end, r.receipt.Seconds, r.receipt.Traffic, r.receipt.Connections(), r.receipt.Took())
+	r.silence()
+	r.say(Info, at, "%s in %.1f s%s: %s", end, r.receipt.Seconds, r.receipt.Told(), r.receipt.Took())
+}
+
+// silence keeps the receipt of an app without a TCP listener from speaking of traffic
+// and connections.
+func (r *rollout) silence() {
+	if !r.tcp {
+		r.receipt.Traffic, r.receipt.TrafficReason, r.receipt.Counts = "", "", nil
+	}
 }

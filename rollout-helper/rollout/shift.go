@@ -12,6 +12,9 @@ func (r *rollout) shift(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.checkPaths(l); err != nil {
+		return err
+	}
 	if err := r.mark(); err != nil {
 		return err
 	}
@@ -19,7 +22,8 @@ func (r *rollout) shift(ctx context.Context) error {
 	if err := r.steer(l.view, l.of(r.candidate()), nil); err != nil {
 		return err
 	}
-	if r.receipt.Traffic == Steered && len(r.was) > 0 {
+	r.observe(l)
+	if r.receipt.Traffic == Steered && len(r.was) > 0 && r.tcp {
 		r.say(Info, step.Shift, "all new connections go to %s", list(r.candidate()))
 	}
 	return nil

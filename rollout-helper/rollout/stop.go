@@ -16,7 +16,11 @@ func (r *rollout) stop(ctx context.Context) error {
 	if len(surplus) == 0 {
 		return nil
 	}
-	r.say(Info, step.Stop, "stopping %s", list(surplus))
+	closes := ""
+	if n := r.receipt.Closed; n > 0 {
+		closes = fmt.Sprintf(", which closes %d connection(s) at rest", n)
+	}
+	r.say(Info, step.Stop, "stopping %s%s", list(surplus), closes)
 	return r.whileSteering(ctx, r.candidate(), func() error { return r.end(ctx, surplus, r.stopTime()) })
 }
 

@@ -32,6 +32,7 @@ func (r *rollout) watch(ctx context.Context) error {
 		if err := r.steer(l.view, l.of(r.candidate()), nil); err != nil {
 			return err
 		}
+		r.observe(l)
 		lacks, err := r.lacks(l.view, fresh)
 		if err != nil {
 			return err

@@ -30,7 +30,7 @@ func (w *world) Look() (*sockets.View, error) {
 	}
 	var ls []sockets.Listener
 	for name, u := range w.units {
-		if u.Active != "active" || u.behave == "deaf" ||
+		if u.Active != "active" || u.behave == "deaf" || u.behave == "unix" ||
 			u.behave == "boots" && time.Since(u.started) < 400*time.Millisecond ||
 			u.behave == "closes" && time.Since(u.started) > 500*time.Millisecond ||
 			u.behave == "closes-late" && time.Since(u.started) > 3010*time.Millisecond {
@@ -120,19 +120,31 @@ func (w *world) Release(string, []systemd.Unit) error {
 	return nil
 }
 
-func (w *world) Pending(_ string, _ *sockets.View, us []systemd.Unit) (int, error) {
+func (w *world) Pending(_ string, _ *sockets.View, us []systemd.Unit) (work sockets.Work, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("pending"); err != nil {
-		return 0, err
+		return work, err
 	}
-	n := 0
 	for _, u := range us {
+		work.Owed, work.Idle, work.Streams = work.Owed+w.has.Owed, work.Idle+w.has.Idle, work.Streams+w.has.Streams
 		if f := w.units[u.Name]; f != nil && f.pending.After(time.Now()) {
-			n++
+			work.Owed++
 		}
 	}
-	return n, nil
+	return work, nil
+}
+
+func (w *world) Paths(us []systemd.Unit) ([][]sockets.Path, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make([][]sockets.Path, len(us))
+	for i, u := range us {
+		if f := w.units[u.Name]; f != nil && f.behave == "unix" {
+			all[i] = []sockets.Path{{Name: "/run/shop.sock", Inode: uint32(id(u.Name))}}
+		}
+	}
+	return all, nil
 }
 
 // Wrapped says that a server which BEHAVE calls wrapped has a shell before it.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 	"app-rollout/units/store"
@@ -33,9 +34,10 @@ type world struct {
 	template map[string]string       // mode 0's service, or the template → what systemd's generators made of it when they ran last
 	led      []string                // the units that get new connections; nil: all that listen
 	stopping bool
-	boots    int    // how often it was rebooted
-	unsteer  string // why traffic cannot be steered
-	strange  bool   // a stranger listens on the app's port
+	boots    int          // how often it was rebooted
+	unsteer  string       // why traffic cannot be steered
+	strange  bool         // a stranger listens on the app's port
+	has      sockets.Work // the connections that each unit has all the time
 	events   []Event
 	calls    []string
 	onCall   func(n int, call string) error               // what a call is answered with instead

@@ -10,6 +10,11 @@ import (
 // (linux/tcp.h) tells of it.
 type Connection struct {
 	Local, Remote netip.AddrPort
+	// Cookie names the socket for as long as the machine is up; 0 while half open.
+	Cookie uint64
+	// Accepted is true once a process has accepted it: from then on the kernel shows
+	// an inode for it.
+	Accepted bool
 	// Cgroup is the control group of the listener that took it; 0 while half
 	// open, when the kernel does not say.
 	Cgroup uint64
@@ -55,6 +60,7 @@ func connection(r row) Connection {
 		c.Age = age(r)
 		return c
 	}
+	c.Cookie, c.Accepted = r.cookie, r.inode != 0
 	c.ReadQueue, c.WriteQueue = r.rqueue, r.wqueue
 	c.BytesSent = r.infoUint64(infoBytesSent)
 	c.BytesReceived = r.infoUint64(infoBytesReceived)

@@ -2,11 +2,11 @@ package sockets
 
 import (
 	"maps"
-	"net/netip"
 	"time"
 )
 
-// Work is what instances that get no new connections still have in hand.
+// Work is what instances that get no new connections still have: how many
+// connections, by what would become of them if the instances were stopped now.
 type Work struct {
 	// HalfOpen are handshakes that began before the connections were steered
 	// away. The kernel does not say whose they are, only that they are on the
@@ -16,11 +16,19 @@ type Work struct {
 	Queued int
 	// Owed are connections on which an answer is owed or being sent.
 	Owed int
-	// Idle are the other connections: they may be closed.
+	// Streams are connections on which nothing is owed, but on which the app was seen to
+	// send by itself: nobody had asked it, and for a second it had sent nothing.
+	// WebSockets and server-sent events are such.
+	Streams int
+	// Idle are the other connections at rest. A kept-alive connection between two
+	// requests and a WebSocket on which nothing moves look the same.
 	Idle int
+	// Ended are those that an earlier look has seen and that are gone.
+	Ended int
 }
 
-// InHand is how many connections would be lost if the instances were stopped now.
+// InHand is how many connections wait for something that the instances are about to
+// do.
 func (w Work) InHand() int { return w.HalfOpen + w.Queued + w.Owed }
 
 // Drain watches instances empty themselves.
@@ -28,7 +36,8 @@ type Drain struct {
 	paths []string
 	ports []uint16
 	since time.Time
-	seen  map[[2]netip.AddrPort]progress
+	seen  map[uint64]progress // by the connection's cookie
+	ended int
 }
 
 // progress is what was last seen of one connection.
@@ -37,6 +46,8 @@ type progress struct {
 	// sending is when the app was last seen to send more without having been
 	// asked anything new.
 	sending time.Time
+	rested  bool // nothing was owed, and nothing had been sent for a second
+	stream  bool // after a rest the app has sent more without having been asked
 }
 
 // NewDrain watches the instances in the control groups at paths, on the ports
@@ -54,72 +65,79 @@ func NewDrain(paths []string, groups []Group, since time.Time) *Drain {
 	return d
 }
 
-// Left tells what is left, from a View of now. Connection.Owed judges a
-// connection by one moment; Left knows the look before too. Where the app went
-// on sending without being asked anew, an answer is being sent in pieces, until
-// nothing was sent for a second. At the first look any answer may be such a one.
+// Left tells what is left. Whose a connection is, it takes from the View.
+//
+// One read of the kernel's table tells all: a connection that waits to be accepted
+// is in it too. So none is missed because it is accepted between two reads. Nor can
+// one slip from half open into the queue unseen: the kernel replaces the one by the
+// other in the same bucket of its table (inet_ehash_insert), and reads a bucket under
+// its lock.
 func (d *Drain) Left(v *View) (Work, error) {
-	var work Work
 	ids := make(map[uint64]bool)
 	for _, path := range d.paths {
 		tree, err := v.Cgroups(path)
 		if err != nil {
-			return work, err
+			return Work{}, err
 		}
 		maps.Copy(ids, tree)
-		in, err := v.In(path)
-		if err != nil {
-			return work, err
-		}
-		for _, l := range in {
-			work.Queued += int(l.Queued)
-		}
 	}
 	connections, err := Connections(d.ports...)
 	if err != nil {
-		return work, err
+		return Work{}, err
 	}
-	now := time.Now()
-	work.count(connections, ids, now.Sub(d.since), d.remember(connections, ids, now))
-	return work, nil
+	return d.count(connections, ids, time.Now()), nil
 }
 
-// remember notes the connections' progress, and returns those on which an
-// answer is being sent.
-func (d *Drain) remember(connections []Connection, ids map[uint64]bool, now time.Time) map[[2]netip.AddrPort]bool {
-	seen := make(map[[2]netip.AddrPort]progress, len(d.seen))
-	sending := make(map[[2]netip.AddrPort]bool)
+// count sorts the connections by what they wait for. Connection.Owed judges one by
+// one moment; count knows the look before too. Where the app went on sending without
+// being asked anew, an answer is being sent in pieces, until nothing was sent for a
+// second. Where it goes on after that, it is a stream, which has no end to wait for.
+func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Time) (work Work) {
+	seen := make(map[uint64]progress, len(d.seen))
 	for _, c := range connections {
+		if c.HalfOpen && c.Age >= now.Sub(d.since) {
+			work.HalfOpen++
+		}
 		if c.HalfOpen || !ids[c.Cgroup] {
 			continue
 		}
-		key := [2]netip.AddrPort{c.Local, c.Remote}
-		before, known := d.seen[key]
-		next := progress{sent: c.BytesSent, received: c.BytesReceived, sending: before.sending}
+		before, known := d.seen[c.Cookie]
+		p := before.next(c, known, now)
+		seen[c.Cookie] = p
 		switch {
-		case !known && c.BytesSent > 0:
-			// Nobody saw what it answered: it may be in the middle of it.
-			next.sending = now.Add(-c.LastSent)
-		case known && c.BytesSent > before.sent && c.BytesReceived == before.received:
-			next.sending = now
+		case !c.Accepted:
+			work.Queued++
+		case c.Owed():
+			work.Owed++
+		case p.stream:
+			work.Streams++
+		case now.Sub(p.sending) < quiet:
+			work.Owed++
+		default:
+			work.Idle++
 		}
-		seen[key] = next
-		sending[key] = now.Sub(next.sending) < quiet
+	}
+	for cookie := range d.seen {
+		if _, still := seen[cookie]; !still {
+			d.ended++
+		}
 	}
 	d.seen = seen
-	return sending
+	work.Ended = d.ended
+	return work
 }
 
-func (w *Work) count(connections []Connection, ids map[uint64]bool, steered time.Duration, sending map[[2]netip.AddrPort]bool) {
-	for _, c := range connections {
-		switch {
-		case c.HalfOpen && c.Age >= steered:
-			w.HalfOpen++
-		case c.HalfOpen || !ids[c.Cgroup]:
-		case c.Owed() || sending[[2]netip.AddrPort{c.Local, c.Remote}]:
-			w.Owed++
-		default:
-			w.Idle++
-		}
+// next is the progress of a connection at the next look; known is false at the first.
+func (p progress) next(c Connection, known bool, now time.Time) progress {
+	n := progress{sent: c.BytesSent, received: c.BytesReceived, sending: p.sending, stream: p.stream}
+	switch {
+	case !known && c.BytesSent > 0:
+		// Nobody saw what it answered: it may be in the middle of it.
+		n.sending = now.Add(-c.LastSent)
+	case known && c.BytesSent > p.sent && c.BytesReceived == p.received:
+		n.sending = now
+		n.stream = p.stream || p.rested
 	}
+	n.rested = !c.Owed() && c.LastSent >= quiet
+	return n
 }

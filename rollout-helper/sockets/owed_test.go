@@ -1,7 +1,6 @@
 package sockets
 
 import (
-	"net/netip"
 	"testing"
 	"time"
 )
@@ -70,53 +69,71 @@ func TestAge(t *testing.T) {
 }
 
 func TestWorkCount(t *testing.T) {
-	ids := map[uint64]bool{7: true}
-	client := netip.MustParseAddrPort("10.0.0.1:1234")
-	idle := Connection{Cgroup: 7, BytesSent: 6, BytesReceived: 1, LastSent: 1, LastReceived: 2, Remote: client}
-	owed := Connection{Cgroup: 7, BytesReceived: 1, Remote: client}
+	const s = time.Second
+	ids, now := map[uint64]bool{7: true}, time.Now()
+	idle := Connection{Cookie: 1, Accepted: true, Cgroup: 7, BytesSent: 6, BytesReceived: 1, LastSent: s, LastReceived: 2 * s}
+	owed := Connection{Cookie: 2, Accepted: true, Cgroup: 7, BytesReceived: 1, LastReceived: s}
+	queued := Connection{Cookie: 3, Cgroup: 7, BytesReceived: 1}
 	other := owed
-	other.Cgroup = 8
-	connections := []Connection{
-		idle, owed, other,
-		{HalfOpen: true, Age: time.Second}, {HalfOpen: true, Age: 3 * time.Second},
+	other.Cookie, other.Cgroup = 4, 8
+	d := Drain{since: now.Add(-2 * s)}
+	all := []Connection{idle, owed, queued, other, {HalfOpen: true, Age: s}, {HalfOpen: true, Age: 3 * s}}
+	if got, want := d.count(all, ids, now), (Work{HalfOpen: 1, Queued: 1, Owed: 1, Idle: 1}); got != want || got.InHand() != 3 {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
-	var work Work
-	work.count(connections, ids, 2*time.Second, nil)
-	if want := (Work{HalfOpen: 1, Owed: 1, Idle: 1}); work != want {
-		t.Errorf("got %+v, want %+v", work, want)
+	// What is accepted meanwhile is counted all the time, and once.
+	queued.Accepted = true
+	if got, want := d.count([]Connection{idle, queued}, ids, now), (Work{Owed: 1, Idle: 1, Ended: 1}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
-	work = Work{}
-	work.count([]Connection{idle}, ids, 0, map[[2]netip.AddrPort]bool{{idle.Local, idle.Remote}: true})
-	if want := (Work{Owed: 1}); work != want || work.InHand() != 1 {
-		t.Errorf("an answer being sent: got %+v, want %+v", work, want)
+	if got, want := d.count(nil, ids, now), (Work{Ended: 3}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
+// TestDrainRemembers: what one look cannot tell, the looks before it can. Each line is
+// one look: what had been sent and received by then, and how long ago the last was sent.
 func TestDrainRemembers(t *testing.T) {
-	ids := map[uint64]bool{7: true}
-	var d Drain
-	start := time.Now()
-	c := Connection{Cgroup: 7, LastSent: 900 * time.Millisecond}
-	key := [2]netip.AddrPort{c.Local, c.Remote}
-	step := func(after time.Duration, sent, received uint64) bool {
-		c.BytesSent, c.BytesReceived = sent, received
-		return d.remember([]Connection{c}, ids, start.Add(after))[key]
-	}
-	for _, s := range []struct {
-		after          time.Duration
+	const ms = time.Millisecond
+	type look struct {
+		at, lastSent   time.Duration
 		sent, received uint64
-		sending        bool
-	}{
-		{0, 100, 10, true}, // may be in the middle of an answer
-		{50 * time.Millisecond, 100, 10, true},
-		{100 * time.Millisecond, 100, 10, false},
-		{200 * time.Millisecond, 150, 20, false}, // asked and answered
-		{300 * time.Millisecond, 200, 20, true},  // goes on sending
-		{1200 * time.Millisecond, 200, 20, true},
-		{1400 * time.Millisecond, 200, 20, false},
+		want           Work
+	}
+	owed, idle, stream := Work{Owed: 1}, Work{Idle: 1}, Work{Streams: 1}
+	for name, looks := range map[string][]look{
+		"an answer in pieces": {
+			{0, 900 * ms, 100, 10, owed}, // may be in the middle of an answer
+			{50 * ms, 950 * ms, 100, 10, owed},
+			{100 * ms, 1000 * ms, 100, 10, idle},
+			{200 * ms, 0, 150, 20, idle}, // asked and answered
+			{300 * ms, 0, 200, 20, owed}, // goes on sending
+			{1200 * ms, 900 * ms, 200, 20, owed},
+			{1400 * ms, 1100 * ms, 200, 20, idle},
+			{2400 * ms, 0, 250, 30, idle}, // asked anew
+		},
+		"server-sent events": {
+			{0, 1500 * ms, 100, 10, idle},
+			{500 * ms, 0, 150, 10, stream},
+			{1600 * ms, 1100 * ms, 150, 10, stream},
+		},
+		"a WebSocket that is spoken to": {
+			{0, 1500 * ms, 100, 10, idle},
+			{500 * ms, 0, 150, 10, stream},
+			{600 * ms, 0, 160, 20, stream},
+			{1600 * ms, 1000 * ms, 160, 20, stream},
+		},
 	} {
-		if got := step(s.after, s.sent, s.received); got != s.sending {
-			t.Errorf("after %v: sending %v, want %v", s.after, got, s.sending)
+		var d Drain
+		start := time.Now()
+		for _, l := range looks {
+			c := Connection{
+				Cookie: 1, Accepted: true, Cgroup: 7, BytesSent: l.sent, BytesReceived: l.received,
+				LastSent: l.lastSent, LastReceived: time.Minute,
+			}
+			if got := d.count([]Connection{c}, map[uint64]bool{7: true}, start.Add(l.at)); got != l.want {
+				t.Errorf("%s, after %v: %+v, want %+v", name, l.at, got, l.want)
+			}
 		}
 	}
 }

@@ -294,6 +294,11 @@ func (a App) Says() string {
 	return fmt.Sprintf("%d of %d instances are up", up, n)
 }
 
+// Listens says that the app has a port, or an instance that listens on one.
+func (a App) Listens() bool {
+	return a.Port != 0 || slices.ContainsFunc(a.Instances, func(i Instance) bool { return i.Listeners > 0 })
+}
+
 // HidesStore says that the generations cannot be seen.
 func (a App) HidesStore() bool {
 	return slices.ContainsFunc(a.Hidden, func(u Unseen) bool { return u.What == hiddenStore })

@@ -96,7 +96,7 @@ func machine(t *testing.T) Eyes {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.Rollout = &store.Receipt{Started: at, Seconds: 2, Traffic: rollout.Steered, Steps: []store.Step{{Name: step.Start, Milliseconds: 500}, {Name: step.Commit, Milliseconds: 500}, {Name: step.Drain, Milliseconds: 1000}}}
+		g.Rollout = &store.Receipt{Started: at, Seconds: 2, Traffic: rollout.Steered, Counts: &store.Counts{}, Steps: []store.Step{{Name: step.Start, Milliseconds: 500}, {Name: step.Commit, Milliseconds: 500}, {Name: step.Drain, Milliseconds: 1000}}}
 		return g
 	}
 	if err := os.MkdirAll(l.Path(units.StateDir), 0o700); err != nil {

@@ -96,23 +96,27 @@ func (k *Kernel) Release(app string, us []systemd.Unit) error {
 	return steering.Detach(paths(us)...)
 }
 
-// Pending counts the connections that the units still have in hand since Steer
-// began to send new ones to others.
-func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (int, error) {
+// Pending counts the connections that the units still have since Steer began to send
+// new ones to others.
+func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (sockets.Work, error) {
 	l := k.app(app)
 	if names := names(us); l.drain == nil || names != l.draining {
 		var groups []sockets.Group
 		for _, path := range paths(us) {
 			own, err := v.Groups(path)
 			if err != nil {
-				return 0, err
+				return sockets.Work{}, err
 			}
 			groups = append(groups, own...)
 		}
 		l.draining, l.drain = names, sockets.NewDrain(paths(us), groups, l.since)
 	}
-	work, err := l.drain.Left(v)
-	return work.InHand(), err
+	return l.drain.Left(v)
+}
+
+// Paths returns the Unix sockets that each of the units listens on.
+func (k *Kernel) Paths(us []systemd.Unit) ([][]sockets.Path, error) {
+	return sockets.Paths(paths(us)...)
 }
 
 // Wrapped returns the process that keeps the stop signal from the server of a unit.

@@ -10,21 +10,38 @@ import (
 
 // Receipt says how a rollout went.
 type Receipt struct {
-	Started       time.Time `json:"started"`
-	Seconds       float64   `json:"seconds"`
-	Result        string    `json:"result"`           // "ready" or "failed"
-	Reason        string    `json:"reason,omitempty"` // what went wrong
-	Remedy        string    `json:"remedy,omitempty"` // what to do about it; version 0.1.0 wrote it into Reason
-	Traffic       string    `json:"traffic"`          // "steered", "migrated" or "plain"
-	TrafficReason string    `json:"traffic_reason,omitempty"`
-	Drained       int       `json:"drained"` // connections that ended within the drain time
-	Cut           int       `json:"cut"`     // connections still busy when it had passed
+	Started time.Time `json:"started"`
+	Seconds float64   `json:"seconds"`
+	Result  string    `json:"result"`           // "ready" or "failed"
+	Reason  string    `json:"reason,omitempty"` // what went wrong
+	Remedy  string    `json:"remedy,omitempty"` // what to do about it; version 0.1.0 wrote it into Reason
+	// Traffic is "steered", "migrated" or "plain"; "" if the app has no TCP listener, so
+	// that there was no traffic to direct. Then there are no Counts either.
+	Traffic       string `json:"traffic,omitempty"`
+	TrafficReason string `json:"traffic_reason,omitempty"`
+	*Counts
+	Steps []Step `json:"steps,omitempty"` // none: the boot started it
+}
+
+// Counts says what became of connections.
+type Counts struct {
+	// Of the instances that were stopped. Drained had ended by themselves before their
+	// instance was told to stop, Closed were at rest then, and Cut were not: an answer
+	// was owed or being sent, or the app had been seen to send by itself on it.
+	Drained int `json:"drained"`
+	Closed  int `json:"closed"`
+	Cut     int `json:"cut"`
+	Streams int `json:"streams"` // how many of the cut ones the app had been seen to send on by itself
 	// How much the kernel's counters, which are of the whole machine, grew.
 	Migrated       uint64 `json:"migrated"`
 	MigrateFailed  uint64 `json:"migrate_failed"`
 	ListenDrops    uint64 `json:"listen_drops"`
 	ListenOverflow uint64 `json:"listen_overflows"`
-	Steps          []Step `json:"steps,omitempty"` // none: the boot started it
+}
+
+// NewReceipt is the receipt of a rollout that begins.
+func NewReceipt(traffic string) *Receipt {
+	return &Receipt{Started: time.Now(), Traffic: traffic, Counts: new(Counts)}
 }
 
 // Step is one step of a rollout and how long it took.
@@ -36,16 +53,33 @@ type Step struct {
 // Why is why the rollout failed, and what to do about it, on one line.
 func (r *Receipt) Why() string { return problem.Join(r.Reason, r.Remedy) }
 
+// Told is what is told of traffic and connections, to follow how long the rollout
+// took: ", traffic steered, 3 connections drained, 0 cut". It is "" if the app has no
+// TCP listener.
+func (r *Receipt) Told() string {
+	if r.Counts == nil {
+		return ""
+	}
+	return ", traffic " + r.TrafficText() + ", " + r.Connections()
+}
+
 // Connections says what became of the connections. Of the kernel's counters, which
 // are of the whole machine, it names only those that grew.
-func (r *Receipt) Connections() string {
-	text, whose := fmt.Sprintf("%d connections drained, %d cut", r.Drained, r.Cut), ""
-	for _, c := range []struct {
+func (c *Counts) Connections() string {
+	text, whose := fmt.Sprintf("%d connections drained", c.Drained), ""
+	if c.Closed > 0 {
+		text += fmt.Sprintf(", %d closed at rest", c.Closed)
+	}
+	text += fmt.Sprintf(", %d cut", c.Cut)
+	if c.Streams > 0 {
+		text += fmt.Sprintf(" (streams: %d)", c.Streams)
+	}
+	for _, grown := range []struct {
 		n    uint64
 		what string
-	}{{r.Migrated, "migrated"}, {r.MigrateFailed, "not migrated"}, {r.ListenDrops, "dropped"}} {
-		if c.n > 0 {
-			text += fmt.Sprintf(", %d %s", c.n, c.what)
+	}{{c.Migrated, "migrated"}, {c.MigrateFailed, "not migrated"}, {c.ListenDrops, "dropped"}} {
+		if grown.n > 0 {
+			text += fmt.Sprintf(", %d %s", grown.n, grown.what)
 			whose = " (of the whole machine)"
 		}
 	}

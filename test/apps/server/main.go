@@ -26,7 +26,9 @@
 // file. GET /env?NAME answers with the value
 // of a variable. GET /health answers with HEALTH (a status, default STATUS),
 // and with 400 if the Host header is not KNOWS.
-// GET /use?N uses up N MiB more before it answers.
+// GET /use?N uses up N MiB more before it answers. GET /events?every=2s is a stream
+// of server-sent events. GET /ws is a WebSocket that says what it is told; with
+// ?every=2s it also says something by itself.
 package main
 
 import (
@@ -146,6 +148,8 @@ func handler() http.Handler {
 		fmt.Fprint(w, answer)
 		runtime.KeepAlive(hog)
 	})
+	mux.HandleFunc("/events", events)
+	mux.HandleFunc("/ws", webSocket)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if n := requests.Add(1); exitOn > 0 && n >= exitOn {
 			fmt.Fprintln(os.Stderr, "exiting on a request, as asked")
