@@ -85,11 +85,18 @@ func (l Layout) ShadowFiles(app string) (all []Shadow) {
 const initDir = "/etc/init.d/"
 
 // Shadows refuses an app whose units would hide, or be hidden by, a unit that we
-// have not generated. The error is one *Problem for each such file.
+// have not generated. The error is one *Problem for each such file, but one for all
+// that only another name for the app mends.
 func (l Layout) Shadows(app string) error {
 	var all []*Problem
+	renamed := false // to tell once that the app needs another name is enough
 	for _, s := range l.ShadowFiles(app) {
-		all = append(all, l.shadowed(app, s))
+		p := l.shadowed(app, s)
+		if p.Path == EnvPath(app) && renamed {
+			continue
+		}
+		renamed = renamed || p.Path == EnvPath(app)
+		all = append(all, p)
 	}
 	return joined(all)
 }

@@ -12,6 +12,7 @@ func TestShadows(t *testing.T) {
 	l := tree(t, map[string]string{
 		"/usr/lib/systemd/system/ssh.service":         "[Unit]\n",
 		"/usr/lib/systemd/system/getty@.service":      "[Unit]\n",
+		"/usr/lib/systemd/system/getty.service":       "[Unit]\n",
 		"/usr/local/lib/systemd/system/mine.service":  "-> /opt/mine.service",
 		"/etc/systemd/system/linked.service":          "-> /opt/linked.service",
 		"/etc/systemd/system/masked@.service":         "-> /dev/null",
@@ -28,7 +29,7 @@ func TestShadows(t *testing.T) {
 	for app, want := range map[string]string{
 		"unmerged": "installed as /lib/systemd/system/unmerged.service; rename the file",
 		"ssh":      "installed as /usr/lib/systemd/system/ssh.service; rename the file",
-		"getty":    "installed as /usr/lib/systemd/system/getty@.service; rename the file",
+		"getty":    "installed as /usr/lib/systemd/system/getty.service; rename the file",
 		"mine":     "installed as /usr/local/lib/systemd/system/mine.service; rename the file",
 		"linked":   "installed as /etc/systemd/system/linked.service; rename the file",
 		"masked":   "/etc/systemd/system/masked@.service: masks masked@.service, so that systemd does not start it; systemctl unmask masked@.service",
@@ -40,7 +41,7 @@ func TestShadows(t *testing.T) {
 	} {
 		for _, l := range cachedAndNot(t, l) {
 			err := l.Shadows(app)
-			if want == "" && err != nil || want != "" && (err == nil || !strings.HasSuffix(err.Error(), want)) {
+			if want == "" && err != nil || want != "" && (err == nil || !strings.HasSuffix(err.Error(), want) || strings.Contains(err.Error(), "\n")) {
 				t.Errorf("%s: %v", app, err)
 			}
 		}
