@@ -61,8 +61,7 @@ func ofAll(e status.Eyes, apps []string) status.Eyes {
 	for _, app := range apps {
 		known[app] = true
 	}
-	m := &rollout.Machine{Traffic: e.Traffic, Report: e.Machine.Report}
-	m.Layout, _ = e.Layout.Cached() // the program ends soon
+	m := &rollout.Machine{Layout: e.Layout, Traffic: e.Traffic, Report: e.Machine.Report}
 	m.Systemd = manager.Snapshot(func(unit string) bool {
 		i, ok := units.ParseInstance(unit)
 		return ok && known[i.App]
