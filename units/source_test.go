@@ -189,6 +189,39 @@ func TestReadSourceRace(t *testing.T) {
 	<-done
 }
 
+// While a file is replaced, as an editor or a deployment does it, it is read as it was or
+// as it is.
+func TestReadSourceReplaced(t *testing.T) {
+	l := tree(t, map[string]string{"/etc/app-rollout/shop.env": "A=good\n"})
+	stop := make(chan struct{})
+	done := make(chan error)
+	go func() {
+		tmp := l.Path("/etc/app-rollout/tmp")
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if err := errors.Join(os.WriteFile(tmp, []byte("A=good\n"), 0o644), os.Rename(tmp, l.Env("shop"))); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for range 5000 {
+		if src, err := l.ReadSource("shop"); err != nil || string(src.Text) != "A=good\n" {
+			t.Errorf("%+v, %v", src, err)
+			break
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // The directories that alice names are reached with the same care as her .env.
 func TestPlacesOfOthers(t *testing.T) {
 	needRoot(t)

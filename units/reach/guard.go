@@ -33,7 +33,8 @@ func (w *Way) Read(a *Accounts, most int) ([]byte, error) {
 	if err := w.Guard(a, w.Stat.Uid); err != nil {
 		return nil, err
 	}
-	if w.Stat.Nlink != 1 {
+	// It has none if it was replaced since it was reached: then this is what it was.
+	if w.Stat.Nlink > 1 {
 		return nil, refuse(fmt.Sprintf("has %d hard links", w.Stat.Nlink), fmt.Sprintf("make it a file of its own: cp %[1]s %[1]s.new && mv %[1]s.new %[1]s", problem.Shell(w.Path)))
 	}
 	text, err := readAtMost(fd, most)
