@@ -22,7 +22,8 @@ import (
 	"app-rollout/units/store"
 )
 
-// wants is the directory of the links by which the boot starts units.
+// wants is the directory of the links by which the boot starts units. Only an app that
+// has been ready has links in it.
 const wants = units.Target + ".wants"
 
 // generator turns the apps' files into units in out, once.
@@ -260,9 +261,11 @@ func (g *generator) recorded(app string, current *store.Generation, asked bool) 
 	return errors.Join(wrong, shadowed, g.emit(app, current.Plan, text, wanted))
 }
 
-// first emits an app that was never rolled out, from its .env. It freezes what the
-// app is started from in the output directory, and the boot service adopts that.
-// systemd ignores a directory of that name.
+// first emits the unit of an app that was never ready, from its .env, so that a person
+// can see and edit it. Nothing wants the unit, because an app that has not been ready may
+// take the port of one that has: the boot service starts it, when those have their ports.
+// What the unit needs is frozen in the output directory. systemd ignores a directory of
+// that name.
 func (g *generator) first(src *units.Source) error {
 	spec, err := g.layout.Check(src)
 	if err != nil {
@@ -282,7 +285,7 @@ func (g *generator) first(src *units.Source) error {
 		os.RemoveAll(tmp)
 		return err
 	}
-	return g.emit(src.App, spec.Plan, []byte(spec.Unit(dir)), spec.Plan.Instances(src.App, spec.Plan.Booted()))
+	return g.emit(src.App, spec.Plan, []byte(spec.Unit(dir)), nil)
 }
 
 // place gives a complete directory its name. If an earlier run, or one at the same
@@ -309,7 +312,7 @@ func rename(from, to string, flags uint) error {
 // emit writes the unit, and then the links that start it.
 func (g *generator) emit(app string, plan units.Plan, text []byte, wanted []string) error {
 	unit := plan.Unit(app)
-	if err := g.write(g.out, unit, text); err != nil {
+	if err := g.write(g.out, unit, text); err != nil || len(wanted) == 0 {
 		return err
 	}
 	if err := os.Mkdir(filepath.Join(g.out, wants), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -319,6 +319,39 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
+// An app that was never ready has a unit, for people, and nothing starts it: neither
+// after a failed rollout nor while the numbers of one that was cut off are known.
+func TestNeverReady(t *testing.T) {
+	root := fresh(t, "shop", "zoo")
+	l := units.Layout{Root: root}
+	spec, err := l.Read("shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := store.Of(l, "shop").Freeze(spec, time.Unix(0, 0))
+	if err == nil {
+		err = store.Of(l, "shop").Reject(g)
+	}
+	if err == nil {
+		err = os.MkdirAll(l.Run("shop"), 0o700)
+	}
+	if err == nil {
+		err = store.Of(l, "shop").SaveInstances(store.Instances{Next: 3, Generations: map[int][]int{1: {1, 2}}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := runGenerator(t, root)
+	if links, _ := filepath.Glob(r.out + "/*.wants/*"); len(links) > 0 || r.status != 0 {
+		t.Errorf("status %d, wants are %q", r.status, links)
+	}
+	for _, app := range []string{"shop", "zoo"} {
+		if _, err := os.Stat(r.out + "/" + app + "@.service"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // BenchmarkApps measures whole runs: of apps that were never rolled out, the
 // slowest kind, and of apps that were.
 func BenchmarkApps(b *testing.B) {

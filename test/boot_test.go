@@ -3,6 +3,7 @@
 package test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -15,22 +16,22 @@ func TestBoot(t *testing.T) {
 	onEachRelease(t, func(t *testing.T, on machine.Options) {
 		shop := newShop(t, on)
 
-		// Nothing is recorded: the boot starts 1 to N from the .env and records them.
+		// Nothing is recorded: systemd starts nothing, and the boot service rolls out what
+		// the .env asks for.
 		shop.write("GENERATION=g1", "SYSTEMD_CLUSTER_NODES=3")
 		shop.Reboot()
-		shop.want("shop@1 shop@2 shop@3")
 		shop.booted()
 		shop.want("shop@1 shop@2 shop@3")
 		if !shop.Exists("/var/lib/app-rollout/shop/current/generation.json") {
-			t.Fatal("the booted generation is not recorded")
-		}
-		if shop.Exists("/run/systemd/generator/shop.generation") {
-			t.Error("the generator still emits what is not recorded")
+			t.Fatal("the generation is not recorded")
 		}
 		shop.answersOnly("g1")
 
 		// A daemon-reload afterwards changes nothing.
 		shop.Must("systemctl", "daemon-reload")
+		if shop.Exists("/run/systemd/generator/shop.generation") {
+			t.Error("the generator still emits what is not recorded")
+		}
 		if got := shop.Property("shop@1.service", "NeedDaemonReload"); got != "no" {
 			t.Errorf("NeedDaemonReload=%s", got)
 		}
@@ -68,4 +69,62 @@ func TestBoot(t *testing.T) {
 		shop.booted()
 		shop.want("")
 	})
+}
+
+// TestBootPorts: what was never ready is started after what was, and takes no port from
+// it, however often the power is cut and whoever owns the .env files. Those that are
+// refused are named.
+func TestBootPorts(t *testing.T) {
+	t.Parallel()
+	shop := newShop(t)
+	shop.Sh("useradd mallory; useradd bob; mkdir -p /srv/mallory /srv/bob")
+	owned := func(user, name string, lines ...string) *app {
+		shop.Write("/srv/"+user+"/.env", env(lines...), 0o600)
+		shop.Sh("chown -R " + user + ": /srv/" + user + "; ln -s /srv/" + user + "/.env /etc/app-rollout/" + name + ".env")
+		return shop.other(t, name)
+	}
+	shop.deploy("GENERATION=good")
+	bobs := owned("bob", "worker", "PORT=8081", "GENERATION=good")
+	bobs.rollOut()
+
+	// All of their names come first.
+	refused := map[string]*app{
+		"port 8080 belongs to shop; give adup another PORT":      shop.other(t, "adup"),
+		"port 8080 belongs to shop; give aintruder another PORT": owned("mallory", "aintruder", "GENERATION=bad"),
+		"port 8081 belongs to worker; give aroots another PORT":  shop.other(t, "aroots"),
+		"give atwin2 another PORT":                               shop.other(t, "atwin2"),
+		"abad: is not started: it was never ready":               shop.other(t, "abad"),
+	}
+	shop.other(t, "adup").fails("the same PORT", "port 8080 belongs to shop", "GENERATION=bad")
+	shop.other(t, "aroots").write("PORT=8081", "GENERATION=bad")
+	shop.other(t, "abad").fails("never ready", "exited with status 3", "PORT=8083", "EXIT_AT_START=3")
+	twin := shop.other(t, "atwin")
+	twin.write("PORT=8082")
+	shop.other(t, "atwin2").write("PORT=8082")
+
+	for cut := range 3 {
+		shop.Kill()
+		shop.PowerOn()
+		shop.boot("failed")
+		shop.want("shop@1 shop@2")
+		shop.answersOnly("good")
+		bobs.want("worker@1 worker@2")
+		twin.want("atwin@1 atwin@2")
+		if cut == 0 {
+			shop.logged("port 8082 goes to atwin, which is new too and comes first by its name", "-u", "app-rollout-boot.service")
+		}
+		for why, app := range refused {
+			shop.logged(why, "-u", "app-rollout-boot.service")
+			app.want("")
+		}
+		log := shop.journal()
+		if line := regexp.MustCompile(`(?m)^(Started|Starting) (adup|aintruder|aroots|atwin2|abad)@.*`).FindString(log); line != "" {
+			t.Errorf("power cut %d: %s", cut+1, line)
+		}
+		for _, unit := range []string{"shop@1.service", "shop@2.service", "worker@1.service"} {
+			if got := shop.Property(unit, "NRestarts"); got != "0" {
+				t.Errorf("power cut %d: %s was started again %s times", cut+1, unit, got)
+			}
+		}
+	}
 }

@@ -16,7 +16,7 @@ import (
 func TestReloads(t *testing.T) {
 	onEachRelease(t, func(t *testing.T, on machine.Options) {
 		shop := newShop(t, on)
-		shop.write("GENERATION=good")
+		shop.deploy("GENERATION=good")
 		shop.Reboot()
 		shop.booted()
 		for at, c := range []struct {

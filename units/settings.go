@@ -67,7 +67,7 @@ var settings = []Setting{
 	{Name: "SYSTEMD_READ_WRITE_PATHS", Section: sectionService, Directive: "ReadWritePaths", Otherwise: "the working directory, unless it is /", decide: (*Spec).readWritePaths,
 		Help: "directories that the app may write to, separated by spaces; for an owner other than root, they must lie inside the real .env's directory"},
 	{Name: "PORT", Otherwise: "none", Expands: true, apply: port,
-		Help: "the port that every instance must listen on to be ready; only root's .env files may have one below 1024"},
+		Help: "the port that every instance must listen on to be ready; it belongs to the first app that is ready on it; only root's .env files may have one below 1024"},
 	{Name: "SYSTEMD_CLUSTER_REUSE_PORT", Default: "1", apply: reusePort,
 		Help: "1: app-rollout sets SO_REUSEPORT for the app when it binds its port; 0: the app sets it itself"},
 	{Name: "SYSTEMD_CLUSTER_HEALTH_PATH", apply: healthPath, Otherwise: "none",

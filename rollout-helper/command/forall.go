@@ -19,15 +19,10 @@ import (
 func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(context.Context, string) error) error {
 	fine := true
 	if len(names) == 0 {
-		apps, problems, err := m.Apps()
-		if err != nil {
+		var err error
+		if names, fine, err = allApps(m); err != nil {
 			return err
 		}
-		for _, p := range problems {
-			fine = false
-			m.Report(rollout.Event{Text: p.What(), Remedy: p.Remedy, Level: rollout.Failed})
-		}
-		names = apps
 	} else if err := known(m, names); err != nil {
 		return err
 	}
@@ -35,6 +30,16 @@ func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(con
 		return err
 	}
 	return errReported
+}
+
+// allApps are the names of all apps. It reports the names that cannot be an app's, and
+// then it is not fine.
+func allApps(m *rollout.Machine) (apps []string, fine bool, err error) {
+	apps, problems, err := m.Apps()
+	for _, p := range problems {
+		m.Report(rollout.Event{Text: p.What(), Remedy: p.Remedy, Level: rollout.Failed})
+	}
+	return apps, len(problems) == 0, err
 }
 
 // each is forAll for apps that there are.

@@ -22,7 +22,7 @@ func swapCommand(std streams) *cli.Command {
 		Usage:     "replace what runs by what the .env files ask for",
 		ArgsUsage: "[APP]",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "boot", Usage: "take over what the boot has started, then roll out what has changed"},
+			&cli.BoolFlag{Name: "boot", Usage: "take over what the boot has started, then roll out what has changed or is new"},
 			&cli.BoolFlag{Name: "rollback", Usage: "go back to the generation before, and hold the app there"},
 		},
 		Action: func(c *cli.Context) error {
@@ -44,7 +44,7 @@ func swapCommand(std streams) *cli.Command {
 			renewPorts(m)
 			switch {
 			case c.Bool("boot"):
-				err = forAll(c.Context, m, names, m.Boot)
+				err = bootAll(c.Context, m, names)
 			case c.Bool("rollback"):
 				err = forAll(c.Context, m, names, m.Rollback)
 			case len(names) == 1:
@@ -74,11 +74,26 @@ func renewPorts(m *rollout.Machine) {
 	}
 }
 
+// bootAll boots the named apps, or all there are: first those that have been ready.
+func bootAll(ctx context.Context, m *rollout.Machine, names []string) error {
+	if len(names) > 0 {
+		return forAll(ctx, m, names, m.Boot)
+	}
+	apps, fine, err := allApps(m)
+	if err != nil {
+		return err
+	}
+	if err := each(ctx, m, m.ReadyFirst(apps), m.Boot); err != nil || fine {
+		return err
+	}
+	return errReported
+}
+
 // deployAll rolls out every app, and once more those that have been changed, or
 // have come, while the run for all was under way.
 func deployAll(ctx context.Context, m *rollout.Machine) error {
 	err := forAll(ctx, m, nil, m.Deploy)
-	changed, e := m.Changed()
+	changed, e := m.Changed(ctx)
 	if e != nil || len(changed) == 0 || ctx.Err() != nil {
 		return cmp.Or(err, e)
 	}

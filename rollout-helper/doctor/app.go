@@ -47,9 +47,9 @@ func (d *Doctor) App(ctx context.Context, r *Report, app string) {
 		r.Refuse(app, err)
 		return
 	}
-	d.advise(ctx, r, spec)
-	d.wrapper(ctx, r, spec)
 	p, err := d.Plan(ctx, app)
+	d.advise(ctx, r, spec, !rollout.NotItsPort(err))
+	d.wrapper(ctx, r, spec)
 	// What cannot be looked at may be what a run would refuse. So it counts as an error,
 	// and a user without rights gets no better answer than root.
 	const untold = "what a run would do cannot be told: "
@@ -97,7 +97,7 @@ func (d *Doctor) File(ctx context.Context, r *Report, app, path string) {
 		r.Refuse(app, err)
 		return
 	}
-	d.advise(ctx, r, spec)
+	d.advise(ctx, r, spec, true)
 }
 
 // history is advice from what was rolled out before.
@@ -111,8 +111,8 @@ func (d *Doctor) history(r *Report, app string, p *rollout.Plan) {
 	}
 }
 
-// advise is about one .env that is fine.
-func (d *Doctor) advise(ctx context.Context, r *Report, spec *units.Spec) {
+// advise is about one .env that is fine. Who else has its port is told if ports is set.
+func (d *Doctor) advise(ctx context.Context, r *Report, spec *units.Spec, ports bool) {
 	app, path, plan := spec.App, spec.Source.Path, spec.Plan
 	for _, w := range spec.Warnings {
 		r.warn(app, *w)
@@ -124,7 +124,7 @@ func (d *Doctor) advise(ctx context.Context, r *Report, spec *units.Spec) {
 		if plan.Mode == 1 {
 			r.warn(app, problem.Problem{Path: path, Text: "PORT is missing: at the first start an instance that only keeps running counts as ready", Remedy: "set it to the port that the app listens on"})
 		}
-	} else {
+	} else if ports {
 		d.port(ctx, r, spec)
 	}
 	if plan.Mode == 1 && !plan.ReusePort {

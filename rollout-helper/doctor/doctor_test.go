@@ -11,12 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 	"app-rollout/units/dotenv"
+	"app-rollout/units/store"
 )
 
 func TestMain(m *testing.M) {
@@ -188,6 +190,36 @@ func TestSamePort(t *testing.T) {
 	const good = "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=8080"
 	r := examine(t, map[string]string{"shop": good, "blog": good}, "blog", "shop")
 	if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Text, "is the app blog's too") {
+		t.Errorf("%v", r.Findings)
+	}
+}
+
+// A PORT that belongs to another app is one error, and no advice beside it.
+func TestPortOfAnother(t *testing.T) {
+	const good = "SYSTEMD_CLUSTER_MODE=1\nSYSTEMD_EXEC_START=/usr/bin/shop\nPORT=9999\n"
+	l := units.Layout{Root: t.TempDir()}
+	for path, text := range map[string]string{"/usr/bin/shop": "", units.EnvPath("blog"): good, units.EnvPath("shop"): good, units.StateDir + "/.keep": ""} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(l.Path(path)), 0o755), os.WriteFile(l.Path(path), []byte(text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spec, err := l.Read("blog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := store.Of(l, "blog").Freeze(spec, time.Now())
+	if err == nil {
+		err = store.Of(l, "blog").Commit(g)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Doctor{Machine: &rollout.Machine{Layout: l, Systemd: noUnits{}, Traffic: kernel{listeners: []sockets.Listener{
+		{Group: sockets.Group{Addr: netip.MustParseAddrPort("0.0.0.0:9999")}, Cgroup: 7},
+	}}}}
+	r := New()
+	d.App(context.Background(), r, "shop")
+	if len(r.Findings) != 1 || r.OK || !strings.Contains(r.Findings[0].String(), "shop.env: port 9999 belongs to blog; give shop another PORT") {
 		t.Errorf("%v", r.Findings)
 	}
 }

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"slices"
 	"time"
 
+	"app-rollout/rollout-helper/sockets"
+	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 	"app-rollout/units/step"
 	"app-rollout/units/store"
@@ -14,8 +18,12 @@ import (
 
 // Boot takes over what the boot has started: the generation that last worked. Then it
 // rolls out what the .env asks for, unless that is the same generation or has failed
-// before.
+// before. An app that was never ready is rolled out when those that were have their
+// ports.
 func (m *Machine) Boot(ctx context.Context, app string) error {
+	if current, err := store.Of(m.Layout, app).Current(); err == nil && current == nil {
+		<-m.portsSettled(ctx)
+	}
 	return m.locked(ctx, app, "", func() error { return m.boot(ctx, app) })
 }
 
@@ -33,8 +41,15 @@ func (m *Machine) boot(ctx context.Context, app string) error {
 	if shadows := m.Layout.Shadows(app); shadows != nil {
 		return m.bootShadowed(ctx, app, shadows)
 	}
+	current, err := store.Of(m.Layout, app).Current()
+	if err != nil {
+		return err
+	}
+	if current == nil {
+		return m.bootFirst(ctx, app, spec, unread)
+	}
 	// A bad .env does not keep us from taking over what last worked.
-	current, unready, err := m.adopt(ctx, app)
+	unready, err := m.adopt(ctx, app, current)
 	if err != nil {
 		return err
 	}
@@ -47,13 +62,37 @@ func (m *Machine) boot(ctx context.Context, app string) error {
 	}
 	if unready != nil {
 		m.Report(warning(app, step.Boot, unready))
-	} else if current != nil {
-		if stay := m.stay(app, current, spec); stay != "" {
-			m.Report(Event{App: app, Generation: current.Number, Step: step.Boot, Text: stay})
-			return nil
-		}
+	} else if stay := m.stay(app, current, spec); stay != "" {
+		m.Report(Event{App: app, Generation: current.Number, Step: step.Boot, Text: stay})
+		return nil
 	}
 	return m.swapTo(ctx, app, spec)
+}
+
+// bootFirst rolls out an app that was never ready, unless what its .env asks for has
+// failed before.
+func (m *Machine) bootFirst(ctx context.Context, app string, spec *units.Spec, unread error) error {
+	if unread != nil {
+		return unread
+	}
+	if rejected := m.rejected(app, spec.Digest()); rejected != nil {
+		return told(fmt.Sprintf("is not started: it was never ready, and what its .env asks for failed before (generation %d)", rejected.Number),
+			"app-rollout history "+app+" says why, app-rollout run "+app+" tries it again")
+	}
+	if err := m.yields(app); err != nil {
+		return err
+	}
+	return m.swapTo(ctx, app, spec)
+}
+
+// rejected is the generation of an app that failed last, if it is what a digest stands
+// for; else nil.
+func (m *Machine) rejected(app, digest string) *store.Generation {
+	rejected, err := store.Of(m.Layout, app).Rejected()
+	if err != nil || rejected == nil || rejected.Digest != digest {
+		return nil
+	}
+	return rejected
 }
 
 // knownThisBoot reports whether the app was taken over or rolled out since the boot.
@@ -77,99 +116,55 @@ func (m *Machine) stay(app string, current *store.Generation, spec *units.Spec) 
 	if current.Digest == spec.Digest() {
 		return fmt.Sprintf("generation %d is up", current.Number)
 	}
-	if rejected, err := store.Of(m.Layout, app).Rejected(); err == nil && rejected != nil && rejected.Digest == spec.Digest() {
+	if rejected := m.rejected(app, spec.Digest()); rejected != nil {
 		return fmt.Sprintf("generation %d is up; what the .env asks for failed before (generation %d) and is not tried again by itself: app-rollout run %s tries it",
 			current.Number, rejected.Number, app)
 	}
 	return ""
 }
 
-// reloading is how long a daemon-reload may take. Meanwhile systemd removes the output
-// of the generators, and they make it anew.
-const reloading = 30 * time.Second
-
-// frozen copies into the store what the generator froze for an app that was never
-// ready. It is nil if the generator froze nothing. If instances run, it has frozen
-// something. Then a missing or incomplete directory means that a daemon-reload is under
-// way, and frozen waits for its end.
-func (m *Machine) frozen(ctx context.Context, disk store.Store, app string, running bool) (*store.Generation, error) {
-	inside := units.FirstGeneration(units.GeneratorDir, app)
-	for deadline := time.Now().Add(reloading); ; wait(ctx, tick) {
-		g, err := disk.Adopt(m.Layout.Path(inside), inside)
-		if err == nil {
-			return g, nil
-		}
-		gone := errors.Is(err, fs.ErrNotExist)
-		if gone && !running {
-			return nil, nil
-		}
-		var part *units.Problem
-		if !gone && !errors.As(err, &part) || ctx.Err() != nil || time.Now().After(deadline) {
-			return nil, err
-		}
-	}
-}
-
-// adopt waits until the instances that the boot has started are ready, and records
-// their generation if none is recorded. unready is why they did not become ready. All
-// are nil if no generation is recorded and nothing was booted.
-func (m *Machine) adopt(ctx context.Context, app string) (current *store.Generation, unready, err error) {
+// adopt waits until the instances that the boot has started of the current generation
+// are ready. unready is why they did not become ready.
+func (m *Machine) adopt(ctx context.Context, app string, current *store.Generation) (unready, err error) {
 	disk := store.Of(m.Layout, app)
-	if current, err = disk.Current(); err != nil {
-		return nil, nil, err
-	}
 	all, err := m.refresh(ctx, app)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	g, running := current, live(all)
-	if g == nil {
-		g, err = m.frozen(ctx, disk, app, len(running) > 0)
-	} else {
-		running, err = m.expel(ctx, g, all)
-	}
-	if g == nil || err != nil {
-		return nil, nil, err
-	}
-	names, err := bootUnits(disk, g, running)
+	running, err := m.expel(ctx, current, all)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	names, err := bootUnits(disk, current, running)
+	if err != nil {
+		return nil, err
 	}
 	r := &rollout{
-		Machine: m, app: app, store: disk, new: g, fresh: names, began: time.Now(), patient: true, turn: over,
+		Machine: m, app: app, store: disk, new: current, fresh: names, began: time.Now(), patient: true, turn: over,
 		receipt: store.NewReceipt(Steered),
 	}
 	if len(running) == 0 {
 		// When the generator ran, /var was not mounted yet.
 		if err := m.reread(ctx, app); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		give, err := m.batch.turn(ctx, app, r.cpus())
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		defer r.attend(ctx, give)()
 		r.began = time.Now()
-		if unready = r.start(ctx); unready == nil && current != nil {
+		if unready = r.start(ctx); unready == nil {
 			unready = r.checkRecorded(ctx)
 		}
 		if unready != nil {
-			return current, unready, nil
+			return unready, nil
 		}
 	}
 	m.batch.pass(app)
 	defer m.batch.work()()
-	if unready = r.ready(ctx); unready == nil && current == nil {
-		// As in a rollout, a generation is recorded as ready only after it was watched.
-		unready = r.watch(ctx)
-	}
-	if err := errors.Join(m.Traffic.Release(app, all), m.remember(app, g, names)); err != nil {
-		return nil, nil, err
-	}
-	if unready != nil || current != nil {
-		return current, unready, nil
-	}
-	return g, nil, r.commitBooted(ctx)
+	unready = r.ready(ctx)
+	return unready, errors.Join(m.Traffic.Release(app, all), m.remember(app, current, names))
 }
 
 // bootUnits are the units that the boot starts for a generation: those that run or, if it
@@ -189,15 +184,86 @@ func bootUnits(disk store.Store, g *store.Generation, running []string) ([]strin
 	return g.Instances(g.App, numbers), nil
 }
 
-// commitBooted makes the generation that the boot has started the current one.
-func (r *rollout) commitBooted(ctx context.Context) error {
-	r.receipt.Result = "ready"
-	r.silence()
-	r.new.Rollout = r.receipt
-	if err := r.store.Commit(r.new); err != nil {
-		return err
+// ReadyFirst is the order in which a boot goes through apps: those that have been ready
+// first, so that no new one holds them up.
+func (m *Machine) ReadyFirst(apps []string) []string {
+	var ready, fresh []string
+	for _, app := range apps {
+		if g, err := store.Of(m.Layout, app).Current(); err == nil && g == nil {
+			fresh = append(fresh, app)
+		} else {
+			ready = append(ready, app)
+		}
 	}
-	r.say(Info, step.Boot, "generation %d is what the boot has started", r.new.Number)
-	// Then the generator emits the recorded generation.
-	return r.unload(ctx, r.app)
+	return slices.Concat(ready, fresh)
+}
+
+// portsSettled is closed when awaitPorts, which the first call begins, is done.
+func (m *Machine) portsSettled(ctx context.Context) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.settled == nil {
+		m.settled = make(chan struct{})
+		go func() {
+			m.awaitPorts(ctx)
+			close(m.settled)
+		}()
+	}
+	return m.settled
+}
+
+// portsTime is the longest that new apps wait at boot for those that have been ready. So
+// nobody can hold them up for longer by an app that never listens.
+const portsTime = time.Minute
+
+// awaitPorts waits until the apps that have been ready have their ports: each for as
+// long as it may take to become ready, and no longer than portsTime.
+func (m *Machine) awaitPorts(ctx context.Context) {
+	apps, _, err := m.Apps()
+	if err != nil {
+		return // each app's own boot says so
+	}
+	var awaited []*store.Generation
+	for _, app := range apps {
+		if g, err := store.Of(m.Layout, app).Current(); err == nil && g != nil && m.asked(app) && !m.barred(g) {
+			awaited = append(awaited, g)
+		}
+	}
+	for began := time.Now(); len(awaited) > 0 && ctx.Err() == nil; wait(ctx, portsTick) {
+		v, err := m.Traffic.Look()
+		if err != nil {
+			return
+		}
+		awaited = slices.DeleteFunc(awaited, func(g *store.Generation) bool {
+			return time.Since(began) > min(seconds(g.ReadySec), portsTime) || m.hasPorts(ctx, v, g)
+		})
+	}
+}
+
+// portsTick is how often awaitPorts looks.
+const portsTick = 4 * tick
+
+// hasPorts reports whether all instances of a generation run and listen on its PORT, and
+// whether all ports are bound that they listened on when it became ready.
+func (m *Machine) hasPorts(ctx context.Context, v *sockets.View, g *store.Generation) bool {
+	all, err := m.refresh(ctx, g.App)
+	if err != nil {
+		return false
+	}
+	up := slices.DeleteFunc(all, func(u systemd.Unit) bool { return !u.Up() })
+	if len(up) < g.Nodes {
+		return false
+	}
+	lacks, err := (&rollout{Machine: m, app: g.App, new: g}).lacks(v, up)
+	if lacks != nil || err != nil {
+		return false
+	}
+	bound := portsOf(v, up)
+	return !slices.ContainsFunc(g.Ports, func(port int) bool { return !slices.Contains(bound, port) })
+}
+
+// asked reports whether an app has an .env, or a link to one, wherever that leads.
+func (m *Machine) asked(app string) bool {
+	_, err := os.Lstat(m.Layout.Env(app))
+	return !errors.Is(err, fs.ErrNotExist)
 }

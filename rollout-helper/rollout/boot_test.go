@@ -1,50 +1,32 @@
 package rollout
 
 import (
+	"bytes"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"app-rollout/units"
+	"app-rollout/units/store"
 )
-
-// TestAdoptionDuringReload: what a daemon-reload has taken away for a moment is
-// waited for, whole, and then recorded; nothing is rolled out beside it.
-func TestAdoptionDuringReload(t *testing.T) {
-	for _, part := range []string{"", "/environment"} {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			w.env()
-			w.reboot()
-			dir := w.layout.Path(units.FirstGeneration(units.GeneratorDir, "shop"))
-			gone, away := dir+part, w.layout.Path("/away")
-			if err := os.Rename(gone, away); err != nil {
-				t.Fatal(err)
-			}
-			time.AfterFunc(2*time.Second, func() {
-				if err := os.Rename(away, gone); err != nil {
-					t.Error(err)
-				}
-			})
-			if err := w.machine().Boot(t.Context(), "shop"); err != nil {
-				t.Fatal(err)
-			}
-			if got, want := w.running(), "shop@1/1 shop@2/1"; got != want || current(t, w) != 1 {
-				t.Errorf("%s run, want %s; the current generation is %d", got, want, current(t, w))
-			}
-		})
-	}
-}
 
 // TestBootNeverReady: when what was booted does not become ready, what is asked
 // for is rolled out.
 func TestBootNeverReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.env("BEHAVE=deaf")
+		w := up(t, "BEHAVE=ok")
+		path := store.Of(w.layout, "shop").Dir(1) + "/environment"
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytes.ReplaceAll(text, []byte(`BEHAVE="ok"`), []byte(`BEHAVE="deaf"`)), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		w.reboot()
-		w.env()
+		w.env("NEW=1")
 		if err := w.machine().Boot(t.Context(), "shop"); err != nil {
 			t.Fatal(err)
 		}
@@ -53,4 +35,94 @@ func TestBootNeverReady(t *testing.T) {
 		}
 		w.clean(t)
 	})
+}
+
+// TestBootRejected: an app that was never ready is rolled out by the boot, but not what
+// has failed before.
+func TestBootRejected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.env("BEHAVE=exits")
+		if err := w.machine().Swap(t.Context(), "shop"); err == nil {
+			t.Fatal("it succeeds")
+		}
+		for range 3 {
+			w.reboot()
+			err := w.machine().Boot(t.Context(), "shop")
+			if err == nil || !strings.Contains(err.Error(), "is not started: it was never ready, and what its .env asks for failed before (generation 1)") {
+				t.Errorf("Boot = %v", err)
+			}
+			for _, call := range w.calls {
+				if strings.HasPrefix(call, "start ") {
+					t.Errorf("at boot: %s", call)
+				}
+			}
+		}
+		w.env()
+		w.reboot()
+		if got := w.running(); got != "" {
+			t.Errorf("before the boot service %s run", got)
+		}
+		if err := w.machine().Boot(t.Context(), "shop"); err != nil || w.running() != "shop@1/2 shop@2/2" {
+			t.Errorf("Boot = %v, %s run", err, w.running())
+		}
+	})
+}
+
+// TestBootOrder: a new app is started when those that have been ready have their ports;
+// but no app holds the others up for longer than a minute.
+func TestBootOrder(t *testing.T) {
+	for _, c := range []struct {
+		name, behave string
+		units        []string // of the other app, that the boot has started
+		ports        []int    // that it had when it became ready
+		stopped      bool     // its .env is gone
+		least, most  time.Duration
+	}{
+		{name: "it listens at once", units: []string{"blog@1.service", "blog@2.service"}, most: 300 * time.Millisecond},
+		{name: "it listens later", behave: "boots", units: []string{"blog@1.service", "blog@2.service"}, least: 400 * time.Millisecond, most: time.Second},
+		{name: "it never listens", behave: "deaf", units: []string{"blog@1.service", "blog@2.service"}, least: time.Minute, most: 62 * time.Second},
+		{name: "one instance is missing", units: []string{"blog@1.service"}, least: time.Minute, most: 62 * time.Second},
+		{name: "one of its ports is missing", units: []string{"blog@1.service", "blog@2.service"}, ports: []int{3000, 9100}, least: time.Minute, most: 62 * time.Second},
+		{name: "it is stopped", stopped: true, most: 300 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.neighbour(c.ports, "PORT=3000", "SYSTEMD_CLUSTER_READY_SEC=600")
+				if c.stopped {
+					if err := os.Remove(w.layout.Env("blog")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.portless("BEHAVE=elsewhere")
+				w.reboot()
+				for _, name := range c.units {
+					w.neighbourRuns(name, c.behave)
+				}
+				began, after := time.Now(), time.Duration(-1)
+				w.onCall = func(_ int, call string) error {
+					if strings.HasPrefix(call, "start shop@1") {
+						after = time.Since(began)
+					}
+					return nil
+				}
+				if err := w.machine().Boot(t.Context(), "shop"); err != nil {
+					t.Fatal(err)
+				}
+				if after < c.least || after > c.most {
+					t.Errorf("started after %v, want %v to %v", after, c.least, c.most)
+				}
+			})
+		})
+	}
+}
+
+// TestReadyFirst: a boot goes through those that have been ready first.
+func TestReadyFirst(t *testing.T) {
+	w := newWorld(t)
+	w.neighbour(nil)
+	if got := w.machine().ReadyFirst([]string{"adup", "blog", "shop"}); !slices.Equal(got, []string{"blog", "adup", "shop"}) {
+		t.Errorf("%v", got)
+	}
 }

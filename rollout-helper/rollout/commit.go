@@ -27,6 +27,7 @@ func (r *rollout) commit(ctx context.Context) error {
 			return err
 		}
 	}
+	r.new.Ports = r.bound(ctx)
 	r.receipt.Result = "ready"
 	if err := r.store.Commit(r.new); err != nil {
 		return err

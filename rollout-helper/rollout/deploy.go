@@ -37,12 +37,18 @@ func (m *Machine) deploy(ctx context.Context, app string) error {
 		m.Report(heldEvent(app, current))
 		return m.recover(ctx, app)
 	}
+	if current == nil {
+		if err := m.yields(app); err != nil {
+			return err
+		}
+	}
 	return m.swap(ctx, app)
 }
 
 // Changed are the apps whose .env asks for something that does not run and has not
-// failed before. An .env that cannot be read is left out: the run has reported it.
-func (m *Machine) Changed() ([]string, error) {
+// failed before. What cannot be read, or would be refused, is left out: the run has
+// reported it.
+func (m *Machine) Changed(ctx context.Context) ([]string, error) {
 	apps, _, err := m.Apps()
 	if err != nil {
 		return nil, err
@@ -60,6 +66,10 @@ func (m *Machine) Changed() ([]string, error) {
 		if err != nil || rejected != nil && rejected.Digest == spec.Digest() {
 			return true
 		}
-		return current.Held() || current != nil && current.Digest == spec.Digest()
+		if current.Held() || current != nil && current.Digest == spec.Digest() {
+			return true
+		}
+		_, refusal := m.Plan(ctx, app)
+		return refusal != nil
 	}), nil
 }

@@ -12,8 +12,9 @@ import (
 // leads to the end: it names the command that does it then.
 type RunError struct {
 	problem.Problem
-	Unit  string // the instance that is to blame; "" if none is
-	cause error
+	Unit   string // the instance that is to blame; "" if none is
+	holder bool   // the PORT is another app's
+	cause  error
 }
 
 // AsProblem is the problem: see problem.Of.

@@ -16,6 +16,7 @@ package rollout
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
@@ -89,6 +90,10 @@ type Machine struct {
 	Report  func(Event)
 
 	batch *batch // of a run for several apps: see Each
+
+	mu      sync.Mutex
+	settled chan struct{}     // closed when the wait of awaitPorts is over; nil before it begins
+	firsts  func() []newcomer // see newcomers; nil before it is first asked
 }
 
 // How often a rollout looks. A look reads the listening sockets once, and asks

@@ -185,7 +185,7 @@ func (w *world) holds(t *testing.T, need int) {
 		return
 	}
 	for name, u := range w.units {
-		if !u.Live() || u.generation == 0 {
+		if !u.Live() {
 			continue
 		}
 		m := generationOf.FindStringSubmatch(w.text(name))
@@ -246,9 +246,6 @@ func (w *world) settled(t *testing.T, s scenario) {
 			t.Errorf("left behind: %v", left)
 		}
 	}
-	if g == nil && s.boots {
-		return // what the boot has started is taken over by the next run
-	}
 	live := 0
 	for name, u := range w.units {
 		if u.Active == "failed" {
@@ -261,9 +258,6 @@ func (w *world) settled(t *testing.T, s scenario) {
 		if g == nil {
 			t.Errorf("%s runs, but no generation is recorded", name)
 			continue
-		}
-		if u.generation == 0 {
-			continue // adopted, and not reloaded since: it is the same
 		}
 		own, err := store.Of(w.layout, "shop").Generation(u.generation)
 		if err != nil {

@@ -74,10 +74,11 @@ func (p *Plan) Why(disk store.Store) string {
 // situation is all that a plan depends on.
 type situation struct {
 	app     string
-	current *store.Generation // nil if none was ever ready
-	given   store.Instances   // the numbers that were given out
-	loaded  []loaded          // what systemd knows of the app, in the order of the numbers
-	next    int               // the number of the next generation
+	current *store.Generation     // nil if none was ever ready
+	given   store.Instances       // the numbers that were given out
+	loaded  []loaded              // what systemd knows of the app, in the order of the numbers
+	next    int                   // the number of the next generation
+	holder  func(port int) string // the other app that a port belongs to, or ""
 
 	// What an unfinished run has left, for recover to put right.
 	mine    []string // the units that are to serve between two rollouts; some may not run
@@ -98,7 +99,7 @@ type loaded struct {
 // situation looks at an app. Nothing is reserved by looking.
 func (m *Machine) situation(ctx context.Context, app string, all []systemd.Unit) (s situation, err error) {
 	disk := store.Of(m.Layout, app)
-	s.app = app
+	s.app, s.holder = app, func(port int) string { return m.holder(app, port) }
 	if s.current, err = disk.Current(); err != nil {
 		return s, err
 	}
@@ -189,8 +190,8 @@ func (s situation) plan(to units.Plan, unsized string) *Plan {
 		p.InPlace, p.Start, p.Stop = true, running, running
 		return p
 	}
-	// At the very first start the loaded ones are those that the boot would start:
-	// they were never run, so their numbers are free, and systemd reads them anew.
+	// At the very first start nothing of the app was ever run, so all numbers are free,
+	// and systemd reads anew what it may have loaded.
 	first := len(running) == 0 && s.given.Next == 1
 	if !first {
 		p.next = s.above(p.next)
@@ -255,8 +256,20 @@ func (m *Machine) Plan(ctx context.Context, app string) (*Plan, error) {
 }
 
 // refusal says why what is asked for cannot share the port, or the unit's name, with
-// what runs; nil if it can. again is the command that asked for it.
+// what runs, or that the port is another app's; nil if it can have them. again is the
+// command that asked for it.
 func (s situation) refusal(to units.Plan, again string) *RunError {
+	if refusal := s.unlike(to, again); refusal != nil || !s.newPort(to) {
+		return refusal
+	}
+	if other := s.holder(to.Port); other != "" {
+		return notItsPort(s.app, fmt.Sprintf("port %d belongs to %s", to.Port, other), again)
+	}
+	return nil
+}
+
+// unlike says why what is asked for cannot run beside what runs of the app.
+func (s situation) unlike(to units.Plan, again string) *RunError {
 	running := unitNames(s.running())
 	service := units.Service(s.app)
 	if to.Mode == 0 && len(running) > 1 && slices.Contains(running, service) {

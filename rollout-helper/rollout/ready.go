@@ -61,6 +61,9 @@ func (r *rollout) unready(ctx context.Context, l look, answered map[string]bool)
 	if len(fresh) < len(r.fresh) {
 		return &Failure{r.fresh[0], "is not loaded"}, nil
 	}
+	if err := r.checkPorts(l.view, fresh); err != nil {
+		return nil, err
+	}
 	if lacks, err := r.lacks(l.view, fresh); lacks != nil || err != nil {
 		return lacks, err
 	}

@@ -108,7 +108,7 @@ func TestHeldBoot(t *testing.T) {
 		if err := m.Deploy(t.Context(), "shop"); err != nil || current(t, w) != held || !said() {
 			t.Errorf("a run for all: %v, generation %d, said %v", err, current(t, w), w.events)
 		}
-		if changed, err := m.Changed(); err != nil || len(changed) > 0 {
+		if changed, err := m.Changed(t.Context()); err != nil || len(changed) > 0 {
 			t.Errorf("a run for all would go on with %v, %v", changed, err)
 		}
 		// A bad .env is no reason to say nothing of the hold.

@@ -39,6 +39,7 @@ type rollout struct {
 	observed  time.Time               // when the connections of the surplus were looked at last
 	seen      map[string]systemd.Unit // the app's units at the last look
 	runs      map[string]string       // fresh unit → its invocation when it was ready
+	holders   map[int]string          // port → the app that it belongs to, as far as that was asked for
 	receipt   *store.Receipt
 	counters  sockets.Counters
 	began     time.Time

@@ -20,7 +20,7 @@ import (
 func Origin(u systemd.Unit) string {
 	from := u.LogFields[units.SourceField]
 	if strings.HasPrefix(from, units.GeneratorDir+"/") {
-		// What the generator froze got its number when the boot recorded it.
+		// A person started what the generator froze, which has no number.
 		from = ""
 	}
 	return cmp.Or(from, u.Source)
@@ -55,7 +55,7 @@ func (m *Machine) bootShadowed(ctx context.Context, app string, shadows error) e
 	if len(live(all)) == 0 && m.barred(current) {
 		return shadows
 	}
-	_, unready, err := m.adopt(ctx, app)
+	unready, err := m.adopt(ctx, app, current)
 	return errors.Join(unready, err, shadows)
 }
 

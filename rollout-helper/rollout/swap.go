@@ -92,6 +92,11 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	if err != nil {
 		return err
 	}
+	release, err := m.claimFor(s, spec, r.again())
+	if err != nil {
+		return err
+	}
+	defer release()
 	if refusal := s.refusal(spec.Plan, r.again()); refusal != nil {
 		refusal.Path = spec.Source.Path
 		return refusal

@@ -28,6 +28,9 @@ func (r *rollout) watch(ctx context.Context) error {
 		if err := r.unbroken(fresh); err != nil {
 			return err
 		}
+		if err := r.checkPorts(l.view, fresh); err != nil {
+			return err
+		}
 		// A worker that was replaced may have opened a new listener, which gets its share.
 		if err := r.steer(l.view, l.of(r.candidate()), nil); err != nil {
 			return err
@@ -65,8 +68,7 @@ func (r *rollout) watch(ctx context.Context) error {
 // unbroken fails if a new instance has ended, or was restarted, since it was ready.
 func (r *rollout) unbroken(fresh []systemd.Unit) error {
 	for _, u := range fresh {
-		// At boot an instance may have been restarted before it was ready.
-		if !u.Up() || u.Restarts > 0 && !r.patient {
+		if !u.Up() || u.Restarts > 0 {
 			return &Failure{u.Name, ended(u) + " while it was watched"}
 		}
 		if u.Invocation != r.runs[u.Name] {

@@ -29,7 +29,7 @@ func (w *world) kernel(n int) {
 }
 
 // reboot cuts the power and boots again: what lies in /run is gone, and the
-// generator's units are started.
+// generator's units are started, if the app has been ready.
 func (w *world) reboot() {
 	w.t.Helper()
 	w.mu.Lock()
@@ -52,10 +52,13 @@ func (w *world) reboot() {
 			return
 		}
 		inside := units.FirstGeneration(units.GeneratorDir, "shop")
-		if current, err = store.Freeze(w.layout.Path(inside), inside, spec, 1, time.Time{}); err != nil {
+		if _, err = store.Freeze(w.layout.Path(inside), inside, spec, 1, time.Time{}); err != nil {
 			w.t.Fatal(err)
 		}
-	} else if _, err := os.Stat(w.layout.Env("shop")); err != nil {
+		w.reload()
+		return
+	}
+	if _, err := os.Stat(w.layout.Env("shop")); err != nil {
 		return
 	}
 	w.reload()

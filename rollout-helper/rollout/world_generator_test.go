@@ -63,17 +63,12 @@ func (w *world) soft() {
 // wanted are the instances that the generator makes the target of the boot want.
 func (w *world) wanted() []string {
 	current, err := store.Of(w.layout, "shop").Current()
-	if err != nil {
+	if err != nil || current == nil {
 		return nil
 	}
 	i, err := store.Of(w.layout, "shop").Instances()
 	if err != nil {
 		return nil
-	}
-	if current == nil {
-		if current, err = store.ReadGeneration(w.layout.Path(units.FirstGeneration(units.GeneratorDir, "shop"))); err != nil {
-			return nil
-		}
 	}
 	numbers := i.Generations[current.Number]
 	if len(numbers) == 0 {

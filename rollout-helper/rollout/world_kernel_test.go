@@ -42,6 +42,8 @@ func (w *world) Look() (*sockets.View, error) {
 			address = "127.0.0.1:3000"
 		case "elsewhere":
 			address = "0.0.0.0:4000"
+		case "six":
+			address = "[::1]:4000"
 		}
 		ls = append(ls, sockets.Listener{Group: sockets.Group{Addr: netip.MustParseAddrPort(address)}, Cgroup: id(name)})
 	}
@@ -53,7 +55,16 @@ func (w *world) Look() (*sockets.View, error) {
 	return sockets.NewView(ls, tree, elsewhere), nil
 }
 
-func (w *world) Owner(uint64) string { return "stranger.service" }
+func (w *world) Owner(cgroup uint64) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range w.units {
+		if id(name) == cgroup {
+			return name
+		}
+	}
+	return "stranger.service"
+}
 
 func (w *world) Steer(_ string, _ *sockets.View, serving, asked []systemd.Unit) error {
 	w.mu.Lock()

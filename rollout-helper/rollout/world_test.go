@@ -271,11 +271,7 @@ func (w *world) begin(name string) (string, error) {
 		return "failed", nil
 	}
 	u.generation, _ = strconv.Atoi(m[1])
-	dir := store.Of(w.layout, "shop").Dir(u.generation)
-	if u.generation == 0 {
-		dir = w.layout.Path(units.FirstGeneration(units.GeneratorDir, "shop"))
-	}
-	environment, err := os.ReadFile(filepath.Join(dir, "environment"))
+	environment, err := os.ReadFile(filepath.Join(store.Of(w.layout, "shop").Dir(u.generation), "environment"))
 	if err != nil {
 		w.t.Errorf("%s is started without its environment: %v", name, err)
 		return "failed", nil
@@ -360,12 +356,6 @@ func (w *world) Reload(context.Context) error {
 	}
 	w.reload()
 	w.known = nil
-	for _, u := range w.units {
-		// What was adopted has a number now.
-		if m := generationOf.FindStringSubmatch(u.text); m != nil && u.generation == 0 {
-			u.generation, _ = strconv.Atoi(m[1])
-		}
-	}
 	return nil
 }
 

@@ -36,6 +36,21 @@ func (g Group) String() string {
 	return s
 }
 
+// Overlaps reports whether one client may reach a listener of either group: whether the
+// kernel lets only sockets of one user that all set SO_REUSEPORT be bound in both (see
+// ipv4_rcv_saddr_equal and ipv6_rcv_saddr_equal in net/ipv4/inet_connection_sock.c).
+func (g Group) Overlaps(other Group) bool {
+	if g.Addr.Port() != other.Addr.Port() || g.Device != 0 && other.Device != 0 && g.Device != other.Device {
+		return false
+	}
+	a, b := g.Addr.Addr().Unmap(), other.Addr.Addr().Unmap()
+	if a.Is4() != b.Is4() {
+		// An IPv6 listener on all addresses takes IPv4 clients too, unless it says not.
+		return a.Is6() && a.IsUnspecified() && !g.V6Only || b.Is6() && b.IsUnspecified() && !other.V6Only
+	}
+	return a == b || a.IsUnspecified() || b.IsUnspecified()
+}
+
 // Compare orders groups by address and port, for lists that people read.
 func (g Group) Compare(other Group) int {
 	if c := g.Addr.Compare(other.Addr); c != 0 {

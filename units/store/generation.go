@@ -44,6 +44,10 @@ type Generation struct {
 
 	// Ready says that the generation has been ready, and so may be booted.
 	Ready bool `json:"ready"`
+	// Ports are those that its instances listened on when it became ready, in order and
+	// without those that the kernel chose. A generation that an older version has made
+	// has none.
+	Ports []int `json:"ports,omitempty"`
 	// Rollout is the receipt of the rollout of this generation, gone well or not.
 	Rollout *Receipt `json:"rollout,omitempty"`
 }

@@ -20,7 +20,7 @@ type Receipt struct {
 	Traffic       string `json:"traffic,omitempty"`
 	TrafficReason string `json:"traffic_reason,omitempty"`
 	*Counts
-	Steps []Step `json:"steps,omitempty"` // none: the boot started it
+	Steps []Step `json:"steps,omitempty"` // none: version 0.1.0 recorded what a boot had started
 }
 
 // Counts says what became of connections.

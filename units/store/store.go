@@ -165,27 +165,17 @@ func (s Store) Freeze(spec *units.Spec, now time.Time) (*Generation, error) {
 	})
 }
 
-// Adopt makes the next generation from dir, which the generator froze in its output,
-// so that what was booted is what is recorded. inside is dir as the unit names it;
-// the copy of the unit names the store's directory instead.
-func (s Store) Adopt(dir, inside string) (*Generation, error) {
-	return s.copy(dir, inside, 0)
-}
-
 // Copy makes the next generation from an earlier one, for a rollback. A copy of a
 // copy counts as a copy of the original.
-func (s Store) Copy(g *Generation) (*Generation, error) {
-	of := g.Number
-	if g.Held() {
-		of = g.CopyOf
-	}
-	return s.copy(s.Dir(g.Number), units.GenerationDir(s.app, g.Number), of)
-}
-
-func (s Store) copy(from, inside string, of int) (*Generation, error) {
+func (s Store) Copy(of *Generation) (*Generation, error) {
+	from, inside := s.Dir(of.Number), units.GenerationDir(s.app, of.Number)
 	g, err := ReadGeneration(from)
 	if err != nil {
 		return nil, err
+	}
+	original := of.Number
+	if of.Held() {
+		original = of.CopyOf
 	}
 	return s.add(func(dir string, number int) error {
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -203,7 +193,7 @@ func (s Store) copy(from, inside string, of int) (*Generation, error) {
 				return err
 			}
 		}
-		g.Number, g.CopyOf, g.Ready, g.Rollout = number, of, false, nil
+		g.Number, g.CopyOf, g.Ready, g.Ports, g.Rollout = number, original, false, nil, nil
 		g.Created = time.Now()
 		text, err := g.encode()
 		if err != nil {
