@@ -108,6 +108,10 @@ func (v *View) record(r journal.Record) {
 		// What stands in no live line, and warnings.
 		v.clear()
 		v.out.Println(v.out.Paint(screen.Yellow, r.Text))
+	case r.Step == step.Rollback:
+		// A person is to read what comes back, and that takes longer.
+		v.clear()
+		v.out.Println(r.Text)
 	}
 }
 

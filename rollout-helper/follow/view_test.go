@@ -65,6 +65,21 @@ func TestLiveView(t *testing.T) {
 	}
 }
 
+// What a rollback brings back, and what it cannot, stays on the terminal.
+func TestRollbackStays(t *testing.T) {
+	v, out := newTestView(t, true)
+	for _, text := range []string{"shop: rolling back from generation 3 to what generation 1 was", "shop: what comes back: A"} {
+		v.record(journal.Record{App: "shop", Step: step.Rollback, Text: text, Number: "1", Priority: "6"})
+		v.looked = time.Now()
+		v.draw(t.Context())
+	}
+	v.clear()
+	want := []string{"shop: rolling back from generation 3 to what generation 1 was", "shop: what comes back: A"}
+	if rows := replay(out.String()); !slices.Equal(rows, want) {
+		t.Errorf("%q", rows)
+	}
+}
+
 // replay is what a terminal shows in the end: it knows "up" and "clear below".
 func replay(text string) (rows []string) {
 	row := ""

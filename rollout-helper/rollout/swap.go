@@ -46,7 +46,7 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 	for range mostAgain {
 		if err := m.rollout(ctx, app, spec); err != nil {
 			if now, e := m.Layout.Read(app); e == nil && now.Digest() != spec.Digest() && ctx.Err() == nil {
-				m.Report(Event{App: app, Step: step.Again, Text: "the .env was changed during the rollout; the change is not rolled out"})
+				m.Report(Event{App: app, Step: step.Again, Level: Warning, Text: "the .env was changed during the rollout; the change is not rolled out"})
 			}
 			return err
 		}
