@@ -56,6 +56,7 @@ type cache struct {
 	dirs      *reach.Cache
 	unitFiles func() map[string][]string
 	runFiles  func() ([]string, error)
+	boot      func() string
 }
 
 // Cached is the layout for one short run over many apps. During the run a directory
@@ -63,7 +64,7 @@ type cache struct {
 // found. release ends the run.
 func (l Layout) Cached() (cached Layout, release func()) {
 	all := func() map[string][]string { return l.listUnits("") }
-	c := &cache{dirs: reach.NewCache(), unitFiles: sync.OnceValue(all), runFiles: sync.OnceValues(l.UnitFiles)}
+	c := &cache{dirs: reach.NewCache(), unitFiles: sync.OnceValue(all), runFiles: sync.OnceValues(l.UnitFiles), boot: sync.OnceValue(Layout{Root: l.Root}.Boot)}
 	return Layout{Root: l.Root, cache: c}, c.dirs.Close
 }
 
@@ -106,6 +107,9 @@ func (l Layout) BootID() string {
 // with the time at which PID 1 was started, because a container may have the boot id
 // of its host; see proc_pid_stat(5), starttime. It is "" if that cannot be read.
 func (l Layout) Boot() string {
+	if l.cache != nil {
+		return l.cache.boot()
+	}
 	const starttime = 22
 	id := l.BootID()
 	stat, err := os.ReadFile(l.Path("/proc/1/stat"))
