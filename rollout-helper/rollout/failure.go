@@ -26,13 +26,15 @@ func (f *Failure) AsProblem() *problem.Problem {
 // inThisBoot is how a remedy names the journal of this boot.
 const inThisBoot = "journalctl -b "
 
-// lasting is a remedy that is read again later. In another boot -b alone shows the
-// journal of that one; if the id of this boot is not known, -b goes.
+// lasting is a remedy that is read again later, maybe in another boot. The journalctl of
+// Debian 12 does not always find the boot that -b names, but it finds its records. If the
+// id of this boot is not known, -b goes.
 func lasting(remedy, boot string) string {
+	field := ""
 	if boot != "" {
-		return strings.Replace(remedy, inThisBoot, inThisBoot+boot+" ", 1)
+		field = "_BOOT_ID=" + boot + " "
 	}
-	return strings.Replace(remedy, inThisBoot, "journalctl ", 1)
+	return strings.Replace(remedy, inThisBoot, "journalctl "+field, 1)
 }
 
 // ended says how a unit that should run has ended: see systemd.exec(5), "Process Exit

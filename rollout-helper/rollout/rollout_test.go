@@ -170,7 +170,7 @@ func TestFailures(t *testing.T) {
 					t.Fatalf("rejected is %v, %v", rejected, err)
 				}
 				// It is read again after a reboot.
-				do = strings.Replace(do, "journalctl -b ", "journalctl -b "+bootID+" ", 1)
+				do = strings.Replace(do, "journalctl -b ", "journalctl _BOOT_ID="+bootID+" ", 1)
 				if r := rejected.Rollout; !strings.Contains(r.Reason, c.why) || strings.Contains(r.Reason, ";") || !strings.HasPrefix(do, r.Remedy) || r.Remedy == "" {
 					t.Errorf("the receipt says %q and %q", r.Reason, r.Remedy)
 				}

@@ -81,7 +81,7 @@ func TestIdleSetting(t *testing.T) {
 // TestLasting: what is read again after a reboot names its boot.
 func TestLasting(t *testing.T) {
 	const see = "see: journalctl -b -u shop@3.service"
-	for boot, want := range map[string]string{bootID: "see: journalctl -b " + bootID + " -u shop@3.service", "": "see: journalctl -u shop@3.service"} {
+	for boot, want := range map[string]string{bootID: "see: journalctl _BOOT_ID=" + bootID + " -u shop@3.service", "": "see: journalctl -u shop@3.service"} {
 		if got := lasting(see, boot); got != want {
 			t.Errorf("%q: %q, want %q", boot, got, want)
 		}
