@@ -79,7 +79,7 @@ var settings = []Setting{
 	{Name: "SYSTEMD_CLUSTER_WATCH_SEC", Default: "3", apply: watchSec,
 		Help: "seconds that new instances must run under real traffic without failing before the old ones are stopped, 0 to 600"},
 	{Name: "SYSTEMD_CLUSTER_DRAIN_SEC", Default: "30", apply: drainSec,
-		Help: "seconds that old instances have to finish what they have in hand, 0 to 3600"},
+		Help: "seconds that old instances have to finish what they have in hand, 0 to 3600; of the old value and a new one the shorter counts"},
 	{Name: "SYSTEMD_DESCRIPTION", Section: sectionUnit, Directive: "Description", Otherwise: "APP", apply: description,
 		Help: "what systemctl calls the app"},
 	{Name: "SYSTEMD_TYPE", Section: sectionService, Directive: "Type", Default: "exec", apply: serviceType,

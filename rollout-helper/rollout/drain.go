@@ -16,7 +16,11 @@ const hurry = time.Second
 
 // drain waits until the old units have nothing in hand.
 func (r *rollout) drain(ctx context.Context) error {
-	return r.drained(ctx, r.surplus(), r.candidate(), r.limit(r.old))
+	limit := r.limit(r.old)
+	if !r.rollback { // who has just shortened the time means these units too
+		limit = min(limit, r.limit(r.new))
+	}
+	return r.drained(ctx, r.surplus(), r.candidate(), limit)
 }
 
 func (r *rollout) limit(g *store.Generation) time.Duration {

@@ -40,10 +40,10 @@ func (p *Plan) Listens() bool {
 }
 
 // Drain is how long old instances get to finish, in seconds: as long as they were
-// promised when they were started.
+// promised when they were started, or less if the .env now asks for less.
 func (p *Plan) Drain() int {
 	if p.Current != nil {
-		return p.Current.DrainSec
+		return min(p.Current.DrainSec, p.Spec.Plan.DrainSec)
 	}
 	return p.Spec.Plan.DrainSec
 }
