@@ -218,7 +218,7 @@ func (v *victim) settles() {
 	v.Wait("the end of all runs", 3*time.Minute, func() bool {
 		r := v.Run(context.Background(), "sh", "-c",
 			`systemctl list-jobs --no-legend | grep -q app-rollout && exit 1
-for unit in app-rollout.service app-rollout@shop.service app-rollout-rollback@shop.service app-rollout-boot.service app-rollout-recover.service app-rollout-recover@shop.service; do
+for unit in app-rollout.service app-rollout@shop.service app-rollout-rollback@shop.service app-rollout-restart@shop.service app-rollout-boot.service app-rollout-recover.service app-rollout-recover@shop.service; do
   case $(systemctl show --value -p ActiveState $unit) in activating|deactivating|reloading) exit 1;; esac
 done`)
 		return r.Code == 0

@@ -89,6 +89,14 @@ var placesBack = []place{
 	{name: "stop", at: atStop, until: someStop, old: slowToStop},
 }
 
+// placesAgain are the places of a restart of what is up, whatever the .env asks for.
+var placesAgain = []place{
+	{name: "start", at: atStart, until: someStart, new: slowToStart},
+	{name: "watch", at: atWatch, after: 400 * time.Millisecond, new: longWatch, always: []*fault{kill}},
+	{name: "commit", at: atCommit, new: slowToStop, always: []*fault{kill}},
+	{name: "stop", at: atStop, until: someStop, new: slowToStop},
+}
+
 // placesBad are the places of rollouts that fail. Their failing loses no connection.
 var placesBad = []place{
 	{name: "start", at: atStart, until: someStart, new: []string{"SYSTEMD_TYPE=notify", "START_DELAY=30s"}},
@@ -107,6 +115,7 @@ var (
 	rollout  = &kind{"rollout", "app-rollout@shop.service", places}
 	bad      = &kind{"rollout that fails", "app-rollout@shop.service", placesBad}
 	rollback = &kind{"rollback", "app-rollout-rollback@shop.service", placesBack}
+	restart  = &kind{"restart", "app-rollout-restart@shop.service", placesAgain}
 )
 
 // TestFaults inflicts every fault at every step of a run. Clients notice nothing,
@@ -121,7 +130,7 @@ func TestFaults(t *testing.T) {
 				if (f.powerOff != nil) != down {
 					continue
 				}
-				for _, k := range []*kind{rollout, bad, rollback} {
+				for _, k := range []*kind{rollout, bad, rollback, restart} {
 					for _, p := range k.places {
 						v.cell(f, k, p)
 					}
@@ -165,6 +174,10 @@ func (v *victim) inflict(what string, f *fault, k *kind, p place) (hit bool) {
 	if k == rollback {
 		now = v.deploy(p.new...)
 	}
+	if k == restart {
+		v.deploy(p.new...)
+		now = v.next()
+	}
 	old := v.up
 	if p.old != nil || k == rollback {
 		old = v.deploy(p.old...)
@@ -186,7 +199,8 @@ func (v *victim) inflict(what string, f *fault, k *kind, p place) (hit bool) {
 		inHand.answer()
 	}
 	allowed := []string{old}
-	if k != bad {
+	// After a restart nothing but a boot rolls out what the .env asks for.
+	if k != bad && (k != restart || f.powerOff != nil) {
 		allowed = append(allowed, now)
 	}
 	if f.powerOff != nil {

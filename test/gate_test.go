@@ -29,7 +29,7 @@ type gate struct {
 // gated are drop-ins that send the helper's records through the gate, if there is one.
 func gated() map[string]string {
 	files := map[string]string{}
-	for _, service := range []string{"app-rollout", "app-rollout-rollback", "app-rollout-recover"} {
+	for _, service := range []string{"app-rollout", "app-rollout-rollback", "app-rollout-restart", "app-rollout-recover"} {
 		files["/etc/systemd/system/"+service+"@.service.d/gate.conf"] = "[Service]\nBindPaths=-/run/gate/socket:/run/systemd/journal/socket\n"
 	}
 	return files

@@ -75,7 +75,7 @@ func nothingWaits(shop *app) {
 		})
 	}
 	ours := strings.Fields(shop.Sh("systemctl list-units --all --plain --no-legend 'app-rollout*' | cut -d' ' -f1"))
-	for _, unit := range []string{"app-rollout.service", "app-rollout@shop.service", "app-rollout-rollback@shop.service", "app-rollout-boot.service", "app-rollout-recover.service", "app-rollout-recover@shop.service"} {
+	for _, unit := range []string{"app-rollout.service", "app-rollout@shop.service", "app-rollout-rollback@shop.service", "app-rollout-restart@shop.service", "app-rollout-boot.service", "app-rollout-recover.service", "app-rollout-recover@shop.service"} {
 		ordered(unit, func(_, other string) bool {
 			return strings.HasPrefix(other, "shop") || strings.HasPrefix(other, "one.") || slices.Contains(ours, other)
 		})

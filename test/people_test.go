@@ -100,6 +100,7 @@ ln -s /srv/shop/.env /etc/app-rollout/shop.env`, 0)
 
 		p.types("sed -i /EXIT_AT_START/d /srv/shop/.env", 0)
 		p.reads(p.onTerminal("app-rollout run shop", 0), "✓", "generation 4 serves", "instances listen")
+		p.reads(p.onTerminal("app-rollout restart shop", 0), "✓", "generation 4 serves: restarted in", "traffic steered")
 		p.reads(p.types("app-rollout history shop", 0), "ready (current)", "failed", "EXIT_AT_START, GENERATION")
 		p.reads(p.types("app-rollout rollback shop", 0), "what comes back: GENERATION; the code does not come back: it is what lies in /srv/shop now", "generation 5 is the current one")
 		p.reads(p.types("app-rollout status", 0), "held:", "changed: GENERATION; not rolled out while it is held")

@@ -21,7 +21,8 @@ func TestShippedUnits(t *testing.T) {
 	recovery := map[string]string{
 		"app-rollout.service": "app-rollout-recover.service", "app-rollout-boot.service": "app-rollout-recover.service",
 		"app-rollout@shop.service": "app-rollout-recover@shop.service", "app-rollout-rollback@shop.service": "app-rollout-recover@shop.service",
-		"app-rollout-recover.service": "", "app-rollout-recover@shop.service": "",
+		"app-rollout-restart@shop.service": "app-rollout-recover@shop.service",
+		"app-rollout-recover.service":      "", "app-rollout-recover@shop.service": "",
 	}
 	rollouts := slices.Sorted(maps.Keys(recovery))
 	onEachRelease(t, func(t *testing.T, on machine.Options) {

@@ -116,7 +116,7 @@ func (s *soak) step() {
 		s.up = s.state().version
 		s.client = s.victim.client()
 	case 10:
-		how := s.pick("systemctl daemon-reload", "systemctl daemon-reexec", "systemctl isolate multi-user.target", "systemctl reset-failed", "dpkg --install /var/tmp/app-rollout_*.deb")
+		how := s.pick("systemctl daemon-reload", "systemctl daemon-reexec", "systemctl isolate multi-user.target", "systemctl reset-failed", "app-rollout restart shop", "dpkg --install /var/tmp/app-rollout_*.deb")
 		s.log("%s", how)
 		s.does(how, 0)
 		s.settles()

@@ -13,7 +13,7 @@ _app_rollout() {
     local cur=${COMP_WORDS[COMP_CWORD]} flags=--help words
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words='run status check show rollback history logs'
+        words='run status check show restart rollback history logs'
         case $cur in -*) words='--help --version' ;; esac
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
         return
@@ -26,7 +26,7 @@ _app_rollout() {
         -*) mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$cur"); return ;;
     esac
     case ${COMP_WORDS[1]} in
-        run | status | check | show | rollback | history | logs)
+        run | status | check | show | restart | rollback | history | logs)
             mapfile -t COMPREPLY < <(compgen -W "$(_app_rollout_apps)" -- "$cur")
             ;;
     esac

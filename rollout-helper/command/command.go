@@ -74,7 +74,8 @@ func newApp(version string, std streams) *cli.App {
 		Writer:          std.out,
 		ErrWriter:       std.err,
 		Commands: []*cli.Command{
-			runCommand(std), statusCommand(std), checkCommand(std), showCommand(std), rollbackCommand(std), historyCommand(std), logsCommand(std),
+			runCommand(std), statusCommand(std), checkCommand(std), showCommand(std),
+			restartCommand(std), rollbackCommand(std), historyCommand(std), logsCommand(std),
 			swapCommand(std), recoverCommand(std), portsCommand(std),
 		},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{misused("app-rollout", err)} },

@@ -43,7 +43,7 @@ func TestFlagsFirst(t *testing.T) {
 // Wrong usage is status 2.
 func TestUsage(t *testing.T) {
 	std := streams{screen.Plain(io.Discard), screen.Plain(io.Discard)}
-	for _, args := range []string{"frob", "status --frob", "show", "show a b", "history", "rollback", "run Shop", "run shop/x", "run shop --x", "swap a b", "swap --rollback", "swap --boot --rollback shop", "ports x", "check Shop", "logs Shop", "logs -n x", "logs shop -n -1", "logs shop -n"} {
+	for _, args := range []string{"frob", "status --frob", "show", "show a b", "history", "rollback", "restart", "restart Shop", "run Shop", "run shop/x", "run shop --x", "swap a b", "swap --rollback", "swap --restart", "swap --boot --rollback shop", "swap --restart --rollback shop", "ports x", "check Shop", "logs Shop", "logs -n x", "logs shop -n -1", "logs shop -n"} {
 		if got := run(t.Context(), "", append([]string{"app-rollout"}, strings.Fields(args)...), std); got != exitUsage {
 			t.Errorf("app-rollout %s: status %d", args, got)
 		}
@@ -166,15 +166,7 @@ func TestHistoryOfFailed(t *testing.T) {
 		1: `"reason":"shop@1.service ended; see: journalctl"`,
 		2: `"reason":"shop@2.service ended","remedy":"see: journalctl"`,
 	} {
-		if err := os.MkdirAll(disk.Dir(n), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		record := fmt.Sprintf(`{"app":"shop","generation":%d,"digest":"d","mode":0,"nodes":1,"rollout":{"result":"failed",%s}}`, n, why)
-		for name, text := range map[string]string{"generation.json": record, "env": "", "unit": "", "environment": ""} {
-			if err := os.WriteFile(filepath.Join(disk.Dir(n), name), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
+		record(t, disk, n, `"rollout":{"result":"failed",`+why+`}`)
 	}
 	var out bytes.Buffer
 	if err := history(screen.Plain(&out), disk); err != nil {
@@ -183,5 +175,40 @@ func TestHistoryOfFailed(t *testing.T) {
 	want := "generation 1 failed: shop@1.service ended; see: journalctl\ngeneration 2 failed: shop@2.service ended; see: journalctl\n"
 	if !strings.HasSuffix(out.String(), want) {
 		t.Errorf("printed\n%swant at its end\n%s", out.String(), want)
+	}
+}
+
+// The last restart of a generation is on a line below it.
+func TestHistoryOfRestarted(t *testing.T) {
+	disk := store.Of(units.Layout{Root: t.TempDir()}, "shop")
+	record(t, disk, 1, `"rollout":{"result":"ready"},"restart":{"result":"ready","seconds":3.21,"traffic":"steered","drained":0,"steps":[{"step":"hold","ms":2}]}`)
+	record(t, disk, 2, `"rollout":{"result":"ready"},"restart":{"result":"failed","reason":"shop@3.service ended","remedy":"see: journalctl"}`)
+	var out bytes.Buffer
+	if err := history(screen.Plain(&out), disk); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{": ready in 3.2 s, traffic steered: hold 2 ms\n", "\nthe restart of generation 2 failed: shop@3.service ended; see: journalctl\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("printed\n%swithout\n%s", out.String(), want)
+		}
+	}
+}
+
+// record puts a generation into a store. Only what the record says of it is known.
+func record(t *testing.T, disk store.Store, n int, says string) {
+	t.Helper()
+	recordOf(t, disk, "shop", n, says)
+}
+
+func recordOf(t *testing.T, disk store.Store, app string, n int, says string) {
+	t.Helper()
+	if err := os.MkdirAll(disk.Dir(n), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`{"app":%q,"generation":%d,"digest":"d","mode":0,"nodes":1,%s}`, app, n, says)
+	for name, text := range map[string]string{"generation.json": text, "env": "", "unit": "", "environment": ""} {
+		if err := os.WriteFile(filepath.Join(disk.Dir(n), name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -68,6 +68,12 @@ func history(s *screen.Screen, disk store.Store) error {
 		if steps != "" {
 			rows = append(rows, screen.Row(screen.Dim, "  "+steps))
 		}
+		if r := g.Restart; r != nil {
+			rows = append(rows, screen.Row(screen.Dim, "  "+restarted(r)))
+			if r.Result == "failed" {
+				wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("the restart of generation %d failed: %s", n, r.Reason), Remedy: r.Remedy})
+			}
+		}
 		// A failed generation changed nothing, so the next one is compared with the
 		// one that served.
 		if g.Ready {
@@ -99,6 +105,11 @@ func became(r *store.Receipt) []string {
 		return []string{"-", "-", "-", "-", "-"}
 	}
 	return []string{r.Traffic, fmt.Sprint(r.Drained), fmt.Sprint(r.Closed), fmt.Sprint(r.Cut), fmt.Sprint(r.Migrated)}
+}
+
+// restarted says when a generation was last restarted, and how that went.
+func restarted(r *store.Receipt) string {
+	return fmt.Sprintf("restarted %s: %s in %.1f s%s: %s", r.Started.Local().Format(time.DateTime), r.Result, r.Seconds, r.Told(), r.Took())
 }
 
 // changed names the differences between a generation and the one that served before

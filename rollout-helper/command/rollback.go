@@ -14,7 +14,7 @@ func rollbackCommand(std streams) *cli.Command {
 		Usage:     "roll an app back to the generation before, hold it there, and follow the rollback",
 		ArgsUsage: "APP",
 		Action: changes(std, 1, 1, func(_ *cli.Context, m *rollout.Machine, names []string) error {
-			return start(m, []string{"app-rollout-rollback@" + names[0] + ".service"}, names, std)
+			return start(m, services("app-rollout-rollback@", names), names, std)
 		}),
 	}
 }

@@ -20,13 +20,17 @@ func runCommand(std streams) *cli.Command {
 				}
 				return start(m, []string{"app-rollout.service"}, names, std)
 			}
-			var services []string
-			for _, name := range names {
-				services = append(services, "app-rollout@"+name+".service")
-			}
-			return start(m, services, names, std)
+			return start(m, services("app-rollout@", names), names, std)
 		}),
 	}
+}
+
+// services are the services of a template for these apps.
+func services(template string, apps []string) (units []string) {
+	for _, app := range apps {
+		units = append(units, template+app+".service")
+	}
+	return units
 }
 
 // start starts services, and shows to a person what they do with the apps.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -24,14 +25,18 @@ func swapCommand(std streams) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "boot", Usage: "take over what the boot has started, then roll out what has changed or is new"},
 			&cli.BoolFlag{Name: "rollback", Usage: "go back to the generation before, and hold the app there"},
+			&cli.BoolFlag{Name: "restart", Usage: "replace the instances by new ones of the same generation"},
 		},
 		Action: func(c *cli.Context) error {
 			names, err := appNames(c, 0, 1)
 			if err != nil {
 				return err
 			}
-			if c.Bool("rollback") && (len(names) == 0 || c.Bool("boot")) {
-				return usageError{errors.New("swap --rollback takes an APP, and no --boot")}
+			if c.NumFlags() > 1 {
+				return usageError{errors.New("swap takes one of --boot, --rollback and --restart")}
+			}
+			if len(names) == 0 && (c.Bool("rollback") || c.Bool("restart")) {
+				return usageError{errors.New("swap --rollback and --restart take an APP")}
 			}
 			m, done, err := machine(std)
 			if err != nil {
@@ -47,6 +52,8 @@ func swapCommand(std streams) *cli.Command {
 				err = bootAll(c.Context, m, names)
 			case c.Bool("rollback"):
 				err = forAll(c.Context, m, names, m.Rollback)
+			case c.Bool("restart"):
+				err = forAll(c.Context, m, names, m.Restart)
 			case len(names) == 1:
 				err = forAll(c.Context, m, names, m.Swap)
 			default:
@@ -92,10 +99,14 @@ func bootAll(ctx context.Context, m *rollout.Machine, names []string) error {
 // deployAll rolls out every app, and once more those that have been changed, or
 // have come, while the run for all was under way.
 func deployAll(ctx context.Context, m *rollout.Machine) error {
+	began := time.Now()
 	err := forAll(ctx, m, nil, m.Deploy)
 	changed, e := m.Changed(ctx)
-	if e != nil || len(changed) == 0 || ctx.Err() != nil {
-		return cmp.Or(err, e)
+	if err = cmp.Or(err, e); e == nil && len(changed) > 0 && ctx.Err() == nil {
+		err = cmp.Or(forAll(ctx, m, changed, m.Deploy), err)
 	}
-	return cmp.Or(forAll(ctx, m, changed, m.Deploy), err)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	return summarize(m, time.Since(began))
 }

@@ -100,6 +100,8 @@ func (v *View) record(r journal.Record) {
 		}
 	}
 	switch {
+	case !v.out.TTY && r.Step == step.End && !r.Failed():
+		// This view has a summary of its own.
 	case !v.out.TTY && r.Failed():
 		v.err.Println(r.Text)
 	case !v.out.TTY:
@@ -186,7 +188,8 @@ func (v *View) look(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		if p.counts = v.counts(a, p.number); p.counts == "" {
+		// In a restart all instances are of one generation.
+		if p.counts = v.counts(a, p.number); p.counts == "" || p.number == p.before {
 			p.counts = p.text
 		}
 	}
@@ -282,6 +285,9 @@ func (v *View) success(ctx context.Context, p *progress) string {
 		return ""
 	}
 	serves := v.serves(ctx, p.name, current)
+	if r := current.Restart; r != nil && r.Started.After(v.began) {
+		return fmt.Sprintf("%s: %s: restarted in %.1f s%s", p.name, serves, r.Seconds, r.Told())
+	}
 	if current.Number == p.before {
 		return fmt.Sprintf("%s: %s, as before", p.name, serves)
 	}

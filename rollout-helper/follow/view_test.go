@@ -2,6 +2,9 @@ package follow
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +16,7 @@ import (
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
+	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units"
 	"app-rollout/units/step"
 	"app-rollout/units/store"
@@ -145,6 +149,53 @@ func TestCounts(t *testing.T) {
 	} {
 		if got := v.counts(status.App{Name: "shop", Nodes: 1, Instances: c.instances}, c.number); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+// mute is a systemd that does not answer.
+type mute struct{ rollout.Systemd }
+
+func (mute) Units(context.Context, ...string) ([]systemd.Unit, error) {
+	return nil, errors.New("no answer")
+}
+
+// A restart is told as one, though the generation is the same as before.
+func TestRestartedView(t *testing.T) {
+	v, _ := newTestView(t, true)
+	v.eyes.Systemd = mute{}
+	disk := store.Of(v.eyes.Layout, "shop")
+	if err := os.MkdirAll(disk.Dir(2), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ restart, want string }{
+		{``, "shop: generation 2 is the current one, as before"},
+		{`,"restart":{"started":"2026-01-01T00:00:00Z","seconds":1}`, "shop: generation 2 is the current one, as before"},
+		{`,"restart":{"started":"2126-01-01T00:00:00Z","seconds":3.21,"traffic":"steered","cut":1}`, "shop: generation 2 is the current one: restarted in 3.2 s, traffic steered, 0 connections drained, 1 cut"},
+	} {
+		text := `{"app":"shop","generation":2,"digest":"d","nodes":2,"ready":true,"rollout":{}` + test.restart + `}`
+		for name, text := range map[string]string{"generation.json": text, "env": "", "unit": "", "environment": ""} {
+			if err := os.WriteFile(filepath.Join(disk.Dir(2), name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink("generations/2", v.eyes.Layout.State("shop")+"/current"); err != nil && !errors.Is(err, fs.ErrExist) {
+			t.Fatal(err)
+		}
+		if got := v.success(t.Context(), &progress{name: "shop", before: 2, number: 2, began: time.Now()}); got != test.want {
+			t.Errorf("%s: %q, want %q", test.restart, got, test.want)
+		}
+	}
+}
+
+// The end of a run for all, which `systemctl status` shows, is told by the summary here.
+func TestEndView(t *testing.T) {
+	for tty, want := range map[bool]string{true: "2 apps in 0.0 s: 2 well, 0 failed\n", false: "2 apps in 0.0 s: 2 well, 0 failed\n"} {
+		v, out := newTestView(t, tty)
+		v.record(journal.Record{Step: step.End, Text: "done in 4.2 s: shop is on generation 2", Priority: "6"})
+		v.summary(t.Context())
+		if out.String() != want {
+			t.Errorf("%v: %q", tty, out.String())
 		}
 	}
 }

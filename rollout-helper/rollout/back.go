@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"app-rollout/units/problem"
 	"app-rollout/units/step"
@@ -44,7 +45,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	r.finish(step.Back, "undone")
 	// If it was interrupted, the candidate was not found bad, so it is not rejected.
 	interrupted := ctx.Err() != nil
-	if r.new.Ready = false; !interrupted {
+	if r.new.Ready = r.restart; !interrupted {
 		cause = rights(r.Layout, cause)
 		wrong = append(wrong, r.record(cause))
 	}
@@ -53,7 +54,11 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 		wrong = append(wrong, r.tidy(undo, r.old, r.was))
 	}
 	if serves := r.whatServes(undo, interrupted); interrupted {
-		cause = told("the rollout was interrupted; "+serves, "to begin anew: "+r.again())
+		what := "rollout"
+		if r.restart {
+			what = "restart"
+		}
+		cause = told(fmt.Sprintf("the %s was interrupted; %s", what, serves), "to begin anew: "+r.again())
 	} else {
 		cause = r.failed(cause, serves)
 	}
@@ -74,7 +79,7 @@ func (r *rollout) record(cause error) error {
 		wrong *RunError
 		other *stranger
 	)
-	if errors.As(cause, &did) || errors.As(cause, &wrong) || errors.As(cause, &other) {
+	if !r.restart && (errors.As(cause, &did) || errors.As(cause, &wrong) || errors.As(cause, &other)) {
 		return r.store.Reject(r.new)
 	}
 	return r.store.Save(r.new) // a commit that failed may have noted it as ready
@@ -96,6 +101,10 @@ func (r *rollout) failed(cause error, serves string) error {
 // time to come back that it had to start.
 func (r *rollout) whatServes(ctx context.Context, interrupted bool) string {
 	switch {
+	case r.restart && r.bounced:
+		return r.serves(ctx, r.old, r.was, anew)
+	case r.restart:
+		return fmt.Sprintf("%s, and generation %d is not rejected", r.serves(ctx, nil, r.was, still), r.old.Number)
 	case !r.exchanged:
 		return r.serves(ctx, r.old, r.was, still)
 	case interrupted:

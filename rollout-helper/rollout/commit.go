@@ -29,6 +29,9 @@ func (r *rollout) commit(ctx context.Context) error {
 	}
 	r.new.Ports = r.bound(ctx)
 	r.receipt.Result = "ready"
+	if r.restart {
+		return r.takeOver()
+	}
 	if err := r.store.Commit(r.new); err != nil {
 		return err
 	}
@@ -38,6 +41,9 @@ func (r *rollout) commit(ctx context.Context) error {
 
 // committed asks the store, because a commit that returned an error may have happened.
 func (r *rollout) committed() (bool, error) {
+	if r.restart {
+		return r.tookOver()
+	}
 	current, err := r.store.Current()
 	return current != nil && current.Number == r.new.Number, err
 }

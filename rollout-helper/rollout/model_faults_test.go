@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ func (s scenario) mends(t *testing.T, w *world) {
 // once more: a run with an .env that is good.
 func (w *world) once(t *testing.T, s scenario) {
 	t.Helper()
+	w.breaks("")
 	if s.asks != nil {
 		good := []string{watchSec, "MORE=1"}
 		if strings.Contains(strings.Join(s.asks, "\n"), "MODE=0") {
@@ -245,11 +247,32 @@ func (s scenario) errors(t *testing.T, fails func(int) bool) {
 	s.mends(t, w)
 }
 
+// among says whether one of these units is an instance of a generation.
+func (w *world) among(names map[string]string, generation int) bool {
+	given, err := store.Of(w.layout, "shop").Instances()
+	for name := range names {
+		if i, ok := units.ParseInstance(name); ok && err == nil && slices.Contains(given.Generations[generation], i.Number) {
+			return true
+		}
+	}
+	return false
+}
+
 // outcome checks what a rollout says against what it did.
 func (s scenario) outcome(t *testing.T, w *world, before int, was map[string]string, err error) {
 	t.Helper()
 	after := current(t, w)
-	if err == nil && after == before && s.asks != nil && !s.boots {
+	if s.restart {
+		if after != before {
+			t.Errorf("a restart of generation %d made %d the current one", before, after)
+		}
+		if committed := !w.among(was, after); committed || s.need == 0 {
+			return
+		}
+		if err == nil {
+			t.Error("nothing is said to have failed, but nothing was restarted")
+		}
+	} else if err == nil && after == before && s.asks != nil && !s.boots {
 		t.Errorf("nothing is said to have failed, but generation %d is still the current one", before)
 	}
 	if after != before || s.need == 0 {

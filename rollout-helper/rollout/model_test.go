@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -28,6 +29,7 @@ type scenario struct {
 	fails   bool                                                    // without any fault too
 	boots   bool                                                    // it begins with a boot
 	late    bool                                                    // which found no store, and started nothing
+	restart bool                                                    // the generation stays
 	before  []func(t *testing.T, w *world)                          // what was done since it is up
 
 	base *world
@@ -55,6 +57,10 @@ var scenarios = []scenario{
 	{name: "unsteered", start: []string{""}, asks: []string{"NEW=1"}, need: 2, prepare: unsteered},
 	{name: "unsteered, fails", start: []string{""}, asks: []string{"BEHAVE=dies"}, need: 2, prepare: unsteered, fails: true},
 	{name: "roll back", start: []string{""}, asks: []string{"NEW=1"}, need: 2, prepare: deployed, act: (*Machine).Rollback},
+	{name: "restart", start: []string{""}, asks: []string{"NEW=1"}, need: 2, act: (*Machine).Restart, restart: true},
+	{name: "restart, fails", start: []string{""}, asks: []string{"NEW=1"}, need: 2, prepare: broken, act: (*Machine).Restart, restart: true, fails: true},
+	{name: "restart of a service", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, asks: []string{"SYSTEMD_CLUSTER_MODE=0", "NEW=1"}, act: (*Machine).Restart, restart: true},
+	{name: "booted, scaled, restart", start: []string{""}, before: append(booted, scaled), asks: []string{"NEW=1"}, need: 2, act: (*Machine).Restart, restart: true},
 	{name: "gone", start: []string{""}},
 	{name: "boot, never rolled out", asks: []string{""}, boots: true, act: (*Machine).Boot},
 	{name: "boot, as it was", start: []string{""}, asks: []string{""}, need: 2, boots: true, act: (*Machine).Boot},
@@ -84,6 +90,9 @@ func scaled(t *testing.T, w *world) {
 }
 
 func unsteered(_ *testing.T, w *world) { w.unsteer = "no BPF here" }
+
+// broken breaks what lies below the app.
+func broken(_ *testing.T, w *world) { w.breaks("dies") }
 
 func deployed(t *testing.T, w *world) {
 	t.Helper()
@@ -167,8 +176,7 @@ func (w *world) holds(t *testing.T, need int) {
 			reached = append(reached, u)
 		}
 		if !u.proved {
-			link, _ := os.Readlink(w.layout.State("shop") + "/current")
-			u.proved = link == fmt.Sprint("generations/", u.generation)
+			u.proved = w.recorded(u)
 		}
 		if u.proved {
 			ready++
@@ -204,6 +212,19 @@ func (w *world) holds(t *testing.T, need int) {
 			t.Errorf("%s connections reach %s, which has not proved itself; steered to %v", where, u.Name, w.led)
 		}
 	}
+}
+
+// recorded says whether a unit is one of the instances of the current generation. In a
+// restart the new ones are of that generation too, but not yet among its instances.
+func (w *world) recorded(u *fakeUnit) bool {
+	link, _ := os.Readlink(w.layout.State("shop") + "/current")
+	if link != fmt.Sprint("generations/", u.generation) {
+		return false
+	}
+	given, err := store.Of(w.layout, "shop").Instances()
+	numbers := given.Generations[u.generation]
+	i, _ := units.ParseInstance(u.Name)
+	return err == nil && (len(numbers) == 0 || slices.Contains(numbers, i.Number))
 }
 
 // same says whether two generations differ in nothing but their size.

@@ -48,6 +48,7 @@ type rollout struct {
 	shifted   bool            // new connections have reached the candidate
 	unasked   bool            // it has been reported that instances cannot be asked
 	rollback  bool            // a person asked to go back
+	restart   bool            // the candidate is the generation that serves, with new instances
 	turn      <-chan struct{} // closed when the app's turn in a run for several is over
 	settled   func()          // ends the turn if the new instances are ready; nil if there is none
 	patient   bool            // an exit before the instance is ready is no failure: at boot, what an app needs may come up late
@@ -116,7 +117,7 @@ func (r *rollout) run(ctx context.Context) error {
 // await waits until it is the app's turn. A service that is restarted in place gets its
 // unit before that, because all of a run share one daemon-reload.
 func (r *rollout) await(ctx context.Context) (give func(), err error) {
-	if r.inPlace() {
+	if r.inPlace() && !r.restart {
 		r.exchanged = true
 		if err := r.writeUnits(r.new.Number, r.fresh); err != nil {
 			return nil, err
@@ -135,7 +136,7 @@ func (r *rollout) open() {
 	if r.inPlace() {
 		r.receipt.Traffic, r.receipt.TrafficReason = Plain, "one service is restarted in place"
 	}
-	r.new.Rollout = r.receipt
+	r.keep()
 	r.counters = r.Traffic.Counters()
 }
 
@@ -155,11 +156,18 @@ func (r *rollout) forward(ctx context.Context, last []act) error {
 	}
 	if err != nil {
 		mend := "app-rollout run " + r.app
-		if r.rollback {
+		switch {
+		case r.rollback:
 			mend = "app-rollout run" // to name the app would end the hold
+		case r.restart:
+			mend = r.again()
 		}
 		e := runError(err)
-		e.Text = fmt.Sprintf("%s, but the one before it is not wholly gone: %s", r.serves(context.WithoutCancel(ctx), r.new, r.candidate(), simply), e.What())
+		gone := "the one before it is"
+		if r.restart {
+			gone = "its old instances are"
+		}
+		e.Text = fmt.Sprintf("%s, but %s not wholly gone: %s", r.serves(context.WithoutCancel(ctx), r.new, r.candidate(), simply), gone, e.What())
 		e.Path, e.Line = "", 0
 		e.Remedy = problem.Join(e.Remedy, mend+" puts it right")
 		return e
@@ -195,8 +203,11 @@ func (r *rollout) warn(at string, err error) {
 
 // again is what a person types to have this done once more.
 func (r *rollout) again() string {
-	if r.rollback {
+	switch {
+	case r.rollback:
 		return "app-rollout rollback " + r.app
+	case r.restart:
+		return "app-rollout restart " + r.app
 	}
 	return rerun(r.app, r.old)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"time"
 
 	"app-rollout/units"
@@ -130,7 +129,7 @@ func (m *Machine) newRollout(ctx context.Context, app string) (*rollout, situati
 func (r *rollout) begin(ctx context.Context, p *Plan) error {
 	r.kept, r.fresh = unitNames(p.Keep), unitNames(p.Start)
 	if p.InPlace {
-		r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
+		r.sayFrozen()
 		return r.run(ctx)
 	}
 	err := r.assign(ctx, p)
@@ -151,10 +150,10 @@ func (r *rollout) assign(ctx context.Context, p *Plan) error {
 		return err
 	}
 	given.Next, given.Shifted = p.next, 0
-	// If the store was lost, it gives the numbers of generations out again.
-	given.Generations[r.new.Number] = nil
-	for _, i := range slices.Concat(p.Keep, p.Start) {
-		given.Generations[r.new.Number] = append(given.Generations[r.new.Number], i.Number)
+	// In a restart the old instances are the generation's until the commit. If the store
+	// was lost, it gives the numbers of generations out again.
+	if !r.restart {
+		given.Generations[r.new.Number] = numbers(r.candidate())
 	}
 	if err := r.store.SaveInstances(given); err != nil {
 		return err
@@ -162,11 +161,18 @@ func (r *rollout) assign(ctx context.Context, p *Plan) error {
 	if err := r.writeUnits(r.new.Number, r.fresh); err != nil {
 		return err
 	}
-	r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
+	r.sayFrozen()
 	if p.reread {
 		return r.reread(ctx, r.app)
 	}
 	return nil
+}
+
+// sayFrozen says that the candidate is frozen; that of a restart was long ago.
+func (r *rollout) sayFrozen() {
+	if !r.restart {
+		r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
+	}
 }
 
 // remove stops an app whose .env is gone.

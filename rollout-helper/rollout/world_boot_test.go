@@ -41,6 +41,7 @@ func (w *world) reboot() {
 	}
 	w.boots++
 	w.kernel(w.boots)
+	w.breaks("")
 	w.units, w.known, w.led, w.calls = map[string]*fakeUnit{}, nil, nil, nil
 	current, err := store.Of(w.layout, "shop").Current()
 	if err != nil {

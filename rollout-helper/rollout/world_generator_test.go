@@ -50,6 +50,7 @@ func (w *world) reload() {
 func (w *world) soft() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.breaks("")
 	w.units, w.known, w.led, w.calls = map[string]*fakeUnit{}, nil, nil, nil
 	w.reload()
 	for _, name := range w.wanted() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -92,6 +93,22 @@ func (w *world) copy(t *testing.T) *world {
 	}
 	w2.led, w2.unsteer, w2.template, w2.boots = slices.Clone(w.led), w.unsteer, maps.Clone(w.template), w.boots
 	return w2
+}
+
+// brokenFile says how every instance behaves that is started from now on: something
+// below the apps was broken, as by an upgrade.
+const brokenFile = "/broken"
+
+// breaks makes it so; "" mends it.
+func (w *world) breaks(behave string) {
+	path := w.layout.Path(brokenFile)
+	err := os.Remove(path)
+	if behave != "" {
+		err = os.WriteFile(path, []byte(behave), 0o644)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.t.Fatal(err)
+	}
 }
 
 func copyTree(from, to string) error {
@@ -279,6 +296,9 @@ func (w *world) begin(name string) (string, error) {
 	u.behave, u.proved = "ok", false
 	if b := behaviourOf.FindSubmatch(environment); b != nil {
 		u.behave = string(b[1])
+	}
+	if b, err := os.ReadFile(w.layout.Path(brokenFile)); err == nil {
+		u.behave = string(b)
 	}
 	u.started = time.Now()
 	u.Invocation = fmt.Sprint(len(w.calls))

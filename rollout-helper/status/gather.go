@@ -85,8 +85,8 @@ func (e Eyes) machine() Machine {
 
 // underWay are the rollout services that run now, by the app, "" for all.
 func (e Eyes) underWay(ctx context.Context) (map[string]*UnderWay, error) {
-	us, err := e.Systemd.Units(ctx, "app-rollout.service", "app-rollout-boot.service", "app-rollout@*.service", "app-rollout-rollback@*.service",
-		"app-rollout-recover.service", "app-rollout-recover@*.service")
+	us, err := e.Systemd.Units(ctx, "app-rollout.service", "app-rollout-boot.service", "app-rollout@*.service",
+		"app-rollout-rollback@*.service", "app-rollout-restart@*.service", "app-rollout-recover.service", "app-rollout-recover@*.service")
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ const (
 	Back     = "back"     // it undoes a rollout
 	Again    = "again"    // the .env was changed meanwhile
 	Rollback = "rollback" // a person goes back to an earlier generation
+	Restart  = "restart"  // new instances of the same generation
 	Boot     = "boot"     // it takes over what the boot has started
 	Held     = "held"     // it leaves an app alone that was rolled back
 	Failed   = "failed"   // it failed for one app

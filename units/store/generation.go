@@ -50,6 +50,8 @@ type Generation struct {
 	Ports []int `json:"ports,omitempty"`
 	// Rollout is the receipt of the rollout of this generation, gone well or not.
 	Rollout *Receipt `json:"rollout,omitempty"`
+	// Restart is the receipt of its last restart, gone well or not; nil if there was none.
+	Restart *Receipt `json:"restart,omitempty"`
 }
 
 // Freeze writes the four files of a generation into dir, which must not exist.

@@ -193,7 +193,7 @@ func (s Store) Copy(of *Generation) (*Generation, error) {
 				return err
 			}
 		}
-		g.Number, g.CopyOf, g.Ready, g.Ports, g.Rollout = number, original, false, nil, nil
+		g.Number, g.CopyOf, g.Ready, g.Ports, g.Rollout, g.Restart = number, original, false, nil, nil, nil
 		g.Created = time.Now()
 		text, err := g.encode()
 		if err != nil {
