@@ -4,6 +4,9 @@ package test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -25,8 +28,11 @@ func TestNeedrestart(t *testing.T) {
 		shop := newShop(t, on)
 		gthread := "SYSTEMD_EXEC_START=/usr/bin/gunicorn --chdir /opt/apps -b 127.0.0.1:8080 -w 1 -k gthread --threads 8 wsgi:app"
 		shop.write(gthread)
-		shop.Write("/etc/app-rollout/shop-jobs.env", "SYSTEMD_EXEC_START=/usr/bin/python3 -m http.server --bind 127.0.0.1 8081\nPORT=8081\n", 0o644)
+		shop.Write("/etc/app-rollout/shop-jobs.env", "SYSTEMD_EXEC_START=/usr/bin/python3 -m http.server --bind 127.0.0.1 8081\nPORT=8081\nSYSTEMD_CLUSTER_WATCH_SEC=1\n", 0o644)
 		shop.Must("systemctl", "start", "app-rollout.service")
+		shop.Wait("the summary of the run", 20*time.Second, func() bool {
+			return regexp.MustCompile(`done in \S+ s: shop is on generation 1, shop-jobs is on generation 1`).MatchString(shop.Sh("systemctl status app-rollout.service || true"))
+		})
 		// Second instances lie elsewhere than those of the boot.
 		shop.rollOut()
 		shop.want("shop@3 shop@4")
@@ -55,6 +61,8 @@ func TestNeedrestart(t *testing.T) {
 		nothingLost(t, client.Stop())
 
 		shop.needrestartInARollout(gthread)
+		shop.restartsAsNamed()
+		shop.restartsAtNight()
 
 		// It parses by itself, and does nothing where there is no app.
 		if r := shop.Run(context.Background(), "perl", "-wc", needrestartConf); r.Code != 0 || r.Err != needrestartConf+" syntax OK" {
@@ -62,6 +70,9 @@ func TestNeedrestart(t *testing.T) {
 		}
 
 		// Without it all of them restart at once: what this test looks at is real.
+		ours = append(strings.Fields(shop.instances()), "shop-jobs")
+		before = shop.mainPIDs(ours...)
+		shop.upgradeLibrary()
 		shop.Must("mv", needrestartConf, needrestartConf+".off")
 		said = shop.needrestart()
 		got := shop.mainPIDs(ours...)
@@ -87,6 +98,78 @@ func (a *app) needrestartInARollout(lines ...string) {
 	}
 	a.Must("systemctl", "stop", a.service())
 	a.want("shop@3 shop@4")
+}
+
+// restartsAsNamed types what needrestart names, under load: nothing is lost, the
+// instances use the new library, and their generation is the one that was up, though
+// the .env is somebody else's by now.
+func (a *app) restartsAsNamed() {
+	a.t.Helper()
+	a.Sh("echo SYSTEMD_EXEC_START=/tmp/evil >" + a.path() + "; chown nobody " + a.path())
+	a.upgradeLibrary()
+	said := a.needrestart()
+	named := regexp.MustCompile(`(?m)^ *(app-rollout .*)$`).FindAllString(said, -1)
+	slices.Sort(named)
+	if got := strings.Join(named, ""); got != " app-rollout restart shop app-rollout restart shop-jobs" {
+		a.t.Fatalf("needrestart names %q:\n%s", got, said)
+	}
+	generation, old := a.receipt("current").Number, a.instances()
+	if a.outdated(old, "shop-jobs") == "" {
+		a.t.Error("no instance uses the old library: there is nothing to restart")
+	}
+	client := a.clients(4, 3*time.Millisecond)
+	a.more(client, 100)
+	for _, command := range named {
+		if r := a.Run(context.Background(), "sh", "-c", command); r.Code != 0 {
+			a.t.Errorf("%s: status %d\n%s%s", command, r.Code, r.Out, r.Err)
+		}
+	}
+	a.more(client, 100)
+	nothingLost(a.t, client.Stop())
+	if now := a.instances(); now == old || strings.Count(now, "shop@") != 2 || a.outdated(now, "shop-jobs") != "" {
+		a.t.Errorf("%s run, were %s; with the old library: %s", now, old, a.outdated(now, "shop-jobs"))
+	}
+	if got := a.receipt("current").Number; got != generation {
+		a.t.Errorf("generation %d is up, it was %d", got, generation)
+	}
+}
+
+// outdated are the processes of these units that use a library that is gone.
+func (a *app) outdated(units ...string) string {
+	a.t.Helper()
+	return a.Sh(`for unit in ` + strings.Join(units, " ") + `; do
+	for pid in $(cat "/sys/fs/cgroup$(systemctl show --value -p ControlGroup "$unit.service")/cgroup.procs"); do
+		grep -q 'libexpat.*(deleted)' "/proc/$pid/maps" && echo "$unit $pid" || true
+	done
+done`)
+}
+
+// restartsAtNight follows the guide: its timer restarts the app if that is needed, and
+// only then.
+func (a *app) restartsAtNight() {
+	a.t.Helper()
+	guide, err := os.ReadFile(filepath.Join(machine.Root(), "packaging/guides/upgrades.md"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	client := a.clients(4, 3*time.Millisecond)
+	a.follows(string(guide), a.upgradeLibrary)
+	verified := a.Run(context.Background(), "systemd-analyze", "verify", "--man=no", "--generators=yes", "upgraded@shop.service", "upgraded@shop.timer")
+	if verified.Code != 0 || verified.Out+verified.Err != "" {
+		a.t.Errorf("systemd-analyze verify: %s%s", verified.Out, verified.Err)
+	}
+	if timers := a.Must("systemctl", "list-timers", "--no-legend", "upgraded@*"); !strings.Contains(timers, "upgraded@shop.timer") {
+		a.t.Errorf("the timer does not wait for the night: %s", timers)
+	}
+	before := a.instances()
+	a.Must("systemctl", "start", "upgraded@shop.service")
+	a.want(before)
+	a.upgradeLibrary()
+	a.Must("systemctl", "start", "upgraded@shop.service")
+	if after := a.instances(); after == before || a.outdated(after) != "" {
+		a.t.Errorf("the library was upgraded, but %s run, as before %s", after, before)
+	}
+	nothingLost(a.t, client.Stop())
 }
 
 // needrestartAfterRemoval holds that the package, removed but not purged, leaves

@@ -187,7 +187,7 @@ func TestHistoryOfRestarted(t *testing.T) {
 	if err := history(screen.Plain(&out), disk); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{": ready in 3.2 s, traffic steered: hold 2 ms\n", "\nthe restart of generation 2 failed: shop@3.service ended; see: journalctl\n"} {
+	for _, want := range []string{": ready in 3.2 s, traffic steered, 0 connections drained, 0 cut: hold 2 ms\n", "\nthe restart of generation 2 failed: shop@3.service ended; see: journalctl\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("printed\n%swithout\n%s", out.String(), want)
 		}
