@@ -71,7 +71,7 @@ var settings = []Setting{
 	{Name: "SYSTEMD_CLUSTER_REUSE_PORT", Default: "1", apply: reusePort,
 		Help: "1: app-rollout sets SO_REUSEPORT for the app when it binds its port; 0: the app sets it itself"},
 	{Name: "SYSTEMD_CLUSTER_HEALTH_PATH", apply: healthPath, Otherwise: "none",
-		Help: "an HTTP path on PORT; each new instance must answer it with 2xx or 3xx"},
+		Help: "an HTTP path on PORT; each new instance must answer it with 2xx or 3xx; without one it is enough that an instance accepts a connection, and a server that accepts but cannot answer is taken for ready: set one (see app-rollout(7), When an instance is ready)"},
 	{Name: "SYSTEMD_CLUSTER_HEALTH_HOST", apply: healthHost, Otherwise: "localhost:PORT",
 		Help: "the Host header of that request, for an app that answers only to the names it knows"},
 	{Name: "SYSTEMD_CLUSTER_READY_SEC", Default: "60", apply: readySec,

@@ -52,14 +52,18 @@ type Traffic interface {
 	// when nothing has changed. A steering.Unavailable says that this
 	// machine, or these listeners, cannot be steered.
 	Steer(app string, v *sockets.View, serving, asked []systemd.Unit) error
-	// Ask makes one connection to one unit, which was among the asked ones of
-	// the last Steer, through the plan's port (0: any that it listens on) and,
-	// with a health path, an HTTP request that must be answered by 2xx or 3xx.
-	Ask(ctx context.Context, app string, v *sockets.View, u systemd.Unit, plan units.Plan) error
-	// Reach is Ask without steering: it tries until the kernel picks the unit,
-	// without a port in the shared groups.
-	Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, plan units.Plan) error
-	// Release ends all steering of the groups that the units listen in.
+	// Ask asks one unit whether it answers: by an HTTP request on the plan's port if
+	// the plan has a health path, which must be answered by 2xx or 3xx; else by a
+	// connection there and in each of the shared groups, which a process of the unit
+	// must accept. Where connections are steered, the unit must have been among the
+	// serving or the asked ones of the last Steer. Ask waits for a moment only: as
+	// long as nobody accepts, the connection is kept for the next call.
+	Ask(ctx context.Context, app string, v *sockets.View, u systemd.Unit, shared []sockets.Group, plan units.Plan) error
+	// Waiting returns the connections that wait for a unit to accept them, each with
+	// a number of its own, and whether there is one that the unit has accepted.
+	Waiting(v *sockets.View, u systemd.Unit) (waiting []uint64, accepted bool, err error)
+	// Release ends all steering of the groups that the units listen in, and all
+	// asking.
 	Release(app string, us []systemd.Unit) error
 	// Wrapped returns the process that keeps the stop signal from the server of a
 	// unit, nil if none does; see sockets.Wrapped. With a port only who listens on

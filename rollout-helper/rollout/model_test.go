@@ -46,6 +46,7 @@ var scenarios = []scenario{
 	{name: "beside", start: []string{""}, asks: []string{"BEHAVE=beside"}, need: 2, fails: true},
 	{name: "dies", start: []string{""}, asks: []string{"BEHAVE=dies"}, need: 2, fails: true},
 	{name: "mute", start: []string{""}, asks: []string{"BEHAVE=mute", "SYSTEMD_CLUSTER_READY_SEC=1"}, need: 2, fails: true},
+	{name: "stalls", start: []string{""}, asks: []string{"BEHAVE=stalls"}, need: 2, fails: true},
 	{name: "more", start: []string{""}, asks: []string{"SYSTEMD_CLUSTER_NODES=3"}, need: 2},
 	{name: "fewer", start: []string{"SYSTEMD_CLUSTER_NODES=3"}, asks: []string{"SYSTEMD_CLUSTER_NODES=1"}, need: 1},
 	{name: "service", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, asks: []string{"SYSTEMD_CLUSTER_MODE=0", "NEW=1"}},

@@ -14,13 +14,14 @@ import (
 
 // ready waits until every new instance has proved itself: it is active; a process in its
 // own control group listens where it must; nobody else listens there; and the instance
-// answers when it alone is asked. That its start job is done proves nothing.
+// answers when it alone is asked. That its start job is done proves nothing, nor that it
+// listens: many servers bind first, and load the app after that.
 func (r *rollout) ready(ctx context.Context) error {
 	if len(r.fresh) == 0 {
 		return nil
 	}
 	deadline := r.began.Add(seconds(r.new.ReadySec))
-	answered := make(map[string]bool)
+	answered := make(map[string]string)
 	for {
 		l, err := r.look(ctx)
 		if err != nil {
@@ -50,8 +51,8 @@ func (r *rollout) ready(ctx context.Context) error {
 
 // unready returns what a new instance still lacks to be ready, nil if none lacks
 // anything; an error if it would not help to wait longer. Those that have answered
-// are noted in answered, and not asked again.
-func (r *rollout) unready(ctx context.Context, l look, answered map[string]bool) (*Failure, error) {
+// are noted in answered, with their invocation, and not asked again.
+func (r *rollout) unready(ctx context.Context, l look, answered map[string]string) (*Failure, error) {
 	serving, fresh := l.of(r.was), l.of(r.fresh)
 	for _, u := range fresh {
 		if err := started("done", nil, u); err != nil && !r.patient {
@@ -79,13 +80,13 @@ func (r *rollout) unready(ctx context.Context, l look, answered map[string]bool)
 		return nil, err
 	}
 	for _, u := range fresh {
-		if answered[u.Name] || !r.askable() {
+		if run, has := answered[u.Name]; has && run == u.Invocation {
 			continue
 		}
 		if err := r.ask(ctx, l.view, u); err != nil {
 			return &Failure{u.Name, err.Error()}, nil
 		}
-		answered[u.Name] = true
+		answered[u.Name] = u.Invocation
 	}
 	r.runs = make(map[string]string)
 	for _, u := range fresh {
@@ -94,28 +95,26 @@ func (r *rollout) unready(ctx context.Context, l look, answered map[string]bool)
 	return nil, nil
 }
 
-// askable reports whether instances can be asked: it must be known where they
-// listen.
+// askable reports whether it is known where the instances must listen.
 func (r *rollout) askable() bool { return r.new.Port != 0 || len(r.groups) > 0 }
 
 // ask asks a unit; see Traffic. If this machine has no way to ask, that is no error.
 func (r *rollout) ask(ctx context.Context, v *sockets.View, u systemd.Unit) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var err error
-	if r.receipt.Traffic == Steered {
-		err = r.Traffic.Ask(ctx, r.app, v, u, r.new.Plan)
-	} else {
-		err = r.Traffic.Reach(ctx, v, u, r.groups, r.new.Plan)
-	}
+	err := r.Traffic.Ask(ctx, r.app, v, u, r.groups, r.new.Plan)
 	var not *steering.Unavailable
 	if !errors.As(err, &not) {
 		return err
 	}
 	// A rollout that cannot ask does not fail, but it says so, once.
-	if r.new.HealthPath != "" && !r.unasked {
+	if r.askable() && !r.unasked {
 		r.unasked = true
-		r.say(Warning, step.Ready, "SYSTEMD_CLUSTER_HEALTH_PATH is not asked for: %s", not.Reason)
+		what := "whether the new instances accept connections is not asked"
+		if r.new.HealthPath != "" {
+			what = "SYSTEMD_CLUSTER_HEALTH_PATH is not asked for"
+		}
+		r.say(Warning, step.Ready, "%s: %s", what, not.Reason)
 	}
 	return nil
 }

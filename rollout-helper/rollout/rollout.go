@@ -40,6 +40,7 @@ type rollout struct {
 	seen      map[string]systemd.Unit // the app's units at the last look
 	runs      map[string]string       // fresh unit → its invocation when it was ready
 	holders   map[int]string          // port → the app that it belongs to, as far as that was asked for
+	deaf      []string                // fresh units that accept nothing
 	receipt   *store.Receipt
 	counters  sockets.Counters
 	began     time.Time

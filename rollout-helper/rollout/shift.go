@@ -15,6 +15,11 @@ func (r *rollout) shift(ctx context.Context) error {
 	if err := r.checkPaths(l); err != nil {
 		return err
 	}
+	// What an instance that has ended left in its queue, the kernel may have given to
+	// another one, which then answered in its place.
+	if err := r.unbroken(l.of(r.fresh), "after it was ready"); err != nil {
+		return err
+	}
 	if err := r.mark(); err != nil {
 		return err
 	}

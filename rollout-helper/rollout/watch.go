@@ -10,7 +10,8 @@ import (
 )
 
 // watch sees whether the new units hold under real traffic, while the old ones are kept
-// running. Any exit, restart or failed health check ends the rollout.
+// running. Any exit, restart or failed health check ends the rollout. So does, at the
+// end, a unit that has accepted nothing though connections wait on it.
 func (r *rollout) watch(ctx context.Context) error {
 	if len(r.fresh) == 0 || r.new.WatchSec == 0 {
 		return nil
@@ -19,13 +20,14 @@ func (r *rollout) watch(ctx context.Context) error {
 	end := time.Now().Add(seconds(r.new.WatchSec))
 	health := time.Now()
 	missed := false // at the look before, an instance did not listen
+	waited := make(stalls)
 	for {
 		l, err := r.look(ctx)
 		if err != nil {
 			return err
 		}
 		fresh := l.of(r.fresh)
-		if err := r.unbroken(fresh); err != nil {
+		if err := r.unbroken(fresh, "while it was watched"); err != nil {
 			return err
 		}
 		if err := r.checkPorts(l.view, fresh); err != nil {
@@ -55,28 +57,38 @@ func (r *rollout) watch(ctx context.Context) error {
 			}
 			health = time.Now()
 		}
+		if err := waited.see(r.Traffic, l.view, fresh); err != nil {
+			return err
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if !missed && time.Now().After(end) {
-			return nil
+			var decided bool
+			if r.deaf, decided = waited.dead(fresh); len(r.deaf) > 0 {
+				return &Failure{r.deaf[0], "has accepted none of the connections that wait for it, while it was watched"}
+			}
+			if decided || time.Since(end) > 2*stallTime {
+				return nil
+			}
 		}
 		wait(ctx, r.pause())
 	}
 }
 
-// unbroken fails if a new instance has ended, or was restarted, since it was ready.
-func (r *rollout) unbroken(fresh []systemd.Unit) error {
+// unbroken fails if a new instance has ended, or was restarted, since it was ready; when
+// says when that was.
+func (r *rollout) unbroken(fresh []systemd.Unit, when string) error {
 	for _, u := range fresh {
 		if !u.Up() || u.Restarts > 0 {
-			return &Failure{u.Name, ended(u) + " while it was watched"}
+			return &Failure{u.Name, ended(u) + " " + when}
 		}
 		if u.Invocation != r.runs[u.Name] {
-			return &Failure{u.Name, "was restarted while it was watched"}
+			return &Failure{u.Name, "was restarted " + when}
 		}
 	}
 	if len(fresh) < len(r.fresh) {
-		return &Failure{list(r.fresh), "is gone while it was watched"}
+		return &Failure{list(r.fresh), "is gone " + when}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
@@ -45,7 +46,7 @@ func (w *world) Look() (*sockets.View, error) {
 		case "six":
 			address = "[::1]:4000"
 		}
-		ls = append(ls, sockets.Listener{Group: sockets.Group{Addr: netip.MustParseAddrPort(address)}, Cgroup: id(name)})
+		ls = append(ls, sockets.Listener{Group: sockets.Group{Addr: netip.MustParseAddrPort(address)}, Cgroup: id(name), Queued: w.queued(name)})
 	}
 	if w.strange {
 		ls = append(ls, sockets.Listener{Group: sockets.Group{Addr: netip.MustParseAddrPort("0.0.0.0:3000")}, Cgroup: 1})
@@ -81,7 +82,7 @@ func (w *world) Steer(_ string, _ *sockets.View, serving, asked []systemd.Unit) 
 	}
 	if !slices.Equal(w.led, names) {
 		for _, u := range w.units {
-			if u.Active == "active" && !slices.Contains(names, u.Name) && slices.Contains(w.led, u.Name) && u.behave != "dies" {
+			if u.Active == "active" && !slices.Contains(names, u.Name) && slices.Contains(w.led, u.Name) && u.behave != "dies" && !strings.HasPrefix(u.behave, "stalls") {
 				u.pending = time.Now().Add(300 * time.Millisecond)
 			}
 		}
@@ -90,35 +91,71 @@ func (w *world) Steer(_ string, _ *sockets.View, serving, asked []systemd.Unit) 
 	return nil
 }
 
-func (w *world) Ask(_ context.Context, _ string, _ *sockets.View, u systemd.Unit, _ units.Plan) error {
+func (w *world) Ask(_ context.Context, _ string, _ *sockets.View, u systemd.Unit, _ []sockets.Group, _ units.Plan) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("ask %s", u.Name); err != nil {
 		return err
 	}
-	return w.answer(u.Name)
-}
-
-// answer is a unit's to whoever asks it.
-func (w *world) answer(name string) error {
-	u := w.units[name]
+	f := w.units[u.Name]
 	switch {
-	case u.behave == "mute",
-		u.behave == "warms" && time.Since(u.started) < 2*time.Second,
-		u.behave == "sours" && time.Since(u.started) > 500*time.Millisecond:
+	case f.behave == "mute",
+		f.behave == "warms" && time.Since(f.started) < 2*time.Second,
+		f.behave == "sours" && time.Since(f.started) > 500*time.Millisecond:
 		return errors.New("answers GET / with status 500")
+	case f.behave == "loads":
+		return errors.New("listens on 0.0.0.0:3000, but has not accepted the connection that was made to it")
+	case f.behave == "answered-by-another" && f.Active == "active" && !f.proved:
+		// It ends while it is asked, and the kernel gives its queue to another one.
+		f.Active, f.Sub, f.Result, f.ExitCode, f.ExitStatus, f.Restarts = "activating", "auto-restart", "exit-code", 1, 3, 1
 	}
-	u.proved = true
+	f.proved = true
 	return nil
 }
 
-func (w *world) Reach(_ context.Context, _ *sockets.View, u systemd.Unit, _ []sockets.Group, _ units.Plan) error {
+// queued is how many clients wait for a unit: they come only to one that connections
+// are steered to.
+func (w *world) queued(name string) uint32 {
+	u := w.units[name]
+	if !slices.Contains(w.led, name) {
+		u.led = time.Time{}
+		return 0
+	}
+	if u.led.IsZero() {
+		u.led = time.Now()
+	}
+	led := time.Since(u.led)
+	switch u.behave {
+	case "stalls", "busy", "slow":
+		return 3
+	case "stalls-late":
+		if led > 2500*time.Millisecond { // less than a second before the end of the watch
+			return 1
+		}
+	case "pauses": // each time for less than a second, and at the end of the watch
+		if led%(1100*time.Millisecond) > 500*time.Millisecond {
+			return 1
+		}
+	}
+	return 0
+}
+
+// Waiting: who stalls, keeps the same client waiting.
+func (w *world) Waiting(_ *sockets.View, u systemd.Unit) (waiting []uint64, accepted bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.call("reach %s", u.Name); err != nil {
-		return err
+	if err := w.call("waiting %s", u.Name); err != nil {
+		return nil, false, err
 	}
-	return w.answer(u.Name)
+	switch f := w.units[u.Name]; f.behave {
+	case "busy":
+		return nil, true, nil
+	case "slow":
+		// One after the other, and each is answered at once.
+		n := uint64(time.Since(f.led) / (300 * time.Millisecond))
+		return []uint64{n, n + 1}, false, nil
+	}
+	return []uint64{7, uint64(time.Now().UnixNano())}, false, nil
 }
 
 func (w *world) Release(string, []systemd.Unit) error {

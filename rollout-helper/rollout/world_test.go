@@ -55,6 +55,7 @@ type fakeUnit struct {
 	started    time.Time
 	pending    time.Time // until then it has a connection in hand
 	proved     bool      // it has answered when asked, or was ready before
+	led        time.Time // since when connections are steered to it; zero: they are not
 }
 
 func newWorld(t *testing.T) *world {

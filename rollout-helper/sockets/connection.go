@@ -60,7 +60,7 @@ func connection(r row) Connection {
 		c.Age = age(r)
 		return c
 	}
-	c.Cookie, c.Accepted = r.cookie, r.inode != 0
+	c.Cookie, c.Accepted = r.cookie, r.accepted()
 	c.ReadQueue, c.WriteQueue = r.rqueue, r.wqueue
 	c.BytesSent = r.infoUint64(infoBytesSent)
 	c.BytesReceived = r.infoUint64(infoBytesReceived)
@@ -134,14 +134,42 @@ func Server(conn net.Conn) (cgroup uint64, found bool, err error) {
 	}
 }
 
+// Accepted reports whether a process has accepted a connection of ours to this
+// machine. A connection that waits in its listener's queue belongs to no process, and
+// the kernel shows no inode of it (inet_csk_accept, net/ipv4/inet_connection_sock.c;
+// inet_diag_msg_attrs_fill, net/ipv4/inet_diag.c). One that the process has closed
+// has none either. It is in a state that it comes to only by that, until it is gone:
+// then Accepted is false, and only the client's end tells.
+func Accepted(conn net.Conn) (bool, error) {
+	r, found, err := between(conn.RemoteAddr().(*net.TCPAddr).AddrPort(), conn.LocalAddr().(*net.TCPAddr).AddrPort())
+	return found && r.accepted(), err
+}
+
+// accepted reports whether a process has accepted the connection.
+func (r row) accepted() bool {
+	switch r.state {
+	case stateEstablished, stateCloseWait:
+		return r.inode != 0
+	case stateFinWait1, stateFinWait2, stateTimeWait, stateLastAck, stateClosing:
+		return true
+	}
+	return false // half open, or the listener itself
+}
+
+// between returns the server's side of the connection between the two addresses,
+// local being the server's.
+func between(local, remote netip.AddrPort) (r row, found bool, err error) {
+	// A dual-stack listener's IPv4 connections are IPv6 sockets, which the kernel
+	// finds by their IPv4 addresses.
+	unmap := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+	return find(unmap(local), unmap(remote))
+}
+
 // Owner returns the control group of the listener that took the connection
 // between the two addresses, local being the server's. Found is false if there is
 // no such connection, or its handshake is not done.
 func Owner(local, remote netip.AddrPort) (cgroup uint64, found bool, err error) {
-	// A dual-stack listener's IPv4 connections are IPv6 sockets, which the kernel
-	// finds by their IPv4 addresses.
-	unmap := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
-	r, found, err := find(unmap(local), unmap(remote))
+	r, found, err := between(local, remote)
 	if err != nil || !found {
 		return 0, false, err
 	}

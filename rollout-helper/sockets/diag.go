@@ -31,8 +31,11 @@ const (
 	stateSynRecv     = 3
 	stateFinWait1    = 4
 	stateFinWait2    = 5
+	stateTimeWait    = 6
 	stateCloseWait   = 8
+	stateLastAck     = 9
 	stateListen      = 10
+	stateClosing     = 11
 )
 
 // query asks for the sockets in some states; a port of 0 is any port.

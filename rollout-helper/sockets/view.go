@@ -100,3 +100,17 @@ func (v *View) Groups(path string) ([]Group, error) {
 	slices.SortFunc(groups, Group.Compare)
 	return slices.Compact(groups), nil
 }
+
+// Queued counts the connections that wait to be accepted by the listeners of the
+// control group at path and of all below it.
+func (v *View) Queued(path string) (int, error) {
+	in, err := v.In(path)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, l := range in {
+		n += int(l.Queued)
+	}
+	return n, nil
+}

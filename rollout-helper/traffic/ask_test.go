@@ -16,15 +16,12 @@ import (
 	"app-rollout/units"
 )
 
-// askAt asks who listens at an address, on its port or on another.
-func askAt(ctx context.Context, address net.Addr, port int, path string) error {
+// getAt makes a health check of who listens at an address.
+func getAt(ctx context.Context, address net.Addr, path, host string) error {
 	group := sockets.Group{Addr: netip.MustParseAddrPort(address.String())}
-	if port < 0 {
-		port = int(group.Addr.Port())
-	}
-	return ask(ctx, []sockets.Group{group}, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
+	return get(ctx, group, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", g.Addr.String())
-	}, units.Plan{Port: port, HealthPath: path})
+	}, path, host)
 }
 
 // TestHealth: 2xx and 3xx are well, and a redirection is not followed.
@@ -42,8 +39,8 @@ func TestHealth(t *testing.T) {
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(status)
 		}))
-		err := askAt(t.Context(), server.Listener.Addr(), -1, "/health?deep=1")
-		if (err == nil) != well || err != nil && !strings.Contains(err.Error(), fmt.Sprintf("answers GET /health?deep=1 with status %d on 127.0.0.1:", status)) {
+		err := getAt(t.Context(), server.Listener.Addr(), "/health?deep=1", "")
+		if (err == nil) != well || err != nil && err.Error() != fmt.Sprintf("answers GET /health?deep=1 with status %d", status) {
 			t.Errorf("%d: %v", status, err)
 		}
 		if asked != 1 {
@@ -58,16 +55,12 @@ func TestHost(t *testing.T) {
 	var asked []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked = append(asked, r.Host) }))
 	defer server.Close()
-	group := sockets.Group{Addr: netip.MustParseAddrPort(server.Listener.Addr().String())}
 	for _, host := range []string{"", "shop.example", "[::1]:443"} {
-		plan := units.Plan{HealthPath: "/", HealthHost: host}
-		if err := ask(t.Context(), []sockets.Group{group}, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", g.Addr.String())
-		}, plan); err != nil {
+		if err := getAt(t.Context(), server.Listener.Addr(), "/", host); err != nil {
 			t.Errorf("%q: %v", host, err)
 		}
 	}
-	if want := []string{fmt.Sprintf("localhost:%d", group.Addr.Port()), "shop.example", "[::1]:443"}; !slices.Equal(asked, want) {
+	if want := []string{fmt.Sprintf("localhost:%d", server.Listener.Addr().(*net.TCPAddr).Port), "shop.example", "[::1]:443"}; !slices.Equal(asked, want) {
 		t.Errorf("%q, want %q", asked, want)
 	}
 }
@@ -82,13 +75,8 @@ func TestNoAnswer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	// It takes connections, but nobody reads from them.
-	if err := askAt(t.Context(), listener.Addr(), -1, ""); err != nil {
-		t.Error(err)
-	}
-	for port, want := range map[int]string{-1: "does not answer GET /: no answer in time", 1: ""} {
-		if err := askAt(ctx, listener.Addr(), port, "/"); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("hangs, port %d: %v", port, err)
-		}
+	if err := getAt(ctx, listener.Addr(), "/", ""); err == nil || err.Error() != "does not answer GET /: no answer in time" {
+		t.Errorf("hangs: %v", err)
 	}
 
 	resets, err := net.Listen("tcp", "127.0.0.1:0")
@@ -107,15 +95,41 @@ func TestNoAnswer(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	if err := askAt(t.Context(), resets.Addr(), -1, "/"); err == nil || !strings.Contains(err.Error(), "connection reset") {
+	if err := getAt(t.Context(), resets.Addr(), "/", ""); err == nil || !strings.Contains(err.Error(), "connection reset") {
 		t.Errorf("resets: %v", err)
 	}
 
 	gone := listener.Addr()
 	listener.Close()
-	for path, want := range map[string]string{"": "does not take a connection on", "/": "does not answer GET /: connection refused"} {
-		if err := askAt(t.Context(), gone, -1, path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "connection refused") {
-			t.Errorf("refuses, %q: %v", path, err)
+	if err := getAt(t.Context(), gone, "/", ""); err == nil || err.Error() != "does not answer GET /: connection refused" {
+		t.Errorf("refuses: %v", err)
+	}
+}
+
+// TestAsked: where a unit is asked.
+func TestAsked(t *testing.T) {
+	at := func(addresses ...string) (groups []sockets.Group) {
+		for _, a := range addresses {
+			groups = append(groups, sockets.Group{Addr: netip.MustParseAddrPort(a)})
+		}
+		return groups
+	}
+	own := at("0.0.0.0:80", "[::]:80", "0.0.0.0:81", "0.0.0.0:82")
+	for _, test := range []struct {
+		what            string
+		plan            units.Plan
+		shared, steered []sockets.Group
+		want            []sockets.Group
+	}{
+		{"health check", units.Plan{Port: 80, HealthPath: "/"}, at("0.0.0.0:80", "0.0.0.0:81"), own, at("0.0.0.0:80", "[::]:80")},
+		{"port", units.Plan{Port: 80}, nil, own, at("0.0.0.0:80", "[::]:80")},
+		{"port, and what is shared", units.Plan{Port: 80}, at("0.0.0.0:80", "0.0.0.0:81"), own, at("0.0.0.0:80", "[::]:80", "0.0.0.0:81")},
+		{"shared", units.Plan{}, at("0.0.0.0:82"), own, at("0.0.0.0:82")},
+		{"nothing is known", units.Plan{}, nil, at("0.0.0.0:81"), at("0.0.0.0:81")},
+		{"nothing is known, nor steered", units.Plan{}, nil, nil, nil},
+	} {
+		if got := asked(own, test.shared, test.steered, test.plan); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v, want %v", test.what, got, test.want)
 		}
 	}
 }

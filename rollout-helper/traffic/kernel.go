@@ -4,10 +4,7 @@
 package traffic
 
 import (
-	"context"
 	"errors"
-	"net"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -18,7 +15,6 @@ import (
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
-	"app-rollout/units"
 )
 
 // Kernel is this machine's kernel. Each app is steered by itself.
@@ -34,6 +30,7 @@ type lanes struct {
 	since    time.Time // when that began
 	draining string    // the names of the units that drain watches
 	drain    *sockets.Drain
+	doors    map[place]*door // where units are asked to accept a connection
 }
 
 // New returns the kernel, with nothing steered yet.
@@ -89,6 +86,9 @@ func (k *Kernel) Steer(app string, v *sockets.View, serving, asked []systemd.Uni
 // a run before has left.
 func (k *Kernel) Release(app string, us []systemd.Unit) error {
 	l := k.app(app)
+	for at := range l.doors {
+		l.leave(at)
+	}
 	l.serving, l.draining, l.drain = "", "", nil
 	if err := l.steering.Detach(); err != nil {
 		return err
@@ -149,100 +149,6 @@ func (k *Kernel) Used(u systemd.Unit) time.Duration {
 func (k *Kernel) Counters() sockets.Counters {
 	c, _ := sockets.ReadCounters()
 	return c
-}
-
-// Ask makes one connection to one unit, on each steered group of the plan's port
-// (0: of any port), and one HTTP request there if there is a health path.
-func (k *Kernel) Ask(ctx context.Context, app string, v *sockets.View, u systemd.Unit, plan units.Plan) error {
-	own, err := reachable(v, u)
-	if err != nil {
-		return err
-	}
-	s := &k.app(app).steering
-	steered := slices.DeleteFunc(s.Groups(), func(g sockets.Group) bool { return !slices.Contains(own, g) })
-	return ask(ctx, steered, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
-		return s.Dial(ctx, g, u.ControlGroup)
-	}, plan)
-}
-
-const (
-	// dialTime is far more than a handshake on this machine takes, and far less
-	// than until a client repeats itself to a listener whose queue is full.
-	dialTime = 200 * time.Millisecond
-	// redial is the pause between two tries, so that the other instances are not
-	// kept busy.
-	redial = 3 * time.Millisecond
-	// vague is how many connections may have no owner that the kernel tells
-	// before one of them is used all the same. With TCP_DEFER_ACCEPT none has
-	// one, until something is asked on it.
-	vague = 5
-)
-
-// Reach is Ask without steering: it connects until the kernel picks a listener of
-// the unit's. The other instances get connections on which nothing is asked. Where
-// the kernel cannot tell whose a connection is, it is used, whoever has it. Without
-// a port only the shared groups are asked, for others may not speak HTTP.
-func (k *Kernel) Reach(ctx context.Context, v *sockets.View, u systemd.Unit, shared []sockets.Group, plan units.Plan) error {
-	own, err := reachable(v, u)
-	if err != nil {
-		return err
-	}
-	if plan.Port == 0 {
-		own = slices.DeleteFunc(own, func(g sockets.Group) bool { return !slices.Contains(shared, g) })
-	}
-	ids, err := v.Cgroups(u.ControlGroup)
-	if err != nil {
-		return err
-	}
-	dialer := net.Dialer{KeepAlive: -1, Timeout: dialTime}
-	return ask(ctx, own, func(ctx context.Context, g sockets.Group) (net.Conn, error) {
-		for nobodys := 0; ; {
-			conn, err := dialer.DialContext(ctx, "tcp", steering.Target(g).String())
-			switch {
-			case err == nil:
-				owner, found, err := sockets.Server(conn)
-				if err != nil {
-					conn.Close()
-					return nil, err
-				}
-				if !found {
-					nobodys++
-				}
-				if found && ids[owner] || nobodys == vague {
-					return conn, nil
-				}
-				conn.Close()
-			case !errors.Is(err, os.ErrDeadlineExceeded):
-				return nil, err
-			}
-			select {
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			case <-time.After(redial):
-			}
-		}
-	}, plan)
-}
-
-// reachable returns the groups of a unit that can be reached from here, each once.
-// If it has groups, but none of them can, the error is a steering.Unavailable.
-func reachable(v *sockets.View, u systemd.Unit) ([]sockets.Group, error) {
-	all, err := v.Groups(u.ControlGroup)
-	if err != nil {
-		return nil, err
-	}
-	if len(all) == 0 {
-		elsewhere, err := v.Elsewhere(u.ControlGroup)
-		if err == nil && elsewhere {
-			err = &steering.Unavailable{Reason: "it listens in another network namespace"}
-		}
-		return nil, err
-	}
-	near := slices.DeleteFunc(slices.Clone(all), func(g sockets.Group) bool { return g.Device != 0 })
-	if len(near) == 0 {
-		return nil, &steering.Unavailable{Reason: "the listener on " + all[0].String() + " is tied to a network interface"}
-	}
-	return near, nil
 }
 
 // paths returns the control groups of those units that have one.

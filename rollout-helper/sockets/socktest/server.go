@@ -31,6 +31,8 @@ type Config struct {
 	Listen []Listen
 	// Lazy servers accept nothing until told to.
 	Lazy bool
+	// Rude servers reset each connection that they have accepted.
+	Rude bool
 	// Elsewhere puts the server into a network namespace of its own.
 	Elsewhere bool `json:"-"`
 }
@@ -108,8 +110,9 @@ func (s *Server) Kill() {
 	s.cmd.Wait()
 }
 
-// Do has the server close its listeners ("close") or begin to accept ("accept"),
-// and waits until it has.
+// Do has the server close its listeners ("close"), begin to accept ("accept"), or
+// accept one connection at each listener ("one"), and waits until it has or, with
+// "one", has begun to.
 func (s *Server) Do(t testing.TB, command string) {
 	t.Helper()
 	if _, err := fmt.Fprintln(s.in, command); err != nil {
@@ -144,7 +147,21 @@ func serve(text string) error {
 					if err != nil {
 						return
 					}
+					if config.Rude {
+						conn.(*net.TCPConn).SetLinger(0)
+						conn.Close()
+						continue
+					}
 					go config.answer(conn)
+				}
+			}()
+		}
+	}
+	one := func() {
+		for _, l := range listeners {
+			go func() {
+				if conn, err := l.Accept(); err == nil {
+					config.answer(conn)
 				}
 			}()
 		}
@@ -158,6 +175,8 @@ func serve(text string) error {
 		switch commands.Text() {
 		case "accept":
 			accept()
+		case "one":
+			one()
 		case "close":
 			for _, l := range listeners {
 				l.Close()
