@@ -58,11 +58,16 @@ func Packages() []string {
 func (s Server) App() string { return "my-" + s.Name }
 
 // EnvFile is the text of the .env of one of the server's generations; later lines win.
+// The first one has no health path: it is enough that it accepts a connection.
 func (s Server) EnvFile(generation int, lines ...string) string {
-	return put(generation, strings.Join(slices.Concat([]string{
+	all := []string{
 		"SYSTEMD_CLUSTER_MODE=1", "SYSTEMD_CLUSTER_NODES=2", "SYSTEMD_CLUSTER_WATCH_SEC=0",
-		"SYSTEMD_CLUSTER_HEALTH_PATH=/", "PORT=8080", "GENERATION={g}", "SYSTEMD_EXEC_START=" + s.Exec,
-	}, s.Env, lines), "\n")+"\n")
+		"PORT=8080", "GENERATION={g}", "SYSTEMD_EXEC_START=" + s.Exec,
+	}
+	if generation > 1 {
+		all = append(all, "SYSTEMD_CLUSTER_HEALTH_PATH=/")
+	}
+	return put(generation, strings.Join(slices.Concat(all, s.Env, lines), "\n")+"\n")
 }
 
 //go:embed templates
