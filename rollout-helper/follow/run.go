@@ -10,6 +10,7 @@ import (
 
 	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
+	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units/problem"
 )
 
@@ -39,7 +40,7 @@ func (r *run) follow(ctx context.Context) end {
 		return end{err: err}
 	}
 	if len(us) > 0 && us[0].Load == "masked" {
-		return end{err: &problem.Problem{Text: r.service + " is masked", Remedy: "systemctl unmask " + r.service}}
+		return end{err: r.masked()}
 	}
 	log, err := journal.ReadFromNow(r.service, Recovery(r.service))
 	if err != nil {
@@ -84,6 +85,9 @@ func (r *run) start(ctx context.Context, log *journal.Reader) (passed int, err e
 			// From now on the end of the stop counts.
 			ended, interrupted = r.job(ctx, r.systemd.Stop), nil
 		case err := <-ended:
+			if systemd.Masked(err) {
+				return passed, r.masked()
+			}
 			if err != nil {
 				return passed, fmt.Errorf("%s: %w", r.service, err)
 			}
@@ -92,6 +96,11 @@ func (r *run) start(ctx context.Context, log *journal.Reader) (passed int, err e
 			return passed, ctx.Err()
 		}
 	}
+}
+
+// masked is the error about a service that cannot be started.
+func (r *run) masked() error {
+	return &problem.Problem{Text: r.service + " is masked", Remedy: "systemctl unmask " + r.service}
 }
 
 // job starts or stops the service. It answers when that has ended, and the

@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 
+	godbus "github.com/godbus/dbus/v5"
+
 	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/systemd"
@@ -20,7 +22,10 @@ func (s still) Units(context.Context, ...string) ([]systemd.Unit, error) {
 	return []systemd.Unit{{Load: s.load}}, nil
 }
 
-func (still) Start(ctx context.Context, _ string) (string, error) {
+func (s still) Start(ctx context.Context, _ string) (string, error) {
+	if s.load == "not loaded" {
+		return "", godbus.Error{Name: "org.freedesktop.systemd1.UnitMasked"}
+	}
 	<-ctx.Done()
 	return "", ctx.Err()
 }
@@ -36,6 +41,8 @@ func TestRemedies(t *testing.T) {
 		remedy string
 	}{
 		"masked": {"masked", func(ctx context.Context, r *run) error { return r.follow(ctx).err },
+			"systemctl unmask app-rollout@shop.service"},
+		"masked, and not loaded": {"not loaded", func(ctx context.Context, r *run) error { _, err := r.start(ctx, new(journal.Reader)); return err },
 			"systemctl unmask app-rollout@shop.service"},
 		"no journal": {"loaded", func(ctx context.Context, r *run) error { return r.follow(ctx).err },
 			"to roll out without following: systemctl start app-rollout@shop.service"},

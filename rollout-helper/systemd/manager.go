@@ -209,6 +209,13 @@ func (m *Manager) pending(ctx context.Context, name string) (bool, error) {
 // BUS_ERROR_NO_SUCH_UNIT in systemd's bus-common-errors.h.
 const noSuchUnit = "org.freedesktop.systemd1.NoSuchUnit"
 
+// Masked reports whether an error is PID 1's about a unit that is masked. One that is
+// not loaded is in no list, so that only its start tells: BUS_ERROR_UNIT_MASKED.
+func Masked(err error) bool {
+	var answer godbus.Error
+	return errors.As(err, &answer) && answer.Name == "org.freedesktop.systemd1.UnitMasked"
+}
+
 // ResetFailed lets systemd forget that a unit failed. A unit that is not
 // loaded has nothing to forget.
 func (m *Manager) ResetFailed(ctx context.Context, name string) error {
