@@ -55,7 +55,7 @@ func (s *Spec) Unit(dir string) string {
 	t := &unitText{directives: s.directives}
 	dir = specifiers(dir)
 	t.text(Header)
-	t.text("# Do not edit: " + EnvPath(s.App) + " is where it comes from. For more: systemctl edit " + s.Plan.Unit(s.App) + "\n")
+	t.text("# Do not edit: " + EnvPath(s.App) + " is where it comes from. For more: systemctl edit --force " + s.Plan.Unit(s.App) + "\n")
 	t.text("\n[Unit]\n")
 	s.unitSection(t, dir)
 	t.text("\n[Service]\n")

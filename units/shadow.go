@@ -177,7 +177,7 @@ func (l Layout) shadowed(app string, s Shadow) *Problem {
 		return &Problem{Path: s.Path, Text: "masks " + s.Unit + ", so that systemd does not start it", Remedy: unmask(s)}
 	case s.kind == copies:
 		return &Problem{Path: s.Path, Text: "is a copy of a unit that app-rollout generates, and stands in its way",
-			Remedy: l.revert(s) + "; after that, changes go into a drop-in: systemctl edit " + dropIn}
+			Remedy: l.revert(s) + "; after that, changes go into a drop-in: systemctl edit --force " + dropIn}
 	case s.kind == links && known:
 		return &Problem{Path: s.Path, Text: "has the name of a unit of the app, but is a link that app-rollout has not made", Remedy: remove(s.Path)}
 	case s.kind == overrides && known:

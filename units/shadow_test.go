@@ -82,7 +82,7 @@ var foreign = []struct {
 			"/etc/app-rollout/shop.env: the app would have the name of a unit that is installed as /usr/lib/systemd/system/shop.service; rename the file"},
 }
 
-const afterwards = "; after that, changes go into a drop-in: systemctl edit shop@.service"
+const afterwards = "; after that, changes go into a drop-in: systemctl edit --force shop@.service"
 
 func TestForeign(t *testing.T) {
 	for _, c := range foreign {
@@ -100,7 +100,7 @@ func TestForeign(t *testing.T) {
 func TestForeignService(t *testing.T) {
 	files := map[string]string{GeneratorDir + "/shop.service": Header, "/etc/systemd/system/shop.service": Header}
 	const says = "/etc/systemd/system/shop.service: is a copy of a unit that app-rollout generates, and stands in its way; "
-	const then = "; after that, changes go into a drop-in: systemctl edit shop.service"
+	const then = "; after that, changes go into a drop-in: systemctl edit --force shop.service"
 	if got, want := strings.Join(lines(tree(t, files).Shadows("shop")), "\n"), says+"systemctl revert shop.service"+then; got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
