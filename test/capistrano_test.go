@@ -83,7 +83,7 @@ func TestCapistrano(t *testing.T) {
 
 // What check advises on such a layout: a command, or a line of the .env.
 var (
-	advisedCommand = regexp.MustCompile(`move the \.env up: (mv \S+ \S+ && ln -s \S+ [^\s;]+)`)
+	advisedCommand = regexp.MustCompile(`move the \.env up, as deploy: (mv \S+ \S+ && ln -s \S+ [^\s;]+)`)
 	advisedLine    = regexp.MustCompile(`set (SYSTEMD_\w+)=('[^']*'|\S+)`)
 )
 
@@ -97,7 +97,7 @@ func (p *person) followsCheck() {
 			return
 		}
 		for _, m := range commands {
-			p.types(m[1], 0)
+			p.types("runuser -u deploy -- sh -c '"+m[1]+"'", 0)
 		}
 		for _, m := range lines {
 			p.types("env=$(readlink -f /etc/app-rollout/shop.env); sed -i /^"+m[1]+"=/d $env; cat >>$env <<'END'\n"+m[1]+"="+m[2]+"\nEND", 0)

@@ -1,11 +1,13 @@
 package units
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -95,8 +97,9 @@ func (l Layout) enteredBy(path string) string {
 }
 
 // wider is what the owner of an .env does so that a path may be named in it: the .env
-// moves up to a directory that is the owner's and is above both. If there is none, only
-// root can help.
+// moves up to a directory that is the owner's and is above both. It is not for root to
+// type, whom the owner could lead elsewhere. If there is no such directory, only root can
+// help.
 func (s *Spec) wider(l Layout, path string) string {
 	up := s.Source.dir()
 	for !inside(path, up) {
@@ -112,10 +115,10 @@ func (s *Spec) wider(l Layout, path string) string {
 		return forRoot
 	}
 	from, to := problem.Shell(s.Source.Path), problem.Shell(up+"/"+name)
-	return "move the .env up: mv " + from + " " + to + " && ln -s " + to + " " + from
+	return "move the .env up, as " + cmp.Or(s.Source.User, strconv.FormatUint(uint64(s.Source.UID), 10)) + ": mv " + from + " " + to + " && ln -s " + to + " " + from
 }
 
-const forRoot = "for another one, let root own the .env"
+const forRoot = "for another one, let root own the .env, and the way to it"
 
 // mostLooked bounds how many entries of a release are looked at.
 const mostLooked = 4096

@@ -61,7 +61,7 @@ func TestOutside(t *testing.T) {
 	const (
 		place = "/srv/shop/shared/.env: the .env in /srv/shop/current is a link out of it, so that the app runs in /srv/shop/shared; "
 		set   = "set SYSTEMD_WORKING_DIRECTORY=/srv/shop/current"
-		up    = "move the .env up: mv /srv/shop/shared/.env /srv/shop/.env && ln -s /srv/shop/.env /srv/shop/shared/.env"
+		up    = "move the .env up, as alice: mv /srv/shop/shared/.env /srv/shop/.env && ln -s /srv/shop/.env /srv/shop/shared/.env"
 		write = "/srv/shop/shared/.env: the app cannot write to where log, tmp/pids in /srv/shop/releases/1 leads; set SYSTEMD_READ_WRITE_PATHS="
 		root  = run + "SYSTEMD_USER=alice\n"
 		here  = "SYSTEMD_WORKING_DIRECTORY=/srv/shop/current\n"
@@ -99,7 +99,7 @@ func TestOutside(t *testing.T) {
 // Where the working directory is the reason why something is refused, the refusal says
 // what to do about that.
 func TestOutsideRefused(t *testing.T) {
-	const up = "move the .env up: mv /srv/shop/shared/.env /srv/shop/.env && ln -s /srv/shop/.env /srv/shop/shared/.env"
+	const up = "move the .env up, as alice: mv /srv/shop/shared/.env /srv/shop/.env && ln -s /srv/shop/.env /srv/shop/shared/.env"
 	for _, c := range []struct {
 		roots     bool
 		env, want string

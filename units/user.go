@@ -31,7 +31,7 @@ func (s *Spec) asUser(_ Layout, value string, given bool) *Problem {
 			s.Plan.User = number
 		}
 		if given && value != src.User && value != number {
-			return &Problem{Text: "must be the owner of the .env", Remedy: "let root own the .env to name another user"}
+			return &Problem{Text: "must be the owner of the .env", Remedy: "let root own the .env, and the way to it, to name another user"}
 		}
 		return nil
 	}
