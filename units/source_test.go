@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,9 @@ var sources = []struct {
 
 	{name: "another user's file on root's way", files: release, owners: alices[:4],
 		err: "/srv/shop: belongs to alice, not to root, the owner of the .env; move /srv/shop/releases/12/.env to a directory of root, or give it to alice"},
+	{name: "root's file behind a link in another user's directory", owners: []own{{"/home/alice", alice, alice}},
+		files: map[string]string{"/etc/app-rollout/shop.env": "-> /home/alice/.env", "/home/alice/.env": "-> /srv/shop/.env", "/srv/shop/.env": "A=1\n"},
+		err:   "/home/alice: belongs to alice, not to root, the owner of the .env; point the link to /srv/shop/.env itself"},
 	{name: "another user's link", files: release, owners: []own{{"/srv/shop/current", alice, alice}, {"/srv/shop/releases/12/.env", bob, bob}},
 		err: "/srv/shop/current: belongs to alice, not to root or bob, the owner of the .env; chown -h bob /srv/shop/current"},
 	{name: "a user's link to a root file", files: release, owners: []own{{"/srv/shop/current", alice, alice}},
@@ -108,6 +112,35 @@ var sources = []struct {
 		err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
 	{name: "a primary group of many", files: plain, owners: []own{{"/etc/app-rollout/shop.env", carol, 100}}, modes: []fileMode{{"/etc/app-rollout/shop.env", 0o664}},
 		err: "/etc/app-rollout/shop.env: can be written by a group that others are or may be in; chmod g-w /etc/app-rollout/shop.env"},
+}
+
+// TestRootOnly: what only root may ask for is told with a drop-in. That the file becomes
+// root's is advice only where all directories on the way are root's.
+func TestRootOnly(t *testing.T) {
+	needRoot(t)
+	const text = "SYSTEMD_EXEC_START=/usr/bin/app\nSYSTEMD_CLUSTER_MODE=yes\nSYSTEMD_MEMORY_MAX=1G\n"
+	const dropIn = "remove the line and set MemoryMax= in a drop-in: systemctl edit --force shop@.service"
+	for path, want := range map[string]string{
+		"/etc/app-rollout/shop.env": "chown root /etc/app-rollout/shop.env, or " + dropIn,
+		"/home/alice/.env":          dropIn,
+	} {
+		files := map[string]string{path: text, "/usr/bin/app": "#!"}
+		if path != EnvPath("shop") {
+			files[EnvPath("shop")] = "-> " + path
+		}
+		l := accountsTree(t, files)
+		err := os.Lchown(l.Path(path), alice, alice)
+		if path != EnvPath("shop") {
+			err = errors.Join(err, os.Lchown(l.Path(filepath.Dir(path)), alice, alice))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = l.Read("shop")
+		if got := strings.Join(lines(err), "\n"); got != path+":3: SYSTEMD_MEMORY_MAX can only be set in an .env that belongs to root; "+want {
+			t.Errorf("%s", got)
+		}
+	}
 }
 
 func TestReadSource(t *testing.T) {
