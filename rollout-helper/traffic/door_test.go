@@ -101,10 +101,8 @@ func TestAccepts(t *testing.T) {
 	for _, listen := range []socktest.Listen{{}, {Count: 3}, {Deferred: true}} {
 		onGround(t, socktest.Config{}, listen, func(g *ground) {
 			began := time.Now()
-			if err := g.ask(); err != nil {
-				g.t.Error(err)
-			}
-			if took := time.Since(began); took > time.Second {
+			g.answers()
+			if took := time.Since(began); took > 5*time.Second {
 				g.t.Errorf("it took %v", took)
 			}
 		})

@@ -85,6 +85,7 @@ func dataDisk(t *testing.T, dir string) string {
 	build("server", "./test/apps/server", "build")
 	build("ports.test", "./rollout-helper/ports", "test", "-c")
 	build("steering.test", "./rollout-helper/steering", "test", "-c")
+	build("traffic.test", "./rollout-helper/traffic", "test", "-c")
 	image := filepath.Join(dir, "data")
 	if err := FileSystem(image, files, "64M"); err != nil {
 		t.Fatal(err)

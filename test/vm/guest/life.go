@@ -74,13 +74,15 @@ func (g *guest) status() machineStatus {
 	return report.Machine
 }
 
-// bpfTests are the tests of packages that load BPF programs, by the package. In
-// software emulation the others take too long.
+// bpfTests are the tests of packages that load BPF programs or go by what the kernel
+// tells of a connection, by the package. In software emulation the others take too
+// long.
 var bpfTests = map[string][]string{
 	"ports": {"TestPin", "TestRenew", "TestRenewWhileBinding", "TestPinNeedsBPFFS", "TestNames", "TestShare", "TestPortZero", "TestKinds",
 		"TestMultipathTCP", "TestSetMigrate"},
 	"steering": {"TestAskedIsGone", "TestRestart", "TestNoServerLeft", "TestRecover", "TestMigrate", "TestSlotsAreUsedAgain",
 		"TestArrayOfVersion010", "TestPolicy"},
+	"traffic": {"TestAccepts", "TestResets", "TestBusyAccepts"},
 }
 
 // bpf runs these tests on this kernel. They load their programs with the rights that
