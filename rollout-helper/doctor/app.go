@@ -21,8 +21,9 @@ import (
 // Doctor looks at apps of one machine.
 type Doctor struct {
 	*rollout.Machine
-	view *sockets.View          // nil if it cannot be seen
-	apps map[string]*units.Spec // that were read
+	view   *sockets.View          // nil if it cannot be seen
+	apps   map[string]*units.Spec // that were read
+	mounts string                 // /proc/self/mountinfo
 }
 
 // begin reads what all apps are compared with.

@@ -12,13 +12,17 @@ import (
 // those on a mount that neither fstab nor a unit makes. For the others an instance waits
 // (RequiresMountsFor=).
 func (d *Doctor) notAtBoot(paths ...string) (problems []*units.Problem) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil
+	if d.mounts == "" {
+		// What is mounted meanwhile is left to the next check.
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			return nil
+		}
+		d.mounts = string(mounts)
 	}
 	seen := make(map[string]bool)
 	for _, path := range paths {
-		point, kind := mountOf(string(mounts), path)
+		point, kind := mountOf(d.mounts, path)
 		if point == "/" || point == "" || seen[point] {
 			continue
 		}
