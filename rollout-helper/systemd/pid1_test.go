@@ -22,6 +22,7 @@ type pid1 struct {
 	conns []*godbus.Conn
 	job   uint32   // of the only unit
 	run   []byte   // its InvocationID
+	runs  bool     // it is active, and not just starting
 	asked []string // the methods that were called
 	hear  func(method string)
 }
@@ -164,7 +165,11 @@ func (p *pid1) ListUnitsByPatterns(_, _ []string) ([]unitStatus, *godbus.Error) 
 	p.heard("ListUnitsByPatterns")
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return []unitStatus{{"shop@3.service", "", "loaded", "activating", "start", "", unitPath, p.job, "", "/"}}, nil
+	active, sub := "activating", "start"
+	if p.runs {
+		active, sub = "active", "running"
+	}
+	return []unitStatus{{"shop@3.service", "", "loaded", active, sub, "", unitPath, p.job, "", "/"}}, nil
 }
 
 func (p *pid1) GetAll(string) (map[string]godbus.Variant, *godbus.Error) {
@@ -181,10 +186,15 @@ func (p *pid1) GetAll(string) (map[string]godbus.Variant, *godbus.Error) {
 
 func (p *pid1) Get(_, name string) (godbus.Variant, *godbus.Error) {
 	p.heard("Get " + name)
-	if name == "InvocationID" {
+	switch name {
+	case "InvocationID":
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return godbus.MakeVariant(p.run), nil
+	case "MainPID":
+		return godbus.MakeVariant(uint32(77)), nil
+	case "ControlGroup", "SourcePath", "FragmentPath", "KillMode", "StatusText":
+		return godbus.MakeVariant("the " + name), nil
 	}
 	return godbus.MakeVariant("stopping"), nil
 }

@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -48,4 +49,23 @@ func snapshot(t *testing.T, p *pid1, m *Manager) {
 	if want := slices.Concat(once, once, once); !slices.Equal(p.asked, want) {
 		t.Errorf("PID 1 was asked %q, want %q", p.asked, want)
 	}
+}
+
+// TestSnapshotRunning: of a unit that runs, only that is read which can differ.
+func TestSnapshotRunning(t *testing.T) {
+	try(t, func(t *testing.T, p *pid1, m *Manager) {
+		p.runs = true
+		us, err := m.Snapshot(func(string) bool { return true }).Units(t.Context(), "shop@*.service")
+		if err != nil || len(us) != 1 {
+			t.Fatalf("%v, %v", us, err)
+		}
+		want := Unit{Name: "shop@3.service", Load: "loaded", Active: "active", Sub: "running", Result: "success", MainPID: 77, Condition: true, Invocation: "abcd",
+			ControlGroup: "the ControlGroup", Source: "the SourcePath", Fragment: "the FragmentPath", KillMode: "the KillMode", Status: "the StatusText"}
+		if !reflect.DeepEqual(us[0], want) {
+			t.Errorf("%+v, want %+v", us[0], want)
+		}
+		if slices.Contains(p.asked, "GetAll") {
+			t.Errorf("PID 1 was asked %q", p.asked)
+		}
+	})
 }
