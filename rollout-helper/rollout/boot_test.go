@@ -118,6 +118,38 @@ func TestBootOrder(t *testing.T) {
 	}
 }
 
+// TestBootAll: a boot of all apps ends, though new ones among them wait for those that
+// have been ready.
+func TestBootAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.neighbour(nil, "PORT=3000")
+		w.portless("BEHAVE=elsewhere")
+		w.reboot()
+		for _, name := range []string{"blog@1.service", "blog@2.service"} {
+			w.neighbourRuns(name, "boots")
+		}
+		var said []string
+		m := w.machine()
+		m.Report = func(e Event) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if e.Step == "boot" || e.Step == "start" {
+				said = append(said, e.App)
+			}
+		}
+		for _, r := range m.Each(t.Context(), m.ReadyFirst([]string{"adup", "blog", "shop"}), m.Boot) {
+			if r.Err != nil {
+				t.Errorf("%s: %v", r.App, r.Err)
+			}
+		}
+		slices.Sort(said)
+		if !slices.Equal(said, []string{"blog", "shop"}) || w.running() != "blog@1/0 blog@2/0 shop@1/1 shop@2/1" {
+			t.Errorf("%v, %s run", said, w.running())
+		}
+	})
+}
+
 // TestReadyFirst: a boot goes through those that have been ready first.
 func TestReadyFirst(t *testing.T) {
 	w := newWorld(t)

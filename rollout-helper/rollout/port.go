@@ -218,22 +218,25 @@ func (r *rollout) meets(v *sockets.View, g sockets.Group, other string) bool {
 	return !there
 }
 
-// mostPorts is how many ports of a generation are recorded. An app that binds thousands
-// does not get them for ever.
-const mostPorts = 16
-
-// bound are the ports that the candidate listens on, without those that the kernel
-// chose. They are recorded so that no other app is started on them, even while this one
-// does not run.
+// bound are the ports that the candidate listens on, as far as they are kept. They are
+// recorded so that no other app is started on them, even while this one does not run.
 func (r *rollout) bound(ctx context.Context) []int {
 	l, err := r.glance(ctx, r.candidate()...)
 	if err != nil {
 		return nil // then the PORT alone is known
 	}
 	first, last := sockets.ClientPorts()
-	ports := slices.DeleteFunc(portsOf(l.view, l.of(r.candidate())), func(port int) bool {
-		return port >= int(first) && port <= int(last) && port != r.new.Port
-	})
+	return kept(portsOf(l.view, l.of(r.candidate())), r.new.Port, int(first), int(last))
+}
+
+// mostPorts is how many ports of a generation are recorded. An app that binds thousands
+// does not get them for ever.
+const mostPorts = 16
+
+// kept are the first mostPorts of the ports, without those from first to last, which the
+// kernel has chosen, unless it is the app's own.
+func kept(ports []int, own, first, last int) []int {
+	ports = slices.DeleteFunc(ports, func(port int) bool { return port >= first && port <= last && port != own })
 	return ports[:min(len(ports), mostPorts)]
 }
 

@@ -274,3 +274,20 @@ func TestPortsRecorded(t *testing.T) {
 		recorded("rolled back")
 	})
 }
+
+// TestKeptPorts: what the kernel has chosen is not recorded, nor any number of ports.
+func TestKeptPorts(t *testing.T) {
+	var many []int
+	for port := 2000; port < 3000; port++ {
+		many = append(many, port)
+	}
+	for _, c := range []struct{ ports, want []int }{
+		{[]int{3000, 9100}, []int{3000, 9100}},
+		{[]int{3000, 32768, 40000, 60999, 61000}, []int{3000, 40000, 61000}},
+		{many, many[:mostPorts]},
+	} {
+		if got := kept(slices.Clone(c.ports), 40000, 32768, 60999); !slices.Equal(got, c.want) {
+			t.Errorf("%v, want %v", got, c.want)
+		}
+	}
+}
