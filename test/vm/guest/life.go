@@ -83,6 +83,7 @@ var bpfTests = map[string][]string{
 	"steering": {"TestAskedIsGone", "TestRestart", "TestNoServerLeft", "TestRecover", "TestMigrate", "TestSlotsAreUsedAgain",
 		"TestArrayOfVersion010", "TestPolicy"},
 	"traffic": {"TestAccepts", "TestResets", "TestBusyAccepts"},
+	"closing": {"TestAnswers", "TestConversations", "TestTakenOff", "TestNewInterfaces"},
 }
 
 // bpf runs these tests on this kernel. They load their programs with the rights that

@@ -1,0 +1,230 @@
+package closing
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"app-rollout/rollout-helper/sockets/socktest"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+)
+
+// hooked counts what is attached where packets leave by the interface.
+func hooked(t *testing.T, name string) (n int) {
+	t.Helper()
+	at, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	links, err := link.QueryPrograms(link.QueryOptions{Target: at.Attrs().Index, Attach: ebpf.AttachTCXEgress})
+	// Before Linux 6.6 there are no such links to ask for.
+	if err == nil {
+		n = len(links.Programs)
+	} else if tcx(t) {
+		t.Fatal(err)
+	}
+	filters, err := netlink.FilterList(at, netlink.HANDLE_MIN_EGRESS)
+	if err == nil {
+		n += len(filters)
+	}
+	return n
+}
+
+// tcx says whether the kernel has the links.
+func tcx(t *testing.T) bool {
+	t.Helper()
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := tellSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var objects tellObjects
+	if err := spec.Copy().LoadAndAssign(&objects, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer objects.Close()
+	l, err := link.AttachTCX(link.TCXOptions{Interface: lo.Index, Program: objects.ArTell, Attach: ebpf.AttachTCXEgress})
+	if err == nil {
+		l.Close()
+	}
+	return !errors.Is(err, ebpf.ErrNotSupported)
+}
+
+// disciplined says whether the interface has a clsact queueing discipline.
+func disciplined(t *testing.T, name string) bool {
+	t.Helper()
+	at, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := netlink.QdiscList(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range all {
+		if q.Type() == "clsact" {
+			return true
+		}
+	}
+	return false
+}
+
+// opened is a Closing of the app.
+func opened(t *testing.T, app string, attach func(c *Closing, index int) (hook, error)) *Closing {
+	t.Helper()
+	c, err := open(filepath.Join(socktest.BPFFS(), app), attach)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func closed(t *testing.T, c *Closing) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// nothing fails if anything of ours is left.
+func nothing(t *testing.T) {
+	t.Helper()
+	// The kernel takes a link off some time after its last reference has gone.
+	socktest.Eventually(t, "nothing is on lo", func() bool { return hooked(t, "lo") == 0 && !disciplined(t, "lo") })
+	pins, err := os.ReadDir(socktest.BPFFS())
+	// A bpffs has two files of its own.
+	pins = slices.DeleteFunc(pins, func(p os.DirEntry) bool { return strings.HasSuffix(p.Name(), ".debug") })
+	if err != nil || len(pins) > 0 {
+		t.Errorf("pins are left: %v, %v", pins, err)
+	}
+}
+
+// TestTakenOff: nothing is left of one app or of several, in whatever order they end,
+// nor of a run that was killed.
+func TestTakenOff(t *testing.T) {
+	each(t, func(t *testing.T, attach func(c *Closing, index int) (hook, error)) {
+		c := opened(t, "shop", attach)
+		if n := hooked(t, "lo"); n != 1 {
+			t.Errorf("%d programs on lo, want 1", n)
+		}
+		closed(t, c)
+		nothing(t)
+
+		for _, order := range [][2]int{{0, 1}, {1, 0}} {
+			two := [2]*Closing{opened(t, "a", attach), opened(t, "b", attach)}
+			closed(t, two[order[0]])
+			if n := hooked(t, "lo"); n != 1 {
+				t.Errorf("%d programs on lo, want the other app's", n)
+			}
+			closed(t, two[order[1]])
+			nothing(t)
+		}
+
+		// A killed run leaves its pins, and closes its file descriptors.
+		c = opened(t, "shop", attach)
+		for _, h := range c.hooks {
+			if p, is := h.(pinned); is {
+				p.Link.Close()
+			}
+		}
+		c.objects.Close()
+		if n := hooked(t, "lo"); n != 1 {
+			t.Errorf("%d programs on lo, want the one that was left", n)
+		}
+		if err := Sweep(c.dir); err != nil {
+			t.Error(err)
+		}
+		nothing(t)
+		if err := Sweep(c.dir); err != nil {
+			t.Errorf("a second time: %v", err)
+		}
+	})
+}
+
+// TestOthers: a program of somebody else's that lets nobody behind it have a say is no
+// hindrance, and stays; and so does a queueing discipline that was there before.
+func TestOthers(t *testing.T) {
+	each(t, func(t *testing.T, attach func(c *Closing, index int) (hook, error)) {
+		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Type: ebpf.SchedCLS, License: "MIT",
+			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, // TC_ACT_OK
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer program.Close()
+		lo, err := net.InterfaceByName("lo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := link.AttachTCX(link.TCXOptions{Interface: lo.Index, Program: program, Attach: ebpf.AttachTCXEgress})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer theirs.Close()
+		if err := netlink.QdiscAdd(clsact(lo.Index)); err != nil {
+			t.Fatal(err)
+		}
+		defer netlink.QdiscDel(clsact(lo.Index))
+		if err := netlink.FilterAdd(&netlink.BpfFilter{
+			FilterAttrs: netlink.FilterAttrs{LinkIndex: lo.Index, Parent: netlink.HANDLE_MIN_EGRESS, Protocol: 3, Priority: 1},
+			Fd:          program.FD(), Name: "theirs", DirectAction: true,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		c := opened(t, "shop", attach)
+		if n := hooked(t, "lo"); n != 3 {
+			t.Errorf("%d programs on lo, want theirs and ours", n)
+		}
+		closed(t, c)
+		if n := hooked(t, "lo"); n != 2 || !disciplined(t, "lo") {
+			t.Errorf("%d programs on lo, want theirs, clsact: %v", n, disciplined(t, "lo"))
+		}
+	})
+}
+
+// TestNewInterfaces: an interface that appears later is seen, and one that goes is no
+// trouble.
+func TestNewInterfaces(t *testing.T) {
+	each(t, func(t *testing.T, attach func(c *Closing, index int) (hook, error)) {
+		c := opened(t, "shop", attach)
+		pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "one"}, PeerName: "other"}
+		if err := netlink.LinkAdd(pair); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"one", "other"} {
+			l, err := netlink.LinkByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := netlink.LinkSetUp(l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		socktest.Eventually(t, "the new interfaces are covered", func() bool {
+			if err := c.Tell(nil); err != nil {
+				t.Fatal(err)
+			}
+			return hooked(t, "one") == 1 && hooked(t, "other") == 1
+		})
+		if err := netlink.LinkDel(pair); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Tell(nil); err != nil {
+			t.Error(err)
+		}
+		closed(t, c)
+		nothing(t)
+	})
+}

@@ -1,0 +1,145 @@
+package closing
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Before Linux 6.6 a program is attached by a filter of the clsact queueing
+// discipline (tc-bpf(8)).
+
+// priority is the filters' place: the first.
+const priority = 1
+
+// filtering is a hook that is a filter. It stays when the helper is killed: the pin
+// says so.
+type filtering struct {
+	dir   string
+	index int
+}
+
+// filter attaches ar_tell to an interface by a filter.
+func (c *Closing) filter(index int) (hook, error) {
+	dir, program := c.dir, c.objects.ArTell
+	err := netlink.QdiscAdd(clsact(index))
+	made := err == nil || errors.Is(err, unix.EEXIST) && madeByUs(dir, index)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, err
+	}
+	f := &filtering{dir: dir, index: index}
+	if err := mark(program, dir, index, made); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	err = netlink.FilterAdd(&netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: index,
+			Parent:    netlink.HANDLE_MIN_EGRESS,
+			Protocol:  unix.ETH_P_ALL,
+			Priority:  priority,
+		},
+		Fd:           program.FD(),
+		Name:         filterName(dir),
+		DirectAction: true,
+	})
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+// mark pins a name that says that there is a filter, and whether the queueing
+// discipline is ours.
+func mark(program *ebpf.Program, dir string, index int, made bool) error {
+	name := filterPrefix
+	if made {
+		name = clsactPrefix
+	}
+	// To pin a program a second time would rename the first pin.
+	clone, err := program.Clone()
+	if err != nil {
+		return err
+	}
+	defer clone.Close()
+	return clone.Pin(filepath.Join(dir, name+strconv.Itoa(index)))
+}
+
+// madeByUs says whether the queueing discipline was made for another app, whose
+// directory lies beside dir.
+func madeByUs(dir string, index int) bool {
+	marks, err := filepath.Glob(filepath.Join(filepath.Dir(dir), "*", clsactPrefix+strconv.Itoa(index)))
+	return err == nil && len(marks) > 0
+}
+
+func (f *filtering) close() error {
+	if err := removeFilters(f.dir, f.index); err != nil {
+		return err
+	}
+	for _, prefix := range []string{filterPrefix, clsactPrefix} {
+		if err := os.Remove(filepath.Join(f.dir, prefix+strconv.Itoa(f.index))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// filterName is how a filter is told from those of other apps.
+func filterName(dir string) string { return "app-rollout-" + filepath.Base(dir) }
+
+func clsact(index int) *netlink.GenericQdisc {
+	return &netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{
+			LinkIndex: index,
+			Handle:    netlink.MakeHandle(0xffff, 0),
+			Parent:    netlink.HANDLE_CLSACT,
+		},
+		QdiscType: "clsact",
+	}
+}
+
+// removeFilters removes the filters that the marks in dir tell of, and the queueing
+// discipline if it is ours and has no other. An interface that is gone took them along.
+func removeFilters(dir string, index int) error {
+	at := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: index}}
+	filters, err := netlink.FilterList(at, netlink.HANDLE_MIN_EGRESS)
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("listing the filters of the network interface %d: %w", index, err)
+	}
+	others := 0
+	for _, f := range filters {
+		if bpf, is := f.(*netlink.BpfFilter); !is || bpf.Name != filterName(dir) {
+			others++
+			continue
+		}
+		if err := netlink.FilterDel(f); err != nil && !gone(err) {
+			return fmt.Errorf("removing the filter of the network interface %d: %w", index, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, clsactPrefix+strconv.Itoa(index))); err != nil {
+		return nil
+	}
+	ingress, err := netlink.FilterList(at, netlink.HANDLE_MIN_INGRESS)
+	if err != nil || others+len(ingress) > 0 {
+		return err
+	}
+	if err := netlink.QdiscDel(clsact(index)); err != nil && !gone(err) {
+		return fmt.Errorf("removing the clsact of the network interface %d: %w", index, err)
+	}
+	return nil
+}
+
+// gone says whether an error means that there is no such interface, queueing discipline
+// or filter.
+func gone(err error) bool {
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)
+}

@@ -1,0 +1,114 @@
+package closing
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// relist is how often the interfaces are listed.
+const relist = 200 * time.Millisecond
+
+// A hook is where ar_tell sees the packets that leave by one interface.
+type hook interface {
+	close() error
+}
+
+// cover attaches ar_tell to the interfaces that have it not. It lists them once in a
+// while only: with hundreds of them that takes milliseconds.
+func (c *Closing) cover() error {
+	if time.Since(c.covered) < relist {
+		return nil
+	}
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return fmt.Errorf("listing the network interfaces: %w", err)
+	}
+	for _, i := range interfaces {
+		if c.hooks[i.Index] != nil || i.Flags&net.FlagUp == 0 {
+			continue
+		}
+		h, err := c.attachTo(c, i.Index)
+		if errors.Is(err, unix.ENODEV) {
+			continue // it is gone by now
+		}
+		if err != nil {
+			return fmt.Errorf("attaching the BPF program to the network interface %s: %w", i.Name, err)
+		}
+		c.hooks[i.Index] = h
+	}
+	c.covered = time.Now()
+	return nil
+}
+
+// attach attaches ar_tell to an interface, by a link where the kernel has those.
+func (c *Closing) attach(index int) (hook, error) {
+	attached, err := link.AttachTCX(link.TCXOptions{
+		Interface: index,
+		Program:   c.objects.ArTell,
+		Attach:    ebpf.AttachTCXEgress,
+		Anchor:    link.Head(), // whoever came before us may not pass packets on
+	})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		return c.filter(index)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := attached.Pin(filepath.Join(c.dir, linkPin(index))); err != nil {
+		return nil, errors.Join(err, attached.Close())
+	}
+	return pinned{attached}, nil
+}
+
+// pinned is a hook that is a pinned link.
+type pinned struct{ link.Link }
+
+func (p pinned) close() error { return errors.Join(p.Unpin(), p.Close()) }
+
+// The names of what is pinned, each with an interface's index.
+const (
+	linkPrefix   = "link-"   // the link on it
+	filterPrefix = "filter-" // there is a filter on it
+	clsactPrefix = "clsact-" // there is one, and its queueing discipline is ours too
+)
+
+func linkPin(index int) string { return linkPrefix + strconv.Itoa(index) }
+
+// Sweep takes off what a run has left that pinned in dir. Without dir there is
+// nothing.
+func Sweep(dir string) error {
+	pins, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	for _, pin := range pins {
+		if kind, index, _ := strings.Cut(pin.Name(), "-"); kind+"-" != linkPrefix {
+			number, err := strconv.Atoi(index)
+			if err == nil {
+				err = removeFilters(dir, number)
+			}
+			if err != nil {
+				wrong = append(wrong, err)
+				continue // the mark says that there is something to remove
+			}
+		}
+		// With its pin goes a link.
+		wrong = append(wrong, os.Remove(filepath.Join(dir, pin.Name())))
+	}
+	return errors.Join(append(wrong, os.Remove(dir))...)
+}
