@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestNothingLeftBehind: however a rollout ended, no program steers the app's port
-// afterwards. Such a program would not know an instance that is restarted later, and
+// TestNothingLeftBehind: however a rollout ended, no program changes answers or steers
+// the app's port afterwards. Such a program would not know an instance that is restarted later, and
 // that instance would never get a connection.
 func TestNothingLeftBehind(t *testing.T) {
 	t.Parallel()
@@ -32,6 +32,9 @@ func TestNothingLeftBehind(t *testing.T) {
 		{"the run after one that was killed, and nothing put right then", l.notPutRight},
 	} {
 		c.do()
+		if pins := l.Sh("ls /run/app-rollout-bpf"); strings.Contains(pins, "close-") {
+			t.Errorf("%s: the programs that tell clients to close are left: %s", c.name, pins)
+		}
 		l.restartedGetsItsShare(c.name)
 	}
 }

@@ -52,7 +52,7 @@ func serversMachine(t *testing.T) *app {
 func TestServers(t *testing.T) {
 	t.Parallel()
 	shop := serversMachine(t)
-	e := servers.Effort{Rollouts: 2, Clients: 8, Pause: 2 * time.Millisecond, Calm: 50}
+	e := servers.Effort{Rollouts: 2, Clients: 8, Keepers: 8, Pause: 2 * time.Millisecond, Calm: 50}
 	if full {
 		// There are more clients, but their requests leave one of two CPUs free, which an
 		// instance needs to start. There are about as many answers between the rollouts
@@ -63,10 +63,16 @@ func TestServers(t *testing.T) {
 	for _, one := range servers.All {
 		t.Run(one.Name, func(t *testing.T) {
 			s := serve(t, shop, one)
-			ours := s.rollouts(e, "SYSTEMD_CLUSTER_WATCH_SEC=1")
+			lines := []string{"SYSTEMD_CLUSTER_WATCH_SEC=1"}
+			if !full && s.Keeps == servers.Silent {
+				// Clients that cannot be told to close never rest.
+				lines = append(lines, "SYSTEMD_CLUSTER_DRAIN_SEC=1")
+			}
+			ours := s.rollouts(e, lines...)
 			s.inOrder(ours.Report.Answers)
 			s.wasSteered(ours)
 			if !full {
+				s.keptAll(ours)
 				s.discard()
 				return
 			}
@@ -76,6 +82,28 @@ func TestServers(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// keptAll checks that clients that keep their connections have lost no request, and that
+// the drains did not wait in vain for them to go. None of them repeats a request. Where
+// they cannot be told to close, the receipt says so.
+func (s server) keptAll(d servers.Measured) {
+	s.t.Helper()
+	switch s.Keeps {
+	case servers.Tells:
+		nothingLost(s.t, d.Keepers)
+		for _, record := range d.Records {
+			if record.Cut > 0 || record.Untold > 0 {
+				s.t.Errorf("%s", record.Connections())
+			}
+		}
+	case servers.Silent:
+		for _, record := range d.Records {
+			if record.ToldToClose > 0 || record.Untold == 0 {
+				s.t.Errorf("%s", record.Connections())
+			}
+		}
 	}
 }
 
@@ -192,6 +220,10 @@ func (s server) rollouts(e servers.Effort, lines ...string) servers.Measured {
 	s.t.Helper()
 	s.rollout(1)
 	client := s.Load(load.Options{Addr: port, Workers: e.Clients, Want: "g", Timeline: true, Pause: e.Pause})
+	var keepers *machine.Load
+	if e.Keepers > 0 {
+		keepers = s.Load(load.Options{Addr: port, Workers: e.Keepers, Want: "g", Keep: true, Pause: e.Pause})
+	}
 	calm := func() (idle, all int64) {
 		idleBefore, allBefore := cpuTime(s.t)
 		s.more(client, e.Calm)
@@ -206,6 +238,9 @@ func (s server) rollouts(e servers.Effort, lines ...string) servers.Measured {
 		d.Records = append(d.Records, s.receipt("current").Rollout)
 		i, a := calm()
 		idle, all = idle+i, all+a
+	}
+	if keepers != nil {
+		d.Keepers = keepers.Stop()
 	}
 	d.Report, d.Idle = client.Stop(), float64(idle)/float64(max(all, 1))
 	return d

@@ -101,6 +101,14 @@ func readySec(s *Spec, _, v string) string { return seconds(&s.Plan.ReadySec, v,
 func watchSec(s *Spec, _, v string) string { return seconds(&s.Plan.WatchSec, v, 0, 600) }
 func drainSec(s *Spec, _, v string) string { return seconds(&s.Plan.DrainSec, v, 0, 3600) }
 
+func drainKeepalive(s *Spec, _, v string) string {
+	s.Plan.LeaveKeepalive = v == "leave"
+	if v != "leave" && v != "close" {
+		return "close or leave"
+	}
+	return ""
+}
+
 func seconds(into *int, v string, least, most int) string {
 	n, ok := number(strings.TrimSuffix(v, "s"), least, most)
 	if !ok {

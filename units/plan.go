@@ -12,6 +12,7 @@ type Plan struct {
 	ReadySec         int    `json:"ready_sec"`
 	WatchSec         int    `json:"watch_sec"`
 	DrainSec         int    `json:"drain_sec"`
+	LeaveKeepalive   bool   `json:"leave_keepalive,omitempty"` // kept-alive clients are not told to close
 	TimeoutStopSec   int    `json:"timeout_stop_sec"`
 	Type             string `json:"type"` // Type= of the unit
 	User             string `json:"user"` // User= of the unit

@@ -80,6 +80,8 @@ var settings = []Setting{
 		Help: "seconds that new instances must run under real traffic without failing before the old ones are stopped, 0 to 600"},
 	{Name: "SYSTEMD_CLUSTER_DRAIN_SEC", Default: "30", apply: drainSec,
 		Help: "seconds that old instances have to finish what they have in hand, 0 to 3600; of the old value and a new one the shorter counts"},
+	{Name: "SYSTEMD_CLUSTER_DRAIN_KEEPALIVE", Default: "close", apply: drainKeepalive,
+		Help: "close: while old instances drain, their answers tell kept-alive HTTP/1 clients to close; leave: the answers stay as they are"},
 	{Name: "SYSTEMD_DESCRIPTION", Section: sectionUnit, Directive: "Description", Otherwise: "APP", apply: description,
 		Help: "what systemctl calls the app"},
 	{Name: "SYSTEMD_TYPE", Section: sectionService, Directive: "Type", Default: "exec", apply: serviceType,

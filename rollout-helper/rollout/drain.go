@@ -31,7 +31,8 @@ func (r *rollout) limit(g *store.Generation) time.Duration {
 }
 
 // drained waits until the units have nothing in hand: no connection half-open or
-// queued, and no request unanswered; or until the limit has passed. Where traffic is
+// queued, no request unanswered, and no client that may be about to ask again where it can
+// be told to close; or until the limit has passed. Where traffic is
 // not steered it does not wait, for the units go on getting new connections. In any
 // case the receipt counts what their stop, which follows, does to their connections.
 func (r *rollout) drained(ctx context.Context, names, serving []string, limit time.Duration) error {
@@ -62,6 +63,10 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 			continue
 		}
 		n := work.InHand()
+		if r.tells() {
+			// Whoever asks again is told to close.
+			n += work.Recent
+		}
 		if first == nil {
 			first = last
 			if n > 0 {
@@ -93,6 +98,9 @@ func (r *rollout) work(ctx context.Context, names, serving []string) (sockets.Wo
 	if err := r.noteListeners(l.view, us); err != nil {
 		return sockets.Work{}, err
 	}
+	if err := r.tell(us); err != nil {
+		return sockets.Work{}, err
+	}
 	return r.Traffic.Pending(r.app, l.view, us)
 }
 
@@ -116,6 +124,7 @@ func (r *rollout) count(first, last *sockets.Work) {
 	if first == nil || last == nil {
 		return
 	}
+	r.receipt.ToldToClose, r.receipt.Untold = r.Traffic.Told(r.app)
 	r.receipt.Drained += last.Ended - first.Ended
 	r.receipt.Closed += last.Idle
 	r.receipt.Cut += last.Owed + last.Streams

@@ -29,6 +29,7 @@ func (r *rollout) hold(ctx context.Context) error {
 	if err := r.steer(l.view, serving, nil); err != nil {
 		return err
 	}
+	r.prepareTelling()
 	if r.receipt.Traffic == Steered && len(r.groups) > 0 {
 		r.say(Info, step.Hold, "%s %s all connections until %s ready", list(r.was), verb(r.was, "keeps", "keep"), verb(r.fresh, "the new one is", "the new ones are"))
 	}

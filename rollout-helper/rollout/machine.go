@@ -62,8 +62,8 @@ type Traffic interface {
 	// Waiting returns the connections that wait for a unit to accept them, each with
 	// a number of its own, and whether there is one that the unit has accepted.
 	Waiting(v *sockets.View, u systemd.Unit) (waiting []uint64, accepted bool, err error)
-	// Release ends all steering of the groups that the units listen in, and all
-	// asking.
+	// Release ends all steering of the groups that the units listen in, all
+	// asking, and all that Tell has begun.
 	Release(app string, us []systemd.Unit) error
 	// Wrapped returns the process that keeps the stop signal from the server of a
 	// unit, nil if none does; see sockets.Wrapped. With a port only who listens on
@@ -76,6 +76,14 @@ type Traffic interface {
 	// Paths returns the Unix sockets that each of the units, all of which have a control
 	// group, listens on under a name in the file system.
 	Paths(us []systemd.Unit) ([][]sockets.Path, error)
+	// PrepareTell begins what Tell needs, in the background.
+	PrepareTell(app string)
+	// Tell has the units' answers tell their kept-alive clients to close, from the next
+	// request on, until Release. It is to be called at every look. A
+	// steering.Unavailable says that this machine cannot do that.
+	Tell(app string, us []systemd.Unit) error
+	// Told counts the clients that were told, and the answers that could not tell.
+	Told(app string) (told, untold int)
 	// Migrates says whether the kernel moves queued connections by itself when
 	// a listener closes.
 	Migrates() bool

@@ -145,6 +145,7 @@ func longest(disk store.Store) (p units.Plan) {
 			p.ReadySec = max(p.ReadySec, g.ReadySec)
 			p.DrainSec = max(p.DrainSec, g.DrainSec)
 			p.TimeoutStopSec = max(p.TimeoutStopSec, g.TimeoutStopSec)
+			p.LeaveKeepalive = p.LeaveKeepalive || g.LeaveKeepalive
 		}
 	}
 	return p

@@ -47,6 +47,7 @@ type rollout struct {
 	exchanged bool            // the one service of mode 0 has the candidate's unit
 	bounced   bool            // and may run on it: it was restarted
 	shifted   bool            // new connections have reached the candidate
+	untold    bool            // kept-alive clients cannot be told to close
 	unasked   bool            // it has been reported that instances cannot be asked
 	rollback  bool            // a person asked to go back
 	restart   bool            // the candidate is the generation that serves, with new instances

@@ -212,6 +212,26 @@ func (w *world) Used(systemd.Unit) time.Duration {
 	return w.used()
 }
 
+func (w *world) PrepareTell(string) {}
+
+func (w *world) Tell(_ string, us []systemd.Unit) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var names []string
+	for _, u := range us {
+		names = append(names, u.Name)
+	}
+	if err := w.call("tell %s", list(names)); err != nil {
+		return err
+	}
+	if w.untell != "" {
+		return &steering.Unavailable{Reason: w.untell}
+	}
+	return nil
+}
+
+func (w *world) Told(string) (told, untold int) { return w.told[0], w.told[1] }
+
 func (w *world) Migrates() bool { return true }
 
 func (w *world) Counters() sockets.Counters { return sockets.Counters{} }

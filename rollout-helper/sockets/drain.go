@@ -23,6 +23,9 @@ type Work struct {
 	// Idle are the other connections at rest. A kept-alive connection between two
 	// requests and a WebSocket on which nothing moves look the same.
 	Idle int
+	// Recent are how many of the idle ones have been at rest for no more than a quarter of
+	// a second: their clients may be about to ask again.
+	Recent int
 	// Ended are those that an earlier look has seen and that are gone.
 	Ended int
 }
@@ -30,6 +33,10 @@ type Work struct {
 // InHand is how many connections wait for something that the instances are about to
 // do.
 func (w Work) InHand() int { return w.HalfOpen + w.Queued + w.Owed }
+
+// recent is how long ago something was said on a connection whose client may be about to
+// ask again. Clients that are busy, such as a proxy under load, ask sooner.
+const recent = 250 * time.Millisecond
 
 // Drain watches instances empty themselves.
 type Drain struct {
@@ -115,6 +122,9 @@ func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Ti
 			work.Owed++
 		default:
 			work.Idle++
+			if min(c.LastSent, c.LastReceived) < recent {
+				work.Recent++
+			}
 		}
 	}
 	for cookie := range d.seen {

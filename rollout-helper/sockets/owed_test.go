@@ -100,17 +100,17 @@ func TestDrainRemembers(t *testing.T) {
 		sent, received uint64
 		want           Work
 	}
-	owed, idle, stream := Work{Owed: 1}, Work{Idle: 1}, Work{Streams: 1}
+	owed, idle, recent, stream := Work{Owed: 1}, Work{Idle: 1}, Work{Idle: 1, Recent: 1}, Work{Streams: 1}
 	for name, looks := range map[string][]look{
 		"an answer in pieces": {
 			{0, 900 * ms, 100, 10, owed}, // may be in the middle of an answer
 			{50 * ms, 950 * ms, 100, 10, owed},
 			{100 * ms, 1000 * ms, 100, 10, idle},
-			{200 * ms, 0, 150, 20, idle}, // asked and answered
-			{300 * ms, 0, 200, 20, owed}, // goes on sending
+			{200 * ms, 0, 150, 20, recent}, // asked and answered
+			{300 * ms, 0, 200, 20, owed},   // goes on sending
 			{1200 * ms, 900 * ms, 200, 20, owed},
 			{1400 * ms, 1100 * ms, 200, 20, idle},
-			{2400 * ms, 0, 250, 30, idle}, // asked anew
+			{2400 * ms, 0, 250, 30, recent}, // asked anew
 		},
 		"server-sent events": {
 			{0, 1500 * ms, 100, 10, idle},

@@ -26,6 +26,7 @@ type Kernel struct {
 // lanes are one app's connections.
 type lanes struct {
 	steering steering.Steering
+	telling  *telling
 	serving  string    // the names of the units that are steered to
 	since    time.Time // when that began
 	draining string    // the names of the units that drain watches
@@ -82,18 +83,19 @@ func (k *Kernel) Steer(app string, v *sockets.View, serving, asked []systemd.Uni
 	return nil
 }
 
-// Release ends the steering of the groups that the units listen in, also one that
-// a run before has left.
+// Release ends the steering of the groups that the units listen in, and the telling of
+// their clients, also what a run before has left.
 func (k *Kernel) Release(app string, us []systemd.Unit) error {
 	l := k.app(app)
 	for at := range l.doors {
 		l.leave(at)
 	}
 	l.serving, l.draining, l.drain = "", "", nil
+	told := k.endTelling(app)
 	if err := l.steering.Detach(); err != nil {
-		return err
+		return errors.Join(told, err)
 	}
-	return steering.Detach(paths(us)...)
+	return errors.Join(told, steering.Detach(paths(us)...))
 }
 
 // Pending counts the connections that the units still have since Steer began to send

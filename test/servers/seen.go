@@ -12,6 +12,7 @@ import (
 // Effort is how much of a server is measured.
 type Effort struct {
 	Rollouts, Clients int
+	Keepers           int           // clients that keep their connections
 	Pause             time.Duration // of each client, between its requests
 	Calm              int           // answers before each rollout and after the last
 }
@@ -19,7 +20,8 @@ type Effort struct {
 // Measured is what clients saw of some rollouts.
 type Measured struct {
 	Report  *load.Report
-	Took    []Span // each rollout
+	Keepers *load.Report // of those that keep their connections, if there were any
+	Took    []Span       // each rollout
 	Records []*store.Receipt
 	Idle    float64 // share of the CPUs' time, between the rollouts
 	Kept    string  // what clients lost that keep their connections

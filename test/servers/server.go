@@ -16,8 +16,19 @@ type Server struct {
 	Packages string   // of Debian, with spaces between; those of machine.Base are there
 	Exec     string   // SYSTEMD_EXEC_START
 	Env      []string // further lines of its .env; what it needs lifted of the hardening, too
+	Keeps    Keeping  // what it does with connections that clients keep
 	Template string   // a file of templates/, which each generation has as /opt/apps/{g}/<Template>
 }
+
+// Keeping is what a server does with connections that clients keep.
+type Keeping int
+
+// The kinds.
+const (
+	Tells  Keeping = iota // its answers can tell clients to close
+	Silent                // its answers have no line that can be given up for that; of Puma, those of Rails do: X-Runtime
+	Never                 // it closes after each answer, and does not say so
+)
 
 // All are what people run, on their own stop signals (SERVERS.md says what they do
 // at them). A new server is a line here;
@@ -25,18 +36,18 @@ type Server struct {
 var All = []Server{
 	{Name: "gunicorn-sync", Exec: "/usr/bin/gunicorn --chdir /opt/apps --reuse-port -b 127.0.0.1:8080 -w 2 wsgi:app"},
 	{Name: "gunicorn-gthread", Exec: "/usr/bin/gunicorn --chdir /opt/apps --reuse-port -b 127.0.0.1:8080 -w 1 -k gthread --threads 8 wsgi:app"},
-	{Name: "uwsgi", Packages: "uwsgi uwsgi-plugin-python3", Exec: "/usr/bin/uwsgi --plugin python3 --http-socket 127.0.0.1:8080 --reuse-port --master --die-on-term -p 2 --disable-logging --wsgi-file /opt/apps/wsgi.py"},
+	{Name: "uwsgi", Packages: "uwsgi uwsgi-plugin-python3", Exec: "/usr/bin/uwsgi --plugin python3 --http-socket 127.0.0.1:8080 --reuse-port --master --die-on-term -p 2 --disable-logging --wsgi-file /opt/apps/wsgi.py", Keeps: Never},
 	{Name: "unicorn", Packages: "unicorn", Exec: "/usr/bin/unicorn -E deployment -c /opt/apps/unicorn.rb /opt/apps/config.ru"},
 	{Name: "nginx", Packages: "nginx-light", Exec: "/usr/sbin/nginx -c /opt/apps/{g}/nginx.conf", Template: "nginx.conf"},
-	{Name: "haproxy", Packages: "haproxy", Exec: "/usr/sbin/haproxy -Ws -f /opt/apps/haproxy.cfg", Env: []string{"SYSTEMD_TYPE=notify"}},
+	{Name: "haproxy", Packages: "haproxy", Exec: "/usr/sbin/haproxy -Ws -f /opt/apps/haproxy.cfg", Env: []string{"SYSTEMD_TYPE=notify"}, Keeps: Silent},
 	{Name: "caddy", Packages: "caddy", Exec: "/usr/bin/caddy run --config /opt/apps/Caddyfile --adapter caddyfile", Env: []string{"SYSTEMD_TYPE=notify", "HOME=/tmp"}},
 	{Name: "node", Exec: "/usr/local/bin/node /opt/apps/server.js"},
 	{Name: "bun", Exec: "/usr/local/bin/bun run /opt/apps/bun.js"},
 
 	// These never ask for SO_REUSEPORT: a second copy would not start by itself.
 	{Name: "uvicorn", Packages: "uvicorn", Exec: "/usr/bin/uvicorn --app-dir /opt/apps --host 127.0.0.1 --port 8080 --no-access-log asgi:app"},
-	{Name: "puma", Packages: "puma", Exec: "/usr/bin/puma -e production -b tcp://127.0.0.1:8080 /opt/apps/config.ru"},
-	{Name: "hypercorn", Packages: "python3-hypercorn", Exec: "/usr/bin/hypercorn -w 1 -b 127.0.0.1:8080 asgi:app", Env: []string{"SYSTEMD_WORKING_DIRECTORY=/opt/apps"}},
+	{Name: "puma", Packages: "puma", Exec: "/usr/bin/puma -e production -b tcp://127.0.0.1:8080 /opt/apps/config.ru", Keeps: Silent},
+	{Name: "hypercorn", Packages: "python3-hypercorn", Exec: "/usr/bin/hypercorn -w 1 -b 127.0.0.1:8080 asgi:app", Env: []string{"SYSTEMD_WORKING_DIRECTORY=/opt/apps"}, Keeps: Never},
 	{Name: "http-server", Exec: "/usr/bin/python3 -m http.server --bind 127.0.0.1 --directory /opt/apps/{g} 8080", Template: "index.html"},
 	{Name: "node-plain", Exec: "/usr/local/bin/node /opt/apps/server.js", Env: []string{"NO_REUSEPORT=1"}},
 	{Name: "go", Exec: "/opt/apps/server"},
@@ -44,9 +55,9 @@ var All = []Server{
 	{Name: "go-sigkill", Exec: "/opt/apps/server", Env: []string{"SYSTEMD_KILL_SIGNAL=SIGKILL"}},
 }
 
-// Packages are those of all servers, and wrk, which asks them.
+// Packages are those of all servers, and of the clients that ask them.
 func Packages() []string {
-	packages := []string{"ruby", "wrk"}
+	packages := []string{"ruby", "wrk", "ethtool", "nftables", "python3-aiohttp", "python3-httpx", "python3-requests"}
 	for _, s := range All {
 		packages = append(packages, strings.Fields(s.Packages)...)
 	}

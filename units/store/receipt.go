@@ -32,6 +32,10 @@ type Counts struct {
 	Closed  int `json:"closed"`
 	Cut     int `json:"cut"`
 	Streams int `json:"streams"` // how many of the cut ones the app had been seen to send on by itself
+	// ToldToClose are connections whose clients were told to close by an answer; those that
+	// did so are among Drained. Untold are answers that could not tell it.
+	ToldToClose int `json:"told"`
+	Untold      int `json:"untold"`
 	// How much the kernel's counters, which are of the whole machine, grew.
 	Migrated       uint64 `json:"migrated"`
 	MigrateFailed  uint64 `json:"migrate_failed"`
@@ -67,6 +71,12 @@ func (r *Receipt) Told() string {
 // are of the whole machine, it names only those that grew.
 func (c *Counts) Connections() string {
 	text, whose := fmt.Sprintf("%d connections drained", c.Drained), ""
+	if c.ToldToClose > 0 {
+		text += fmt.Sprintf(" (%d told to close)", c.ToldToClose)
+	}
+	if c.Untold > 0 {
+		text += fmt.Sprintf(", %d answers could not tell", c.Untold)
+	}
 	if c.Closed > 0 {
 		text += fmt.Sprintf(", %d closed at rest", c.Closed)
 	}

@@ -19,6 +19,7 @@ func TestReceipt(t *testing.T) {
 		{Receipt{Traffic: "steered", Counts: &Counts{}}, ", traffic steered, 0 connections drained, 0 cut", ""},
 		{Receipt{Traffic: "plain", TrafficReason: "no BPF", Counts: &Counts{Drained: 3, Cut: 1, Migrated: 5}, Steps: []Step{{"hold", 1.6}, {"ready", 1020.2}}},
 			", traffic plain (no BPF), 3 connections drained, 1 cut, 5 migrated (of the whole machine)", "hold 2, ready 1020 ms"},
+		{Receipt{Traffic: "steered", Counts: &Counts{Drained: 9, ToldToClose: 8, Untold: 2}}, ", traffic steered, 9 connections drained (8 told to close), 2 answers could not tell, 0 cut", ""},
 		{Receipt{Traffic: "steered", Counts: &Counts{Closed: 4, Cut: 3, Streams: 2}}, ", traffic steered, 0 connections drained, 4 closed at rest, 3 cut (streams: 2)", ""},
 		{Receipt{Traffic: "steered", Counts: &Counts{MigrateFailed: 2, ListenDrops: 4, ListenOverflow: 4}, Steps: []Step{{"drain", 0.1}}},
 			", traffic steered, 0 connections drained, 0 cut, 2 not migrated, 4 dropped (of the whole machine)", "drain 0 ms"},
@@ -32,7 +33,7 @@ func TestReceipt(t *testing.T) {
 	}
 	for want, r := range map[string]Receipt{
 		`"result":"ready"}`: {Result: "ready"},
-		`"result":"ready","traffic":"plain","drained":0,"closed":0,"cut":2,"streams":0,"migrated":0,"migrate_failed":0,"listen_drops":0,"listen_overflows":0}`: {Result: "ready", Traffic: "plain", Counts: &Counts{Cut: 2}},
+		`"result":"ready","traffic":"plain","drained":0,"closed":0,"cut":2,"streams":0,"told":0,"untold":0,"migrated":0,"migrate_failed":0,"listen_drops":0,"listen_overflows":0}`: {Result: "ready", Traffic: "plain", Counts: &Counts{Cut: 2}},
 	} {
 		text, err := json.Marshal(r)
 		if err != nil || !strings.HasSuffix(string(text), want) {

@@ -1,0 +1,44 @@
+package rollout
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+// TestTells: the clients of the instances that go are told to close, and of no other.
+// Where that is not wanted it is not done, and where it cannot be done a line says so, once.
+func TestTells(t *testing.T) {
+	const cannot = "kept-alive clients are not told to close: no BPF here"
+	for _, c := range []struct {
+		name, before, asks, untell string
+		tells                      string // whose clients; "" for nobody's
+		says                       string
+	}{
+		{name: "a rollout", tells: "tell shop@1 shop@2", says: "0 connections drained (3 told to close), 1 answers could not tell, 0 cut"},
+		{name: "fewer instances", before: "SYSTEMD_CLUSTER_NODES=3", asks: "SYSTEMD_CLUSTER_NODES=2", tells: "tell shop@3"},
+		{name: "a change of mode", asks: "SYSTEMD_CLUSTER_MODE=0", tells: "tell shop@1 shop@2"},
+		{name: "the way back", asks: "BEHAVE=dies", tells: "tell shop@3 shop@4"},
+		{name: "not wanted any more", asks: "SYSTEMD_CLUSTER_DRAIN_KEEPALIVE=leave"},
+		{name: "not wanted before", before: "SYSTEMD_CLUSTER_DRAIN_KEEPALIVE=leave"},
+		{name: "impossible", untell: "no BPF here", tells: "tell shop@1 shop@2", says: cannot},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t, watchSec, c.before)
+			w.untell, w.told, w.events, w.calls = c.untell, [2]int{3, 1}, nil, nil
+			w.env(watchSec, c.asks)
+			_ = w.machine().Swap(t.Context(), "shop") // one of them fails
+			told := slices.DeleteFunc(slices.Clone(w.calls), func(call string) bool { return !strings.HasPrefix(call, "tell") })
+			if got := strings.Join(slices.Compact(told), ", "); got != c.tells {
+				t.Errorf("%s: %q, want %q", c.name, got, c.tells)
+			}
+			if said := w.said(); !strings.Contains(said, c.says) || strings.Count(said, cannot) > 1 {
+				t.Errorf("%s: %q is not said once:\n%s", c.name, c.says, said)
+			}
+			if c.untell != "" && len(told) != 1 {
+				t.Errorf("%s: tried %d times", c.name, len(told))
+			}
+		})
+	}
+}
