@@ -75,7 +75,7 @@ func (r *rollout) tidy(ctx context.Context, g *store.Generation, names []string)
 // An app that has never been ready and is still asked for keeps what the generator makes
 // of its .env, so that a failed first rollout needs no reload.
 func (m *Machine) needsReload(app string, g *store.Generation, all []systemd.Unit, names []string) bool {
-	if _, err := os.Lstat(m.Layout.Env(app)); g == nil && len(names) == 0 && err == nil {
+	if g == nil && len(names) == 0 && m.asked(app) {
 		return false
 	}
 	for _, unit := range []string{units.Service(app), units.Template(app)} {
