@@ -79,7 +79,7 @@ func TestWrappers(t *testing.T) {
 			t.Errorf("%s: finished: %v, want %v", w.app, got, w.finishes)
 		}
 		if got := slices.Contains(told, w.app); got == slices.Contains(finished, w.app) {
-			t.Errorf("%s: told: %v, though it finished: %v", w.app, got, !got)
+			t.Errorf("%s: told: %v, though it finished: %v", w.app, got, slices.Contains(finished, w.app))
 		}
 		if !w.finishes {
 			helped = append(helped, w.app)
