@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"app-rollout/rollout-helper/ports"
 	"app-rollout/rollout-helper/sockets"
 
 	"github.com/cilium/ebpf"
@@ -55,11 +56,10 @@ func open(dir string, attach func(c *Closing, index int) (hook, error)) (*Closin
 	if err := Sweep(dir); err != nil {
 		return nil, err
 	}
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is not there; this starts what mounts it: systemctl start app-rollout-ports.service", filepath.Dir(dir))
+	if err := ports.InBPFFS(filepath.Dir(dir)); err != nil {
+		return nil, err
 	}
-	if err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
 	c := &Closing{dir: dir, attachTo: attach, hooks: make(map[int]hook), ears: make(map[string]link.Link)}

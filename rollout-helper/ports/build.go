@@ -58,7 +58,7 @@ func sign(dir string, ids [len(pins)]ebpf.ProgramID) error {
 // InForce returns which build is pinned in dir and attached to the control group at
 // path. If it is none, the error says what is missing.
 func InForce(dir, path string) (Build, error) {
-	if err := inBPFFS(dir); err != nil {
+	if err := InBPFFS(dir); err != nil {
 		return None, err
 	}
 	cgroup, err := sockets.CgroupID(path)

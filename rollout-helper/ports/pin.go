@@ -52,7 +52,7 @@ func Renew(dir, path string) (bool, error) {
 
 // lock waits until no other process pins in dir.
 func lock(dir string) (unlock func(), err error) {
-	if err := inBPFFS(dir); err != nil {
+	if err := InBPFFS(dir); err != nil {
 		return nil, err
 	}
 	opened, err := os.Open(dir)
@@ -153,8 +153,8 @@ func programOf(linked link.Link, cgroup uint64) (ebpf.ProgramID, error) {
 	return info.Program, nil
 }
 
-// inBPFFS checks that dir lies in a bpffs, where alone a link can be pinned.
-func inBPFFS(dir string) error {
+// InBPFFS checks that dir lies in a bpffs, where alone a link can be pinned.
+func InBPFFS(dir string) error {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir, &stat); err != nil {
 		return &fs.PathError{Op: "statfs", Path: dir, Err: err}

@@ -96,6 +96,13 @@ var Commands = []Command{
 	{Advice: "put the code that is to serve into …, then: …", Before: "mkdir /srv/blog; cp /opt/apps/server /srv/blog; echo SYSTEMD_EXEC_START=./server | cat $env - | sed s/8080/8081/ >/srv/blog/.env; ln -s /srv/blog/.env /etc/app-rollout/blog.env; app-rollout run blog; app-rollout run blog",
 		Ask: "app-rollout rollback blog", Do: "cp /opt/apps/server $1/new; mv $1/new $1/server; $2", Stays: true, Then: "app-rollout status blog; rm /etc/app-rollout/blog.env; app-rollout run blog; rm -r /srv/blog /var/lib/app-rollout/blog"},
 
+	{Advice: "to start what its .env asks for: app-rollout run …", Before: "sed s/8080/8081/ $env >/etc/app-rollout/blog.env; app-rollout run blog; systemctl stop 'blog@*.service'",
+		Ask: "app-rollout restart blog", Then: "rm /etc/app-rollout/blog.env; app-rollout run blog"},
+	{Advice: "put its .env back at …, then: app-rollout run …", Before: "sed s/8080/8081/ $env >/etc/app-rollout/blog.env; app-rollout run blog; mv /etc/app-rollout/blog.env /root/blog.env; app-rollout run blog",
+		Ask: "app-rollout restart blog", Do: "mv /root/blog.env $1; app-rollout run $2", Then: "rm /etc/app-rollout/blog.env; app-rollout run blog"},
+	{Advice: "app-rollout restart …", Before: "cp /opt/apps/server /srv/shop/server; echo SYSTEMD_EXEC_START=./server >>$env; app-rollout run shop; mv /srv/shop/server /root/server",
+		Ask: "app-rollout restart shop", Do: "mv /root/server /srv/shop/server; app-rollout restart $1", Then: "app-rollout restart shop"},
+
 	// What is kept.
 	{Advice: "chown -R root: …", Before: "chown -R www-data $store", Ask: "app-rollout run shop"},
 	{Advice: "start the app anew: app-rollout run …", Before: "echo x >$store/current/unit", Ask: "systemctl daemon-reload; journalctl --sync; journalctl -b -o cat | grep 'start the app anew' | tail -n 1",
