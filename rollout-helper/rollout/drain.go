@@ -98,8 +98,10 @@ func (r *rollout) work(ctx context.Context, names, serving []string) (sockets.Wo
 	if err := r.noteListeners(l.view, us); err != nil {
 		return sockets.Work{}, err
 	}
-	if err := r.tell(us); err != nil {
-		return sockets.Work{}, err
+	if r.tcp {
+		if err := r.tell(us); err != nil {
+			return sockets.Work{}, err
+		}
 	}
 	return r.Traffic.Pending(r.app, l.view, us)
 }

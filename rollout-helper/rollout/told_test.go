@@ -43,11 +43,12 @@ func TestCounted(t *testing.T) {
 
 // TestNoTraffic: an app without a TCP listener gets no word of traffic and connections.
 func TestNoTraffic(t *testing.T) {
-	word := regexp.MustCompile(`(?i)steer|traffic|connection|drain|serve`)
+	word := regexp.MustCompile(`(?i)steer|traffic|connection|client|drain|serve`)
 	for _, mode := range []string{"0", "1"} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			for range 2 {
+				w.untell = "no BPF here"
 				w.portless("SYSTEMD_CLUSTER_MODE="+mode, "BEHAVE=deaf")
 				deployed(t, w)
 			}
