@@ -53,7 +53,7 @@ func TestConnectionsCounted(t *testing.T) {
 	shop.holds("websocket", "/ws")
 	shop.holds("telling", "/ws?every=2s")
 	shop.holds("events", "/events?every=2s")
-	said := shop.deploy(append(lines, "STOP=die", "GENERATION=g2")...)
+	said := shop.deploy(append(lines, "GENERATION=g2")...)
 	for _, line := range []string{
 		"1 connection(s) of shop@1 shop@2 still wait for an answer after 3 s",
 		"stopping shop@1 shop@2, which closes 2 connection(s) at rest",
@@ -72,23 +72,29 @@ func TestConnectionsCounted(t *testing.T) {
 		shop.Wait(name+" to be closed", 10*time.Second, func() bool { return shop.Exists("/run/gone-" + name) })
 	}
 
-	// A long answer that comes in time is waited for; what is at rest is not.
+	// A server that answers after its stop signal has cut nothing, though the drain time
+	// had passed.
 	shop.Sh("rm /run/held-* /run/gone-*")
 	long = shop.openRequest()
 	shop.holds("kept", "/")
 	lines[0] = "SYSTEMD_CLUSTER_DRAIN_SEC=30"
-	shop.deploy(append(lines, "STOP=die", "GENERATION=g3")...)
-	shop.counted(store.Counts{Closed: 1, Cut: 1}) // the generation before promised 3 s
-	long.answer()
-	long.client.Stop()
-	long = shop.openRequest()
-	shop.begins("waiting for 1 connection", append(lines, "STOP=die", "GENERATION=g4")...)
-	long.answer()
-	if one := long.client.Stop(); one.Lost() != 0 {
-		t.Errorf("a request that is answered while it is waited for: %v", one)
+	answered := func(doing string, want store.Counts) {
+		t.Helper()
+		shop.until(doing)
+		long.answer()
+		if one := long.client.Stop(); one.Lost() != 0 {
+			t.Errorf("a request that is answered in time: %v", one)
+		}
+		shop.Wait("the rollout", 60*time.Second, func() bool { return shop.Property(shop.service(), "ActiveState") == "inactive" })
+		shop.counted(want)
 	}
-	shop.Wait("the rollout", 60*time.Second, func() bool { return shop.Property(shop.service(), "ActiveState") == "inactive" })
-	shop.counted(store.Counts{Drained: 1})
+	shop.begins("watching", append(lines, "STOP=die", "GENERATION=g3")...)
+	answered("stopping shop@3 shop@4, which closes 1 connection(s) at rest", store.Counts{Drained: 1, Closed: 1})
+
+	// A long answer is waited for.
+	long = shop.openRequest()
+	shop.begins("waiting for 1 connection", append(lines, "GENERATION=g4")...)
+	answered("waiting for 1 connection", store.Counts{Drained: 1})
 }
 
 // counted checks what the receipt of the newest rollout counts.

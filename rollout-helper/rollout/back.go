@@ -42,7 +42,9 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 		}}))
 	}
 	wrong = append(wrong, r.take(undo, act{name: step.Stop, do: func(ctx context.Context) error {
-		return r.end(ctx, without(r.fresh, r.was), r.stopTime()) // in place the service goes back by a restart
+		return r.following(func() error {
+			return r.end(ctx, without(r.fresh, r.was), r.stopTime()) // in place the service goes back by a restart
+		})
 	}}))
 	r.finish(step.Back, "undone")
 	// If it was interrupted, the candidate was not found bad, so it is not rejected.

@@ -127,12 +127,36 @@ func (r *rollout) count(first, last *sockets.Work) {
 		return
 	}
 	r.receipt.ToldToClose, r.receipt.Untold = r.Traffic.Told(r.app)
-	r.receipt.Drained += last.Ended - first.Ended
-	r.receipt.Closed += last.Idle
-	r.receipt.Cut += last.Owed + last.Streams
-	r.receipt.Streams += last.Streams
+	r.parting = last
+	r.receipt.Drained -= first.Ended
+	r.enter(*last, 1)
+}
+
+// enter adds the work of units that stop to the receipt; a sign of -1 takes it off.
+func (r *rollout) enter(w sockets.Work, sign int) {
+	r.receipt.Drained += sign * w.Ended
+	r.receipt.Closed += sign * w.Idle
+	r.receipt.Cut += sign * (w.Owed + w.Streams)
+	r.receipt.Streams += sign * w.Streams
 	if !r.Traffic.Migrates() {
 		// Otherwise the kernel moves them to an instance that serves.
-		r.receipt.Cut += last.HalfOpen + last.Queued
+		r.receipt.Cut += sign * (w.HalfOpen + w.Queued)
 	}
+}
+
+// following calls do, which stops units that were drained, and has the receipt count
+// what became of each connection in the end: a server that finishes what it has in hand
+// after its stop signal cuts nothing.
+func (r *rollout) following(do func() error) error {
+	if r.parting == nil {
+		return do()
+	}
+	r.Traffic.Follow(r.app)
+	err := do()
+	if settled, ok := r.Traffic.Settle(r.app); ok {
+		r.enter(*r.parting, -1)
+		r.enter(settled, 1)
+	}
+	r.parting = nil
+	return err
 }

@@ -26,7 +26,7 @@ func (r *rollout) exchange(ctx context.Context) error {
 	r.bounced = true
 	r.say(Info, step.Start, "restarting %s", list(r.fresh))
 	_ = r.drained(ctx, r.was, nil, 0) // it only counts
-	return r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
+	return r.following(func() error { return r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec)) })
 }
 
 // reinstate gives the one service of mode 0 its old unit again, if it was exchanged, and

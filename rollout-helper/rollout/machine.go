@@ -73,6 +73,11 @@ type Traffic interface {
 	// off from new ones. It remembers what it saw of them, as long as it is asked
 	// about the same units.
 	Pending(app string, v *sockets.View, us []systemd.Unit) (sockets.Work, error)
+	// Follow begins to follow the connections that Pending has counted to their end, and
+	// Settle counts them once more, by what the kernel has told of each at its end. It is
+	// false if they could not be followed.
+	Follow(app string)
+	Settle(app string) (sockets.Work, bool)
 	// Paths returns the Unix sockets that each of the units, all of which have a control
 	// group, listens on under a name in the file system.
 	Paths(us []systemd.Unit) ([][]sockets.Path, error)

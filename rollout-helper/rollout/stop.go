@@ -21,7 +21,9 @@ func (r *rollout) stop(ctx context.Context) error {
 		closes = fmt.Sprintf(", which closes %d connection(s) at rest", n)
 	}
 	r.say(Info, step.Stop, "stopping %s%s", list(surplus), closes)
-	return r.whileSteering(ctx, r.candidate(), func() error { return r.end(ctx, surplus, r.stopTime()) })
+	return r.following(func() error {
+		return r.whileSteering(ctx, r.candidate(), func() error { return r.end(ctx, surplus, r.stopTime()) })
+	})
 }
 
 // stopTime is how long the slower of both generations may take to stop.

@@ -41,6 +41,22 @@ func TestCounted(t *testing.T) {
 	}
 }
 
+// TestSettled: a server that finishes what it has in hand after its stop signal cuts
+// nothing.
+func TestSettled(t *testing.T) {
+	for _, mode := range []string{"0", "1"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t, "SYSTEMD_CLUSTER_MODE="+mode)
+			w.has, w.settles = sockets.Work{Owed: 1, Idle: 1}, &sockets.Work{Idle: 1, Ended: 5}
+			deployed(t, w)
+			g, err := store.Of(w.layout, "shop").Current()
+			if want := (store.Counts{Drained: 5, Closed: 1}); err != nil || *g.Rollout.Counts != want {
+				t.Errorf("mode %s: the receipt has %+v, want %+v: %v", mode, *g.Rollout.Counts, want, err)
+			}
+		})
+	}
+}
+
 // TestNoTraffic: an app without a TCP listener gets no word of traffic and connections.
 func TestNoTraffic(t *testing.T) {
 	word := regexp.MustCompile(`(?i)steer|traffic|connection|client|drain|serve`)

@@ -183,6 +183,17 @@ func (w *world) Pending(_ string, _ *sockets.View, us []systemd.Unit) (work sock
 	return work, nil
 }
 
+func (w *world) Follow(string) {}
+
+func (w *world) Settle(string) (sockets.Work, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.settles == nil {
+		return sockets.Work{}, false
+	}
+	return *w.settles, true
+}
+
 func (w *world) Paths(us []systemd.Unit) ([][]sockets.Path, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

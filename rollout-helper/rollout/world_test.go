@@ -35,12 +35,13 @@ type world struct {
 	template map[string]string       // mode 0's service, or the template → what systemd's generators made of it when they ran last
 	led      []string                // the units that get new connections; nil: all that listen
 	stopping bool
-	boots    int          // how often it was rebooted
-	unsteer  string       // why traffic cannot be steered
-	untell   string       // why clients cannot be told to close
-	told     [2]int       // how many were, and how many answers could not tell
-	strange  bool         // a stranger listens on the app's port
-	has      sockets.Work // the connections that each unit has all the time
+	boots    int           // how often it was rebooted
+	unsteer  string        // why traffic cannot be steered
+	untell   string        // why clients cannot be told to close
+	told     [2]int        // how many were, and how many answers could not tell
+	strange  bool          // a stranger listens on the app's port
+	has      sockets.Work  // the connections that each unit has all the time
+	settles  *sockets.Work // what the kernel tells of the connections at their end
 	events   []Event
 	calls    []string
 	onCall   func(n int, call string) error               // what a call is answered with instead

@@ -38,13 +38,38 @@ func (w Work) InHand() int { return w.HalfOpen + w.Queued + w.Owed }
 // ask again. Clients that are busy, such as a proxy under load, ask sooner.
 const recent = 250 * time.Millisecond
 
+// kind is what becomes of a connection whose instance is stopped now.
+type kind int
+
+const (
+	queued kind = iota
+	owed
+	sending // an answer in pieces
+	stream
+	idle
+)
+
+func (w *Work) add(k kind) {
+	switch k {
+	case queued:
+		w.Queued++
+	case owed, sending:
+		w.Owed++
+	case stream:
+		w.Streams++
+	case idle:
+		w.Idle++
+	}
+}
+
 // Drain watches instances empty themselves.
 type Drain struct {
 	paths []string
 	ports []uint16
 	since time.Time
 	seen  map[uint64]progress // by the connection's cookie
-	ended int
+	last  Work                // what the last look has counted
+	ends  *ends               // nil: they are not followed
 }
 
 // progress is what was last seen of one connection.
@@ -55,6 +80,7 @@ type progress struct {
 	sending time.Time
 	rested  bool // nothing was owed, and nothing had been sent for a second
 	stream  bool // after a rest the app has sent more without having been asked
+	kind    kind
 }
 
 // NewDrain watches the instances in the control groups at paths, on the ports
@@ -110,30 +136,31 @@ func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Ti
 		}
 		before, known := d.seen[c.Cookie]
 		p := before.next(c, known, now)
-		seen[c.Cookie] = p
 		switch {
 		case !c.Accepted:
-			work.Queued++
+			p.kind = queued
 		case c.Owed():
-			work.Owed++
+			p.kind = owed
 		case p.stream:
-			work.Streams++
+			p.kind = stream
 		case now.Sub(p.sending) < quiet:
-			work.Owed++
+			p.kind = sending
 		default:
-			work.Idle++
+			p.kind = idle
 			if min(c.LastSent, c.LastReceived) < recent {
 				work.Recent++
 			}
 		}
+		seen[c.Cookie] = p
+		work.add(p.kind)
 	}
+	work.Ended = d.last.Ended
 	for cookie := range d.seen {
 		if _, still := seen[cookie]; !still {
-			d.ended++
+			work.Ended++
 		}
 	}
-	d.seen = seen
-	work.Ended = d.ended
+	d.seen, d.last = seen, work
 	return work
 }
 

@@ -326,6 +326,48 @@ func TestDrain(t *testing.T) {
 	socktest.Eventually(t, "the answer is over", func() bool { w := look(); return w.InHand() == 0 && w.Idle == 1 })
 }
 
+// TestSettle: what is answered after the last look counts as ended, and what the death
+// of the server leaves without an answer does not.
+func TestSettle(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	cgroup := socktest.Cgroup(t, "a")
+	server := socktest.Start(t, cgroup, socktest.Config{Name: "a", Listen: []socktest.Listen{{Network: "tcp4", Address: "127.0.0.1:8080"}}})
+	say := func(line string) *socktest.Client {
+		client, err := socktest.Connect("127.0.0.1:8080")
+		if err == nil {
+			err = client.Say(line)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		return client
+	}
+	rests := say("who")
+	if _, err := rests.Hear(); err != nil {
+		t.Fatal(err)
+	}
+	say("1m")
+	slow := say("2s")
+	drain := sockets.NewDrain([]string{cgroup}, groups(t, cgroup), time.Now())
+	socktest.Eventually(t, "one is at rest, two are asked", func() bool {
+		work, err := drain.Left(view(t))
+		return err == nil && work == sockets.Work{Owed: 2, Idle: 1}
+	})
+	if err := drain.Follow(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := slow.Hear(); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	if got, want := drain.Settle(), (sockets.Work{Owed: 1, Idle: 1, Ended: 1}); got != want {
+		t.Errorf("settled as %+v, want %+v", got, want)
+	}
+}
+
 func TestHalfOpen(t *testing.T) {
 	if !socktest.Isolated(t) {
 		return

@@ -137,3 +137,31 @@ func TestDrainRemembers(t *testing.T) {
 		}
 	}
 }
+
+// TestEnd: what became of a connection, by its last look and by its end.
+func TestEnd(t *testing.T) {
+	const s = time.Second
+	for name, c := range map[string]struct {
+		before   progress
+		end      Connection
+		kind     kind
+		answered bool
+	}{
+		"answered":                         {progress{kind: owed, sent: 5, received: 9}, Connection{BytesSent: 8, BytesReceived: 9, LastReceived: s}, owed, true},
+		"answered, and closed by both":     {progress{kind: owed}, Connection{BytesSent: 8, BytesReceived: 10, ReadQueue: 1, WriteQueue: 1, LastReceived: s}, owed, true},
+		"never answered":                   {progress{kind: owed, sent: 5, received: 9}, Connection{BytesSent: 5, BytesReceived: 9, LastSent: s}, owed, false},
+		"never read":                       {progress{kind: owed, sent: 5}, Connection{BytesSent: 5, BytesReceived: 9, ReadQueue: 4, LastSent: s}, owed, false},
+		"the client has not got it":        {progress{kind: owed}, Connection{BytesSent: 8, BytesReceived: 9, WriteQueue: 8, LastReceived: s}, owed, false},
+		"nothing was asked":                {progress{kind: owed}, Connection{BytesReceived: 1, LastSent: s, LastReceived: s}, idle, false},
+		"accepted late, and answered":      {progress{kind: queued}, Connection{BytesSent: 8, BytesReceived: 9, LastReceived: s}, queued, true},
+		"in the middle":                    {progress{kind: sending, sent: 5}, Connection{BytesSent: 8, BytesReceived: 9, LastReceived: s}, sending, false},
+		"at rest":                          {progress{kind: idle, sent: 5, received: 9}, Connection{BytesSent: 5, BytesReceived: 9, LastReceived: s}, idle, false},
+		"at rest, then asked":              {progress{kind: idle, sent: 5, received: 9}, Connection{BytesSent: 5, BytesReceived: 12, LastSent: s}, owed, false},
+		"at rest, then asked and answered": {progress{kind: idle, sent: 5, received: 9}, Connection{BytesSent: 8, BytesReceived: 12, LastReceived: s}, idle, false},
+		"a WebSocket's goodbye":            {progress{kind: stream, sent: 5, received: 9}, Connection{BytesSent: 7, BytesReceived: 15, LastSent: s}, stream, false},
+	} {
+		if kind, answered := c.before.end(c.end); kind != c.kind || answered != c.answered {
+			t.Errorf("%s: %d, %v, want %d, %v", name, kind, answered, c.kind, c.answered)
+		}
+	}
+}

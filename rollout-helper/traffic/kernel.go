@@ -25,13 +25,14 @@ type Kernel struct {
 
 // lanes are one app's connections.
 type lanes struct {
-	steering steering.Steering
-	telling  *telling
-	serving  string    // the names of the units that are steered to
-	since    time.Time // when that began
-	draining string    // the names of the units that drain watches
-	drain    *sockets.Drain
-	doors    map[place]*door // where units are asked to accept a connection
+	steering  steering.Steering
+	telling   *telling
+	serving   string    // the names of the units that are steered to
+	since     time.Time // when that began
+	draining  string    // the names of the units that drain watches
+	drain     *sockets.Drain
+	doors     map[place]*door // where units are asked to accept a connection
+	following bool            // drain follows connections to their end
 }
 
 // New returns the kernel, with nothing steered yet.
@@ -114,6 +115,23 @@ func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (socket
 		l.draining, l.drain = names, sockets.NewDrain(paths(us), groups, l.since)
 	}
 	return l.drain.Left(v)
+}
+
+// Follow begins to follow the connections that Pending has counted to their end.
+func (k *Kernel) Follow(app string) {
+	if l := k.app(app); l.drain != nil {
+		l.following = l.drain.Follow() == nil
+	}
+}
+
+// Settle counts the connections that are followed once more, and ends that.
+func (k *Kernel) Settle(app string) (sockets.Work, bool) {
+	l := k.app(app)
+	if l.drain == nil || !l.following {
+		return sockets.Work{}, false
+	}
+	l.following = false
+	return l.drain.Settle(), true
 }
 
 // Paths returns the Unix sockets that each of the units listens on.
