@@ -77,3 +77,37 @@ func TestManyApps(t *testing.T) {
 		}
 	}
 }
+
+// TestSharedReloads: a run for apps of both modes that the boot has started reloads
+// systemd twice: before the services of mode 0 are restarted, and at the end, when the
+// instances are gone that the boot's target wanted.
+func TestSharedReloads(t *testing.T) {
+	t.Parallel()
+	shop := newShop(t, machine.Options{Release: "trixie"})
+	names := []string{"blog", "docs", "one", "two", "wiki"}
+	for i, name := range names {
+		shop.other(t, name).write(fmt.Sprintf("PORT=%d", 9000+i), fmt.Sprintf("SYSTEMD_CLUSTER_MODE=%d", i%2))
+	}
+	reloads := func() int { return strings.Count(shop.journal("_PID=1"), "Reloading...\n") }
+	before := reloads()
+	rollOut(shop)
+	if got := reloads() - before; got != 1 {
+		t.Errorf("the first run has reloaded systemd %d times", got)
+	}
+	shop.Reboot()
+	shop.booted()
+	before = reloads()
+	rollOut(shop)
+	if got := reloads() - before; got != 2 {
+		t.Errorf("the second run has reloaded systemd %d times", got)
+	}
+	for i, name := range names {
+		a := shop.other(t, name)
+		want := name
+		if i%2 == 1 {
+			want = name + "@3 " + name + "@4"
+		}
+		a.want(want)
+		a.nothingLeft(name)
+	}
+}
