@@ -9,10 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel's groups of sockets that have come to their end (linux/sock_diag.h).
+// The kernel's groups of sockets that have come to their end (linux/sock_diag.h), as
+// bits: the first group is bit 0.
 const (
-	groupTCP4 = 1 << (1 - 1) // SKNLGRP_INET_TCP_DESTROY
-	groupTCP6 = 1 << (3 - 1) // SKNLGRP_INET6_TCP_DESTROY
+	groupTCP4 = 1 << 0 // SKNLGRP_INET_TCP_DESTROY
+	groupTCP6 = 1 << 2 // SKNLGRP_INET6_TCP_DESTROY
 )
 
 // ends hears of connections when the kernel forgets them, and how far each had come
