@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"app-rollout/units/problem"
 	"app-rollout/units/step"
@@ -77,7 +78,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 // ready the next time.
 func (r *rollout) record(cause error) error {
 	p := problem.Of(cause)
-	r.receipt.Result, r.receipt.Reason, r.receipt.Remedy = "failed", p.What(), lasting(p.Remedy, r.Layout.BootID())
+	r.receipt.Result, r.receipt.Reason, r.receipt.Remedy = "failed", p.What(), lasting(p.Remedy, r.began, time.Now())
 	var (
 		did   *Failure
 		wrong *RunError

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,15 +27,11 @@ func (f *Failure) AsProblem() *problem.Problem {
 // inThisBoot is how a remedy names the journal of this boot.
 const inThisBoot = "journalctl -b "
 
-// lasting is a remedy that is read again later, maybe in another boot. The journalctl of
-// Debian 12 does not always find the boot that -b names, but it finds its records. If the
-// id of this boot is not known, -b goes.
-func lasting(remedy, boot string) string {
-	field := ""
-	if boot != "" {
-		field = "_BOOT_ID=" + boot + " "
-	}
-	return strings.Replace(remedy, inThisBoot, "journalctl "+field, 1)
+// lasting is a remedy that is read again later, maybe in another boot, in which other
+// instances have the same numbers: it names the time. The boot it could not name: in a
+// container, what the helper's sandbox sees as the boot's id is not the journal's.
+func lasting(remedy string, since, until time.Time) string {
+	return strings.Replace(remedy, inThisBoot, fmt.Sprintf("journalctl --since=@%d --until=@%d ", since.Unix(), until.Unix()+1), 1)
 }
 
 // ended says how a unit that should run has ended: see systemd.exec(5), "Process Exit
