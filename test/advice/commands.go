@@ -44,9 +44,9 @@ var Commands = []Command{
 	{Advice: "leave it out: app-rollout logs shows all output", Before: "echo \"SYSTEMD_EXEC_START='/opt/apps/server >/srv/shop/log'\" >>$env", Do: "sed -i '/>/d' $env; app-rollout logs shop", Then: check},
 
 	// What lies in /etc/app-rollout.
-	{Advice: "rename it", Before: "cp $env '/etc/app-rollout/My Shop.env'", Ask: "app-rollout check", Do: "mv '/etc/app-rollout/My Shop.env' /etc/app-rollout/my-shop.env", Then: "app-rollout check my-shop"},
+	{Advice: "rename it", Before: "sed s/8080/8081/ $env >'/etc/app-rollout/My Shop.env'", Ask: "app-rollout check", Do: "mv '/etc/app-rollout/My Shop.env' /etc/app-rollout/my-shop.env", Then: "app-rollout check my-shop"},
 	{Advice: "rename or remove it", Before: "touch /etc/app-rollout/README", Ask: "app-rollout check", Do: "rm /etc/app-rollout/README", Then: check},
-	{Advice: "rename the file", Before: "printf '[Service]\nExecStart=/bin/true\n' >/etc/systemd/system/blog.service; cp $env /etc/app-rollout/blog.env", Ask: "app-rollout check blog",
+	{Advice: "rename the file", Before: "printf '[Service]\nExecStart=/bin/true\n' >/etc/systemd/system/blog.service; sed s/8080/8081/ $env >/etc/app-rollout/blog.env", Ask: "app-rollout check blog",
 		Do: "mv /etc/app-rollout/blog.env /etc/app-rollout/my-blog.env", Then: "app-rollout check my-blog; rm /etc/systemd/system/blog.service", Stays: true},
 	{Advice: "move it away and create one", Before: "mv /etc/app-rollout /root/etc; touch /etc/app-rollout", Ask: "app-rollout status",
 		Do: "mv /etc/app-rollout /root/file; mkdir /etc/app-rollout; ln -s $env $link; rm -r /root/etc", Then: check},
@@ -104,7 +104,7 @@ var Commands = []Command{
 		Ask: "app-rollout restart shop", Do: "mv /root/server /srv/shop/server; app-rollout restart $1", Then: "app-rollout restart shop"},
 
 	// What is kept.
-	{Advice: "chown -R root: …", Before: "chown -R www-data $store", Ask: "app-rollout run shop"},
+	{Advice: "chown -R root: …", Before: "chown -R www-data $store", Ask: "app-rollout run shop", Do: "chown -R root: $1"},
 	{Advice: "start the app anew: app-rollout run …", Before: "echo x >$store/current/unit", Ask: "systemctl daemon-reload; journalctl --sync; journalctl -b -o cat | grep 'start the app anew' | tail -n 1",
 		Do: "app-rollout run $1", Stays: true, Then: "systemctl daemon-reload; " + check},
 	{Advice: "point it to one of … that was ready, or remove it and start anew: app-rollout run …", Before: "ln -sfn generations/999 $store/current", Ask: "app-rollout run shop",
