@@ -29,7 +29,8 @@ func TestAdvice(t *testing.T) {
 	for _, c := range advice.Commands {
 		t.Run(c.Advice, func(t *testing.T) {
 			p := &person{app: p.other(t, "shop")}
-			p.types(advisedVariables+"rm -rf /etc/app-rollout/* /srv/shop; mkdir /srv/shop; cp /root/good.env $env; ln -s $env $link", 0)
+			p.Sh("systemctl stop 'blog@*.service' squatter.service 2>/dev/null || :")
+			p.types(advisedVariables+forgetBlog+"rm -rf /etc/app-rollout/* /srv/shop; mkdir /srv/shop; cp /root/good.env $env; ln -s $env $link", 0)
 			p.tries(c)
 		})
 	}
@@ -37,6 +38,9 @@ func TestAdvice(t *testing.T) {
 
 // advisedVariables begin each script: where the things of the app lie.
 const advisedVariables = "set -e; env=/srv/shop/.env; link=/etc/app-rollout/shop.env; store=/var/lib/app-rollout/shop; "
+
+// forgetBlog removes what another advice has left of the app blog.
+const forgetBlog = "rm -rf /var/lib/app-rollout/blog /run/app-rollout/blog /srv/blog /etc/systemd/system/blog.service; "
 
 // tries follows one advice.
 func (p *person) tries(c advice.Command) {

@@ -167,7 +167,7 @@ func (g ground) tells(app *app, said string) {
 	}
 	if g.unshared {
 		for _, command := range []string{"status", "check"} {
-			if r := app.Run(t.Context(), "app-rollout", command); !strings.Contains(strings.ReplaceAll(r.Out+r.Err, "-", " "), "port sharing") && !strings.Contains(r.Err, "instances cannot share their port") {
+			if r := app.Run(t.Context(), "app-rollout", command); !strings.Contains(strings.ReplaceAll(r.Out+r.Err, "-", " "), "port sharing") && !strings.Contains(r.Out+r.Err, "instances cannot share their port") {
 				t.Errorf("%s does not say that ports are not shared:\n%s%s", command, r.Out, r.Err)
 			}
 		}
