@@ -118,6 +118,9 @@ func TestTakenOff(t *testing.T) {
 		if n := hooked(t, "lo"); n != 1 {
 			t.Errorf("%d programs on lo, want 1", n)
 		}
+		if err := c.Tell([]string{"/no/such"}); err != nil {
+			t.Errorf("an instance that has ended: %v", err)
+		}
 		closed(t, c)
 		nothing(t)
 

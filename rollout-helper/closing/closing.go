@@ -87,13 +87,17 @@ func (c *Closing) Tell(paths []string) error {
 		if c.ears[path] != nil {
 			continue
 		}
+		at := filepath.Join(sockets.Root(), path)
+		if _, err := os.Stat(at); errors.Is(err, fs.ErrNotExist) {
+			continue // it has ended
+		}
 		ear, err := link.AttachCgroup(link.CgroupOptions{
-			Path:    filepath.Join(sockets.Root(), path),
+			Path:    at,
 			Attach:  ebpf.AttachCGroupInetIngress,
 			Program: c.objects.ArHear,
 		})
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // it has ended
+		if _, e := os.Stat(at); err != nil && errors.Is(e, fs.ErrNotExist) {
+			continue // just now; the library does not pass on why it failed
 		}
 		if err != nil {
 			return fmt.Errorf("attaching the BPF program to %s: %w", path, err)

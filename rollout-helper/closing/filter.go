@@ -26,8 +26,31 @@ type filtering struct {
 	index int
 }
 
+// alone waits until no other process or goroutine changes queueing disciplines for us:
+// all apps share them.
+func alone(dir string) (done func() error, err error) {
+	f, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f.Close, nil
+}
+
 // filter attaches ar_tell to an interface by a filter.
 func (c *Closing) filter(index int) (hook, error) {
+	done, err := alone(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return c.addFilter(index)
+}
+
+func (c *Closing) addFilter(index int) (hook, error) {
 	dir, program := c.dir, c.objects.ArTell
 	err := netlink.QdiscAdd(clsact(index))
 	made := err == nil || errors.Is(err, unix.EEXIST) && madeByUs(dir, index)
@@ -36,7 +59,7 @@ func (c *Closing) filter(index int) (hook, error) {
 	}
 	f := &filtering{dir: dir, index: index}
 	if err := mark(program, dir, index, made); err != nil {
-		return nil, errors.Join(err, f.close())
+		return nil, errors.Join(err, f.remove())
 	}
 	err = netlink.FilterAdd(&netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
@@ -50,7 +73,7 @@ func (c *Closing) filter(index int) (hook, error) {
 		DirectAction: true,
 	})
 	if err != nil {
-		return nil, errors.Join(err, f.close())
+		return nil, errors.Join(err, f.remove())
 	}
 	return f, nil
 }
@@ -79,6 +102,15 @@ func madeByUs(dir string, index int) bool {
 }
 
 func (f *filtering) close() error {
+	done, err := alone(f.dir)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return f.remove()
+}
+
+func (f *filtering) remove() error {
 	if err := removeFilters(f.dir, f.index); err != nil {
 		return err
 	}

@@ -98,10 +98,7 @@ func Sweep(dir string) error {
 	var wrong []error
 	for _, pin := range pins {
 		if kind, index, _ := strings.Cut(pin.Name(), "-"); kind+"-" != linkPrefix {
-			number, err := strconv.Atoi(index)
-			if err == nil {
-				err = removeFilters(dir, number)
-			}
+			err := sweepFilter(dir, index)
 			if err != nil {
 				wrong = append(wrong, err)
 				continue // the mark says that there is something to remove
@@ -111,4 +108,18 @@ func Sweep(dir string) error {
 		wrong = append(wrong, os.Remove(filepath.Join(dir, pin.Name())))
 	}
 	return errors.Join(append(wrong, os.Remove(dir))...)
+}
+
+// sweepFilter removes the filter that a mark tells of.
+func sweepFilter(dir, index string) error {
+	number, err := strconv.Atoi(index)
+	if err != nil {
+		return err
+	}
+	done, err := alone(dir)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return removeFilters(dir, number)
 }

@@ -31,7 +31,7 @@ enum phase {
 	RESTING,  // nothing was heard since the last answer, or we have lost the thread
 	HEARING,  // a request's head is coming in
 	ASKED,    // it is complete, and nothing was answered
-	FOREIGN,  // it does not speak HTTP/1 any more
+	FOREIGN,  // nothing is to be told on it any more: it speaks no HTTP/1, or all is said
 	TOLD,     // the client was told to close
 };
 
@@ -98,11 +98,16 @@ struct segment {
 static __noinline bool read_segment(struct __sk_buff *skb, __u32 network, struct segment *s)
 {
 	struct tcphdr tcp;
+	__u16 fragment;
 	__u8 first, next;
 
 	if (bpf_skb_load_bytes(skb, network, &first, 1))
 		return false;
 	if (first >> 4 == 4) {
+		// A fragment has no TCP header, or not all of the segment.
+		if (bpf_skb_load_bytes(skb, network + offsetof(struct iphdr, frag_off), &fragment, 2) ||
+		    fragment & bpf_htons(0x3fff))
+			return false;
 		if (bpf_skb_load_bytes(skb, network + offsetof(struct iphdr, protocol), &next, 1))
 			return false;
 		s->tcp = network + (first & 15) * 4;
@@ -156,7 +161,8 @@ static __noinline void hear(struct __sk_buff *skb, const struct segment *s, stru
 	if (size > HEAD)
 		size = HEAD;
 	bpf_loop(size, walk_byte, &walk, 0);
-	if (talk->request.broken || talk->request.at > HEAD) {
+	// Of a length of more than 1 GiB the end could not be told, since the numbers wrap.
+	if (talk->request.broken || talk->request.at > HEAD || talk->request.length >> 30) {
 		talk->phase = RESTING;
 		return;
 	}
@@ -286,9 +292,9 @@ static long edit_byte(__u32 index, struct edit *e)
 	// that another interface has cut into pieces.
 	was = (at - e->tcp) & 1 ? bpf_htons(old) : bpf_htons(old << 8);
 	is = (at - e->tcp) & 1 ? bpf_htons(new) : bpf_htons(new << 8);
-	bpf_l4_csum_replace(e->skb, e->tcp + offsetof(struct tcphdr, check), was, is, 2);
-	bpf_skb_store_bytes(e->skb, at, &new, 1, BPF_F_RECOMPUTE_CSUM);
-	return 0;
+	if (bpf_l4_csum_replace(e->skb, e->tcp + offsetof(struct tcphdr, check), was, is, 2))
+		return 1;
+	return bpf_skb_store_bytes(e->skb, at, &new, 1, BPF_F_RECOMPUTE_CSUM) ? 1 : 0;
 }
 
 static __noinline void edit(struct __sk_buff *skb, const struct segment *s, __u64 line, __u64 size)
@@ -302,6 +308,13 @@ static __noinline void edit(struct __sk_buff *skb, const struct segment *s, __u6
 		.tcp = s->tcp,
 	};
 
+	__u64 last = (__u32)((__u32)line + (__u32)size - (__u32)s->seq);
+
+	if (last > s->size)
+		last = s->size;
+	// All or nothing: if there is no memory for the line, it fails here.
+	if (bpf_skb_pull_data(skb, s->payload + last))
+		return;
 	if (size > LONGEST)
 		size = LONGEST;
 	bpf_loop(size, edit_byte, &e, 0);
@@ -327,10 +340,11 @@ static __noinline int status(struct __sk_buff *skb, const struct segment *s, __u
 	return (t[9] - '0') * 100 + (t[10] - '0') * 10 + t[11] - '0';
 }
 
-// answers takes in the first packet of an answer. It returns true if the line was
-// found that is to be changed.
+// answers takes in the first packet of an answer. Received is the sequence number up to
+// which the client has been heard. It returns true if the line was found that is to be
+// changed.
 static __noinline bool answers(struct __sk_buff *skb, const struct segment *s, struct conversation *talk,
-				    bool complete)
+			       __u32 received)
 {
 	struct scan *scan = &talk->reply;
 	struct walk walk = {.skb = skb, .scan = scan, .from = s->payload};
@@ -358,16 +372,20 @@ static __noinline bool answers(struct __sk_buff *skb, const struct segment *s, s
 		}
 		return false;
 	}
-	if (!complete)
-		return false; // it was given before all was asked, or more was asked since
-	if (scan->closes && scan->connections == 1) {
-		talk->phase = TOLD;
-		talk->size = 0;
+	if (received != (__u32)talk->end) {
+		// It was given before all was asked. If more was asked since, it is not known from
+		// now on which request an answer belongs to.
+		if (before(talk->end, received))
+			talk->phase = FOREIGN;
+		return false;
+	}
+	if (scan->connections == 1 ? scan->closes : !scan->connections && !minor) {
+		talk->phase = FOREIGN;
 		count(COUNT_CLOSING);
 		return false;
 	}
 	// A second Connection line might be believed instead of ours.
-	if (scan->connections > 1 || (scan->connections && !scan->keeps) || (!scan->connections && !minor))
+	if (scan->connections > 1 || (scan->connections && !scan->keeps))
 		goto untold;
 	if (!scan->rank || (scan->rank == 1 && (code == 304 || scan->signed_)))
 		goto untold;
@@ -409,8 +427,18 @@ int ar_tell(struct __sk_buff *skb)
 		if ((__u32)s.seq != (__u32)talk->answer)
 			return PASS;
 		tcp = bpf_tcp_sock(sk);
-		if (!tcp || !answers(skb, &s, talk, tcp->rcv_nxt == (__u32)talk->end))
+		if (!tcp || !answers(skb, &s, talk, tcp->rcv_nxt))
 			return PASS;
+	} else {
+		// Sequence numbers wrap round. When the client has the line, it is never sent
+		// again, and what then has its numbers is something else.
+		tcp = bpf_tcp_sock(sk);
+		if (!tcp)
+			return PASS;
+		if (!before(tcp->snd_una, talk->line + talk->size)) {
+			talk->phase = FOREIGN;
+			return PASS;
+		}
 	}
 	// From now on each packet that carries a part of the line is changed alike: a
 	// client may get the first one, or one that was sent again and cut otherwise.

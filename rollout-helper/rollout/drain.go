@@ -32,9 +32,9 @@ func (r *rollout) limit(g *store.Generation) time.Duration {
 
 // drained waits until the units have nothing in hand: no connection half-open or
 // queued, no request unanswered, and no client that may be about to ask again where it can
-// be told to close; or until the limit has passed. Where traffic is
-// not steered it does not wait, for the units go on getting new connections. In any
-// case the receipt counts what their stop, which follows, does to their connections.
+// be told to close; or until the limit has passed. Where traffic is not steered it does
+// not wait, for the units go on getting new connections. In any case the receipt counts
+// what their stop, which follows, does to their connections.
 func (r *rollout) drained(ctx context.Context, names, serving []string, limit time.Duration) error {
 	if len(names) == 0 {
 		return nil
@@ -62,11 +62,7 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 			wait(context.WithoutCancel(ctx), drainTick)
 			continue
 		}
-		n := work.InHand()
-		if r.tells() {
-			// Whoever asks again is told to close.
-			n += work.Recent
-		}
+		n := r.inHand(work)
 		if first == nil {
 			first = last
 			if n > 0 {
@@ -77,11 +73,29 @@ func (r *rollout) drained(ctx context.Context, names, serving []string, limit ti
 			return nil
 		}
 		if time.Now().After(deadline) {
-			r.say(Warning, step.Drain, "%d connection(s) of %s still wait for an answer after %.0f s", n, list(names), time.Since(began).Seconds())
+			r.late(work, names, time.Since(began))
 			return nil
 		}
 		wait(context.WithoutCancel(ctx), drainTick)
 	}
+}
+
+// inHand is how many connections the units are not stopped for yet: where clients can be
+// told to close, also those that may be about to ask again, because they will be told.
+func (r *rollout) inHand(work sockets.Work) int {
+	if r.tells() {
+		return work.InHand() + work.Recent
+	}
+	return work.InHand()
+}
+
+// late says what is left when the drain time has passed.
+func (r *rollout) late(work sockets.Work, names []string, after time.Duration) {
+	if owed := work.InHand(); owed > 0 {
+		r.say(Warning, step.Drain, "%d connection(s) of %s still wait for an answer after %.0f s", owed, list(names), after.Seconds())
+		return
+	}
+	r.say(Info, step.Drain, "clients still ask again on %d connection(s) of %s after %.0f s, though they were to be told to close", work.Recent, list(names), after.Seconds())
 }
 
 // work counts what the named units still have, and keeps new connections with those

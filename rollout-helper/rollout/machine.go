@@ -87,6 +87,8 @@ type Traffic interface {
 	// request on, until Release. It is to be called at every look. A
 	// steering.Unavailable says that this machine cannot do that.
 	Tell(app string, us []systemd.Unit) error
+	// EndTell ends what Tell has begun.
+	EndTell(app string) error
 	// Told counts the clients that were told, and the answers that could not tell.
 	Told(app string) (told, untold int)
 	// Migrates says whether the kernel moves queued connections by itself when

@@ -20,6 +20,7 @@ func TestCounted(t *testing.T) {
 		says          string
 	}{
 		"at rest":       {"1", "", sockets.Work{Idle: 2}, store.Counts{Closed: 4}, "stopping shop@1 shop@2, which closes 4 connection(s) at rest"},
+		"asks again":    {"1", "", sockets.Work{Idle: 1, Recent: 1}, store.Counts{Closed: 2}, "clients still ask again on 2 connection(s) of shop@1 shop@2 after 30 s"},
 		"streams":       {"1", "", sockets.Work{Idle: 1, Streams: 1}, store.Counts{Closed: 2, Cut: 2, Streams: 2}, "2 closed at rest, 2 cut (streams: 2)"},
 		"owed":          {"1", "", sockets.Work{Owed: 1}, store.Counts{Cut: 2}, "2 connection(s) of shop@1 shop@2 still wait for an answer after 30 s"},
 		"not steered":   {"1", "no BPF", sockets.Work{Owed: 1, Idle: 1}, store.Counts{Closed: 2, Cut: 2}, "traffic migrated (no BPF), 0 connections drained, 2 closed at rest, 2 cut"},

@@ -132,6 +132,10 @@ func (w *world) queued(name string) uint32 {
 		if led > 2500*time.Millisecond { // less than a second before the end of the watch
 			return 1
 		}
+	case "blocks": // it has answered before that
+		if led > 300*time.Millisecond && led < 600*time.Millisecond || led > 1700*time.Millisecond {
+			return 1
+		}
 	case "pauses": // each time for less than a second, and at the end of the watch
 		if led%(1100*time.Millisecond) > 500*time.Millisecond {
 			return 1
@@ -176,6 +180,7 @@ func (w *world) Pending(_ string, _ *sockets.View, us []systemd.Unit) (work sock
 	}
 	for _, u := range us {
 		work.Owed, work.Idle, work.Streams = work.Owed+w.has.Owed, work.Idle+w.has.Idle, work.Streams+w.has.Streams
+		work.Recent += w.has.Recent
 		if f := w.units[u.Name]; f != nil && f.pending.After(time.Now()) {
 			work.Owed++
 		}
@@ -240,6 +245,8 @@ func (w *world) Tell(_ string, us []systemd.Unit) error {
 	}
 	return nil
 }
+
+func (w *world) EndTell(string) error { return nil }
 
 func (w *world) Told(string) (told, untold int) { return w.told[0], w.told[1] }
 

@@ -24,7 +24,8 @@ type Work struct {
 	// requests and a WebSocket on which nothing moves look the same.
 	Idle int
 	// Recent are how many of the idle ones have been at rest for no more than a quarter of
-	// a second: their clients may be about to ask again.
+	// a second, and on which nobody has asked since clients are told to close: they may be
+	// about to ask, and will be told then. Who has asked since was told, or cannot be.
 	Recent int
 	// Ended are those that an earlier look has seen and that are gone.
 	Ended int
@@ -64,12 +65,13 @@ func (w *Work) add(k kind) {
 
 // Drain watches instances empty themselves.
 type Drain struct {
-	paths []string
-	ports []uint16
-	since time.Time
-	seen  map[uint64]progress // by the connection's cookie
-	last  Work                // what the last look has counted
-	ends  *ends               // nil: they are not followed
+	paths         []string
+	ports         []uint16
+	since         time.Time
+	seen          map[uint64]progress // by the connection's cookie
+	telling, told bool                // clients are told to close; they were at the last look
+	last          Work                // what the last look has counted
+	ends          *ends               // nil: they are not followed
 }
 
 // progress is what was last seen of one connection.
@@ -78,6 +80,7 @@ type progress struct {
 	// sending is when the app was last seen to send more without having been
 	// asked anything new.
 	sending time.Time
+	asked   bool // something was received since clients are told to close
 	rested  bool // nothing was owed, and nothing had been sent for a second
 	stream  bool // after a rest the app has sent more without having been asked
 	kind    kind
@@ -136,6 +139,7 @@ func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Ti
 		}
 		before, known := d.seen[c.Cookie]
 		p := before.next(c, known, now)
+		p.asked = before.asked || d.told && known && c.BytesReceived > before.received
 		switch {
 		case !c.Accepted:
 			p.kind = queued
@@ -147,7 +151,7 @@ func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Ti
 			p.kind = sending
 		default:
 			p.kind = idle
-			if min(c.LastSent, c.LastReceived) < recent {
+			if !p.asked && min(c.LastSent, c.LastReceived) < recent {
 				work.Recent++
 			}
 		}
@@ -160,9 +164,13 @@ func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Ti
 			work.Ended++
 		}
 	}
-	d.seen, d.last = seen, work
+	// What came before the first look since then, may have come too early.
+	d.seen, d.last, d.told = seen, work, d.telling
 	return work
 }
+
+// Telling notes that clients are told to close, by the answer to their next request.
+func (d *Drain) Telling() { d.telling = true }
 
 // next is the progress of a connection at the next look; known is false at the first.
 func (p progress) next(c Connection, known bool, now time.Time) progress {

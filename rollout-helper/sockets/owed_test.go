@@ -91,6 +91,29 @@ func TestWorkCount(t *testing.T) {
 	}
 }
 
+// TestRecent: whoever may be about to ask is waited for until it has asked.
+func TestRecent(t *testing.T) {
+	var d Drain
+	now := time.Now()
+	c := Connection{Cookie: 1, Accepted: true, Cgroup: 7, LastReceived: time.Minute}
+	look := func(received uint64, lastSent time.Duration) Work {
+		now = now.Add(2 * quiet)
+		c.BytesReceived, c.BytesSent, c.LastSent = received, received, lastSent
+		return d.count([]Connection{c}, map[uint64]bool{7: true}, now)
+	}
+	look(10, 0)
+	d.Telling()
+	for _, l := range []struct {
+		received uint64
+		lastSent time.Duration
+		recent   int
+	}{{20, 0, 1}, {20, recent, 0}, {20, 0, 1}, {30, 0, 0}, {30, 0, 0}} {
+		if got := look(l.received, l.lastSent); got.Idle != 1 || got.Recent != l.recent {
+			t.Errorf("%+v: %+v", l, got)
+		}
+	}
+}
+
 // TestDrainRemembers: what one look cannot tell, the looks before it can. Each line is
 // one look: what had been sent and received by then, and how long ago the last was sent.
 func TestDrainRemembers(t *testing.T) {

@@ -27,6 +27,7 @@ type Kernel struct {
 type lanes struct {
 	steering  steering.Steering
 	telling   *telling
+	tells     bool      // clients are told to close
 	serving   string    // the names of the units that are steered to
 	since     time.Time // when that began
 	draining  string    // the names of the units that drain watches
@@ -92,7 +93,7 @@ func (k *Kernel) Release(app string, us []systemd.Unit) error {
 		l.leave(at)
 	}
 	l.serving, l.draining, l.drain = "", "", nil
-	told := k.endTelling(app)
+	told := k.EndTell(app)
 	if err := l.steering.Detach(); err != nil {
 		return errors.Join(told, err)
 	}
@@ -113,6 +114,9 @@ func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (socket
 			groups = append(groups, own...)
 		}
 		l.draining, l.drain = names, sockets.NewDrain(paths(us), groups, l.since)
+	}
+	if l.tells {
+		l.drain.Telling()
 	}
 	return l.drain.Left(v)
 }

@@ -47,6 +47,7 @@ func (k *Kernel) Tell(app string, us []systemd.Unit) error {
 	if err != nil {
 		return &steering.Unavailable{Reason: err.Error(), Err: err}
 	}
+	k.app(app).tells = true
 	return nil
 }
 
@@ -68,11 +69,12 @@ func (k *Kernel) Told(app string) (told, untold int) {
 	return int(counts.Told + counts.Closing), int(counts.Untold)
 }
 
-// endTelling takes off what Tell has attached, also what a run before has left.
-func (k *Kernel) endTelling(app string) error {
+// EndTell takes off what Tell has attached, also what a run before has left.
+func (k *Kernel) EndTell(app string) error {
 	l := k.app(app)
 	t := l.telling
-	if l.telling = nil; t == nil {
+	l.telling, l.tells = nil, false
+	if t == nil {
 		return closing.Sweep(pins(app))
 	}
 	<-t.opened
