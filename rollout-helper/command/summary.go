@@ -37,7 +37,7 @@ func summarize(m *rollout.Machine, took time.Duration) error {
 	return nil
 }
 
-// stands says which generation of an app is up.
+// stands says which generation of an app is the current one.
 func stands(m *rollout.Machine, app string) string {
 	current, err := store.Of(m.Layout, app).Current()
 	_, gone := os.Lstat(m.Layout.Env(app))

@@ -61,6 +61,9 @@ func (m *Machine) boot(ctx context.Context, app string) error {
 		return errors.Join(unready, unread)
 	}
 	if unready != nil {
+		if m.rejected(app, spec.Digest()) != nil {
+			return unready // what has failed before is no help
+		}
 		m.Report(warning(app, step.Boot, unready))
 	} else if stay := m.stay(app, current, spec); stay != "" {
 		m.Report(Event{App: app, Generation: current.Number, Step: step.Boot, Text: stay})

@@ -37,6 +37,35 @@ func TestBootNeverReady(t *testing.T) {
 	})
 }
 
+// TestBootLate: what has failed before is not tried at boot either if the recorded
+// generation does not become ready.
+func TestBootLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "BEHAVE=ok")
+		w.env("BEHAVE=exits")
+		if err := w.machine().Swap(t.Context(), "shop"); err == nil {
+			t.Fatal("it succeeds")
+		}
+		path := store.Of(w.layout, "shop").Dir(1) + "/environment"
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytes.ReplaceAll(text, []byte(`BEHAVE="ok"`), []byte(`BEHAVE="deaf"`)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.reboot()
+		if err := w.machine().Boot(t.Context(), "shop"); err == nil || current(t, w) != 1 {
+			t.Errorf("Boot = %v, the current generation is %d", err, current(t, w))
+		}
+		for _, call := range w.calls {
+			if strings.HasPrefix(call, "start ") {
+				t.Errorf("at boot: %s", call)
+			}
+		}
+	})
+}
+
 // TestBootRejected: an app that was never ready is rolled out by the boot, but not what
 // has failed before.
 func TestBootRejected(t *testing.T) {

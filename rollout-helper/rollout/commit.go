@@ -27,7 +27,10 @@ func (r *rollout) commit(ctx context.Context) error {
 			return err
 		}
 	}
-	r.new.Ports = r.bound(ctx)
+	// A restart knows them already.
+	if ports := r.bound(ctx); ports != nil || !r.restart {
+		r.new.Ports = ports
+	}
 	r.receipt.Result = "ready"
 	if r.restart {
 		return r.takeOver()

@@ -97,19 +97,20 @@ func (m *Machine) claim(app string, port int) (release func(), taker string) {
 	}
 	_ = f.Truncate(0) // without its name it is a claim all the same
 	_, _ = f.WriteAt([]byte(app), 0)
-	return func() { f.Close() }, ""
+	return func() {
+		_ = f.Truncate(0) // else the next claim would have this name for a moment
+		f.Close()
+	}, ""
 }
 
-// claimFor is claim for a rollout of what a spec asks for, if that has a new port.
-func (m *Machine) claimFor(s situation, spec *units.Spec, again string) (release func(), err error) {
-	if !s.newPort(spec.Plan) {
+// claimFor is claim for a rollout to a plan, if that has a new port.
+func (m *Machine) claimFor(s situation, to units.Plan, again string) (release func(), refusal *RunError) {
+	if !s.newPort(to) {
 		return func() {}, nil
 	}
-	release, taker := m.claim(s.app, spec.Plan.Port)
+	release, taker := m.claim(s.app, to.Port)
 	if taker != "" {
-		refusal := notItsPort(s.app, fmt.Sprintf("port %d is being taken by %s", spec.Plan.Port, taker), again)
-		refusal.Path = spec.Source.Path
-		return nil, refusal
+		return nil, notItsPort(s.app, fmt.Sprintf("port %d is being taken by %s", to.Port, taker), again)
 	}
 	return release, nil
 }
@@ -179,7 +180,8 @@ func (r *rollout) checkPorts(v *sockets.View, fresh []systemd.Unit) error {
 		}
 		for _, g := range own {
 			port := int(g.Addr.Port())
-			if slices.Contains(r.groups, g) || hasPort(r.old, port) {
+			// At boot what is new to this run has been ready before.
+			if slices.Contains(r.groups, g) || hasPort(r.old, port) || r.new.Ready && hasPort(r.new, port) {
 				continue
 			}
 			other, known := r.holders[port]

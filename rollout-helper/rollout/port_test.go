@@ -250,6 +250,32 @@ func TestClaim(t *testing.T) {
 	})
 }
 
+// TestClaimByRollback: a rollback to another PORT claims it, as a rollout does.
+func TestClaimByRollback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "PORT=3000")
+		for name := range w.units {
+			if _, err := w.Stop(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.deploys(t, "PORT=4000", "BEHAVE=elsewhere")
+		for name := range w.units {
+			if _, err := w.Stop(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		release, taker := w.machine().claim("blog", 3000)
+		if taker != "" {
+			t.Fatal(taker)
+		}
+		defer release()
+		if err := w.machine().Rollback(t.Context(), "shop"); err == nil || !strings.Contains(err.Error(), "port 3000 is being taken by blog") {
+			t.Errorf("Rollback = %v", err)
+		}
+	})
+}
+
 // TestPortsRecorded: what an app listens on is recorded when it becomes ready, whatever
 // has changed since the generation before.
 func TestPortsRecorded(t *testing.T) {

@@ -45,7 +45,12 @@ func (m *Machine) goBack(ctx context.Context, app string) error {
 		return err
 	}
 	r.rollback = true
-	if refusal := s.refusal(earlier.Plan, r.again()); refusal != nil {
+	release, refusal := m.claimFor(s, earlier.Plan, r.again())
+	if refusal == nil {
+		defer release()
+		refusal = s.refusal(earlier.Plan, r.again())
+	}
+	if refusal != nil {
 		refusal.Text = fmt.Sprintf("generation %d: %s", earlier.Number, refusal.Text)
 		return refusal
 	}

@@ -16,7 +16,7 @@ type stalls map[string]*stall
 
 // stall is what was seen of one of them.
 type stall struct {
-	serves bool // it has been seen with a connection that it has accepted
+	serves bool // it has been seen to accept a connection, or with one that it has accepted
 	// waiting are connections that have waited since then, by their cookies. An
 	// instance that accepts any takes those that wait longest.
 	waiting map[uint64]bool
@@ -35,7 +35,9 @@ func (s stalls) see(traffic Traffic, v *sockets.View, us []systemd.Unit) error {
 		switch {
 		case one != nil && one.serves:
 		case queued == 0:
-			delete(s, u.Name)
+			if one != nil {
+				one.serves = true // who waited was accepted
+			}
 		case one == nil:
 			// At the next look most queues are empty.
 			s[u.Name] = new(stall)

@@ -13,7 +13,7 @@ import (
 // accepted any, or goes on taking them one by one, or lets them wait for a moment. The
 // first is not asked about again, for that costs a look at each connection.
 func TestBusyIsReady(t *testing.T) {
-	for behave, most := range map[string]int{"busy": 2, "slow": 1000, "pauses": 1000, "ok": 0} {
+	for behave, most := range map[string]int{"busy": 2, "slow": 1000, "pauses": 1000, "blocks": 1000, "ok": 0} {
 		for _, boot := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				w := up(t)

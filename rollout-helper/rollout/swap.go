@@ -91,12 +91,12 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	if err != nil {
 		return err
 	}
-	release, err := m.claimFor(s, spec, r.again())
-	if err != nil {
-		return err
+	release, refusal := m.claimFor(s, spec.Plan, r.again())
+	if refusal == nil {
+		defer release()
+		refusal = s.refusal(spec.Plan, r.again())
 	}
-	defer release()
-	if refusal := s.refusal(spec.Plan, r.again()); refusal != nil {
+	if refusal != nil {
 		refusal.Path = spec.Source.Path
 		return refusal
 	}

@@ -204,7 +204,10 @@ func others(v *sockets.View, u systemd.Unit, g sockets.Group, listeners []socket
 		return false, err
 	}
 	connections, err := sockets.Connections(g.Addr.Port())
-	return slices.ContainsFunc(connections, func(c sockets.Connection) bool { return c.Accepted && ids[c.Cgroup] }), err
+	here := g.Addr.Addr().Unmap()
+	return slices.ContainsFunc(connections, func(c sockets.Connection) bool {
+		return c.Accepted && ids[c.Cgroup] && (here.IsUnspecified() || c.Local.Addr().Unmap() == here)
+	}), err
 }
 
 // listenersIn are the unit's listeners in a group.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/sockets/socktest"
@@ -100,11 +99,7 @@ func TestAccepts(t *testing.T) {
 	}
 	for _, listen := range []socktest.Listen{{}, {Count: 3}, {Deferred: true}} {
 		onGround(t, socktest.Config{}, listen, func(g *ground) {
-			began := time.Now()
 			g.answers()
-			if took := time.Since(began); took > 5*time.Second {
-				g.t.Errorf("it took %v", took)
-			}
 		})
 		onGround(t, socktest.Config{Lazy: true}, listen, func(g *ground) {
 			g.refuses()
