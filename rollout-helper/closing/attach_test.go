@@ -12,7 +12,6 @@ import (
 	"app-rollout/rollout-helper/sockets/socktest"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 )
@@ -45,6 +44,16 @@ func tcx(t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: lo.Index, Program: somebodys(t), Attach: ebpf.AttachTCXEgress})
+	if err == nil {
+		l.Close()
+	}
+	return !errors.Is(err, ebpf.ErrNotSupported)
+}
+
+// somebodys is a program of somebody else's that packets pass on their way out.
+func somebodys(t *testing.T) *ebpf.Program {
+	t.Helper()
 	spec, err := tellSpec()
 	if err != nil {
 		t.Fatal(err)
@@ -53,12 +62,8 @@ func tcx(t *testing.T) bool {
 	if err := spec.Copy().LoadAndAssign(&objects, nil); err != nil {
 		t.Fatal(err)
 	}
-	defer objects.Close()
-	l, err := link.AttachTCX(link.TCXOptions{Interface: lo.Index, Program: objects.ArTell, Attach: ebpf.AttachTCXEgress})
-	if err == nil {
-		l.Close()
-	}
-	return !errors.Is(err, ebpf.ErrNotSupported)
+	t.Cleanup(func() { objects.Close() })
+	return objects.ArTell
 }
 
 // disciplined says whether the interface has a clsact queueing discipline.
@@ -155,18 +160,11 @@ func TestTakenOff(t *testing.T) {
 	})
 }
 
-// TestOthers: a program of somebody else's that lets nobody behind it have a say is no
-// hindrance, and stays; and so does a queueing discipline that was there before.
+// TestOthers: a program of somebody else's stays, and so does a queueing discipline that
+// was there before. Ours comes first, since others may let nobody behind them have a say.
 func TestOthers(t *testing.T) {
 	each(t, func(t *testing.T, attach func(c *Closing, index int) (hook, error)) {
-		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-			Type: ebpf.SchedCLS, License: "MIT",
-			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, // TC_ACT_OK
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer program.Close()
+		program := somebodys(t)
 		lo, err := net.InterfaceByName("lo")
 		if err != nil {
 			t.Fatal(err)
@@ -189,6 +187,19 @@ func TestOthers(t *testing.T) {
 		c := opened(t, "shop", attach)
 		if n := hooked(t, "lo"); n != 3 {
 			t.Errorf("%d programs on lo, want theirs and ours", n)
+		}
+		if _, linked := c.hooks[lo.Index].(pinned); linked {
+			query, err := link.QueryPrograms(link.QueryOptions{Target: lo.Index, Attach: ebpf.AttachTCXEgress})
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := c.objects.ArTell.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id, _ := info.ID(); query.Programs[0].ID != id {
+				t.Error("ours is not the first")
+			}
 		}
 		closed(t, c)
 		if n := hooked(t, "lo"); n != 2 || !disciplined(t, "lo") {

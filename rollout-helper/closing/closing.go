@@ -88,16 +88,13 @@ func (c *Closing) Tell(paths []string) error {
 			continue
 		}
 		at := filepath.Join(sockets.Root(), path)
-		if _, err := os.Stat(at); errors.Is(err, fs.ErrNotExist) {
-			continue // it has ended
-		}
 		ear, err := link.AttachCgroup(link.CgroupOptions{
 			Path:    at,
 			Attach:  ebpf.AttachCGroupInetIngress,
 			Program: c.objects.ArHear,
 		})
 		if _, e := os.Stat(at); err != nil && errors.Is(e, fs.ErrNotExist) {
-			continue // just now; the library does not pass on why it failed
+			continue // it has ended; the library does not pass on why it failed
 		}
 		if err != nil {
 			return fmt.Errorf("attaching the BPF program to %s: %w", path, err)
