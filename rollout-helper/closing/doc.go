@@ -3,9 +3,9 @@
 //
 // A client that keeps its connection sends its next request whenever it likes. If
 // the server has just been told to stop, that request is lost. So while an instance
-// drains, the kernel changes one line in the head of the next answer on each of its
-// connections to "Connection: close". The client has been told before it sends
-// anything more; it closes, and no request is lost.
+// drains, the kernel changes one line in the head of the answer to the next request on
+// each of its connections to "Connection: close". A client that waits for its answers is
+// told before it sends anything more; it closes, and no request is lost.
 //
 //	ar_hear   on the control group of each instance that drains, where packets
 //	          come in: sees that a client asks, and where its request ends
@@ -26,7 +26,7 @@
 // wrong numbers on some kernels, for which nginx waits in vain.
 //
 // ar_tell is attached by TCX links, since Linux 6.6, or else by filters of the
-// clsact queueing discipline; in front of whoever else is there, and it leaves the
+// clsact queueing discipline; in front of whoever is there by then, and it leaves the
 // decision to them. The links are pinned, and filters stay by themselves: if the helper
 // is killed, lines that were changed stay changed until Sweep.
 package closing
