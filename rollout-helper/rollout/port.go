@@ -103,14 +103,24 @@ func (m *Machine) claim(app string, port int) (release func(), taker string) {
 	}, ""
 }
 
-// claimFor is claim for a rollout to a plan, if that has a new port.
-func (m *Machine) claimFor(s situation, to units.Plan, again string) (release func(), refusal *RunError) {
+// admit refuses a plan that cannot have what it asks for, and else claims its port, if
+// that is new. It looks before the claim, so that an app that is refused never seems to
+// take a port that it will not get; and once more behind it, since the port may have
+// become another app's in between.
+func (m *Machine) admit(s situation, to units.Plan, again string) (release func(), refusal *RunError) {
+	if refusal := s.refusal(to, again); refusal != nil {
+		return nil, refusal
+	}
 	if !s.newPort(to) {
 		return func() {}, nil
 	}
 	release, taker := m.claim(s.app, to.Port)
 	if taker != "" {
 		return nil, notItsPort(s.app, fmt.Sprintf("port %d is being taken by %s", to.Port, taker), again)
+	}
+	if refusal := s.refusal(to, again); refusal != nil {
+		release()
+		return nil, refusal
 	}
 	return release, nil
 }

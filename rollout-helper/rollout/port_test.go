@@ -250,6 +250,25 @@ func TestClaim(t *testing.T) {
 	})
 }
 
+// TestClaimByNobody: an app whose port belongs to a second one is refused in its name, also
+// while a third one, which will be refused too, has the claim.
+func TestClaimByNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.neighbour(nil, "PORT=3000")
+		w.env()
+		release, taker := w.machine().claim("third", 3000)
+		if taker != "" {
+			t.Fatal(taker)
+		}
+		defer release()
+		if err := w.machine().Swap(t.Context(), "shop"); err == nil || !strings.Contains(err.Error(), "port 3000 belongs to blog; give shop another PORT") {
+			t.Errorf("Swap = %v", err)
+		}
+		w.untouched(t)
+	})
+}
+
 // TestClaimByRollback: a rollback to another PORT claims it, as a rollout does.
 func TestClaimByRollback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

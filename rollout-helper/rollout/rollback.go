@@ -45,15 +45,12 @@ func (m *Machine) goBack(ctx context.Context, app string) error {
 		return err
 	}
 	r.rollback = true
-	release, refusal := m.claimFor(s, earlier.Plan, r.again())
-	if refusal == nil {
-		defer release()
-		refusal = s.refusal(earlier.Plan, r.again())
-	}
+	release, refusal := m.admit(s, earlier.Plan, r.again())
 	if refusal != nil {
 		refusal.Text = fmt.Sprintf("generation %d: %s", earlier.Number, refusal.Text)
 		return refusal
 	}
+	defer release()
 	if r.new, err = r.store.Copy(earlier); err != nil {
 		return err
 	}

@@ -91,15 +91,12 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	if err != nil {
 		return err
 	}
-	release, refusal := m.claimFor(s, spec.Plan, r.again())
-	if refusal == nil {
-		defer release()
-		refusal = s.refusal(spec.Plan, r.again())
-	}
+	release, refusal := m.admit(s, spec.Plan, r.again())
 	if refusal != nil {
 		refusal.Path = spec.Source.Path
 		return refusal
 	}
+	defer release()
 	for _, p := range spec.Idle {
 		m.Report(warning(app, step.Freeze, p))
 	}
