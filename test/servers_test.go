@@ -41,9 +41,9 @@ func (s server) write(generation int, lines ...string) {
 // short.
 var full = os.Getenv("SERVERS") == "full"
 
-// serversMachine boots a machine on which all servers are installed.
-func serversMachine(t *testing.T) *app {
-	return newShop(t, machine.Options{Packages: servers.Packages(), Layers: []string{machine.Node(t), machine.Bun(t)}})
+// serversMachine boots a machine on which all servers are installed, and these layers.
+func serversMachine(t *testing.T, layers ...string) *app {
+	return newShop(t, machine.Options{Packages: servers.Packages(), Layers: append(layers, machine.Node(t), machine.Bun(t))})
 }
 
 // TestServers: no server loses a connection, whatever it does on its stop signal and

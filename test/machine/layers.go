@@ -58,6 +58,14 @@ func Apps(t T) string {
 	})
 }
 
+// GoClient is a layer with the program `client` (test/apps/client), beside the sample apps.
+func GoClient(t T) string {
+	t.Helper()
+	return layer(t, "client", func(dir string) error {
+		return goBuild(filepath.Join(dir, AppsDir, "client"), "./test/apps/client")
+	})
+}
+
 // AppsDir is where Apps puts the sample apps.
 const AppsDir = "/opt/apps"
 

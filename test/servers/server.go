@@ -57,7 +57,7 @@ var All = []Server{
 
 // Packages are those of all servers, and of the clients that ask them.
 func Packages() []string {
-	packages := []string{"ruby", "wrk", "ethtool", "nftables", "python3-aiohttp", "python3-httpx", "python3-requests"}
+	packages := []string{"ruby", "wrk", "ethtool", "nftables", "curl", "default-jre-headless", "python3-aiohttp", "python3-httpx", "python3-requests"}
 	for _, s := range All {
 		packages = append(packages, strings.Fields(s.Packages)...)
 	}

@@ -24,8 +24,9 @@
 //
 // GET /?delay=5s delays that one answer; /?until=FILE until there is such a
 // file. GET /env?NAME answers with the value
-// of a variable. GET /health answers with HEALTH (a status, default STATUS),
-// and with 400 if the Host header is not KNOWS.
+// of a variable. GET /?peer answers with the client's address and port too. GET
+// /health answers with HEALTH (a status, default STATUS), and with 400 if the Host header
+// is not KNOWS.
 // GET /use?N uses up N MiB more before it answers. GET /events?every=2s is a stream
 // of server-sent events. GET /ws is a WebSocket that says what it is told; with
 // ?every=2s it also says something by itself.
@@ -170,6 +171,9 @@ func handler() http.Handler {
 		}
 		w.WriteHeader(status)
 		fmt.Fprint(w, answer)
+		if r.URL.Query().Has("peer") {
+			fmt.Fprintln(w, r.RemoteAddr)
+		}
 	})
 	return mux
 }
