@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // hooked counts what is attached where packets leave by the interface.
@@ -158,6 +159,38 @@ func TestTakenOff(t *testing.T) {
 			t.Errorf("a second time: %v", err)
 		}
 	})
+}
+
+// TestRights: CAP_BPF and CAP_NET_ADMIN are enough, and both are needed.
+func TestRights(t *testing.T) {
+	for name, c := range map[string]struct {
+		keep []uintptr
+		ok   bool
+	}{
+		"enough":           {[]uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN}, true},
+		"no CAP_BPF":       {[]uintptr{unix.CAP_NET_ADMIN}, false},
+		"no CAP_NET_ADMIN": {[]uintptr{unix.CAP_BPF}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !socktest.IsolatedWith(t, c.keep) {
+				return
+			}
+			told, err := Open(filepath.Join(socktest.BPFFS(), "shop"))
+			if !c.ok {
+				if err == nil {
+					t.Error("it is permitted")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := told.Tell([]string{socktest.Cgroup(t, cgroup)}); err != nil || len(told.ears) != 1 {
+				t.Errorf("%v, %d control groups", err, len(told.ears))
+			}
+			closed(t, told)
+		})
+	}
 }
 
 // TestOthers: a program of somebody else's stays, and so does a queueing discipline that

@@ -351,6 +351,20 @@ func TestConversations(t *testing.T) {
 			p.ask(t, get)
 			p.answer(t, head+"hello", head+"hello")
 		})
+		t.Run("HTTP in a tunnel", func(t *testing.T) {
+			p := b.connect(t)
+			p.ask(t, "CONNECT example.com:80 HTTP/1.1\r\nHost: example.com:80\r\n\r\n")
+			p.answer(t, lines(ok), lines(ok))
+			p.ask(t, get)
+			p.answer(t, head+"hello", head+"hello")
+		})
+		t.Run("the text of a request in HTTP/2", func(t *testing.T) {
+			p := b.connect(t)
+			p.ask(t, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+			p.answer(t, "\x00\x00\x00\x04", "\x00\x00\x00\x04")
+			p.ask(t, get)
+			p.answer(t, head+"hello", head+"hello")
+		})
 		t.Run("pipelined, one packet each", func(t *testing.T) {
 			p := b.connect(t)
 			p.ask(t, get)

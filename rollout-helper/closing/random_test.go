@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"sync"
@@ -75,13 +76,13 @@ func changes(sent, got []byte) (int, error) {
 // tried, SEED repeats a run.
 func TestRandomStreams(t *testing.T) {
 	each(t, func(t *testing.T, attach func(c *Closing, index int) (hook, error)) {
-		connections, seed := number("STREAMS", 500), number("SEED", int(time.Now().UnixNano()))
+		connections, seed := number("STREAMS", 500), seedOr(uint64(time.Now().UnixNano()))
 		t.Logf("SEED=%d", seed)
 		b := newBed(t, "tcp4", address, attach)
 		b.tell(t)
 		changed := 0
 		for i := range connections {
-			r := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
 			p := b.connect(t)
 			toClient, toApp := new(ends), new(ends)
 			var reads sync.WaitGroup
@@ -125,12 +126,36 @@ func TestRandomStreams(t *testing.T) {
 	})
 }
 
+// FuzzStreams tries random streams by their seed: what is fuzzed lies in the kernel, and
+// each try has a network namespace of its own.
+func FuzzStreams(f *testing.F) {
+	if os.Getuid() != 0 {
+		f.Skip("needs root: makes network namespaces and loads BPF programs")
+	}
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		try := exec.Command("/proc/self/exe", "-test.run=^TestRandomStreams$")
+		try.Env = append(os.Environ(), fmt.Sprint("SEED=", seed), "STREAMS=50")
+		if out, err := try.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	})
+}
+
 func number(name string, otherwise int) int {
 	n, err := strconv.Atoi(os.Getenv(name))
 	if err != nil {
 		return otherwise
 	}
 	return n
+}
+
+func seedOr(otherwise uint64) uint64 {
+	seed, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
+	if err != nil {
+		return otherwise
+	}
+	return seed
 }
 
 // ends are both ends of one direction of a connection.

@@ -131,10 +131,13 @@ static __noinline bool read_segment(struct __sk_buff *skb, __u32 network, struct
 	return true;
 }
 
-// begins_request says whether these bytes are a method and the beginning of a path
-// (RFC 9112, 3.2.1). CONNECT, which opens a tunnel, asks for no path; nor does the
-// preface of HTTP/2.
-static __noinline bool begins_request(struct __sk_buff *skb, const struct segment *s)
+// What a packet may begin with.
+enum beginning { SOMETHING, REQUEST, ANOTHER_PROTOCOL };
+
+// begins says whether these bytes are a method and the beginning of a path (RFC 9112,
+// 3.2.1). CONNECT, which opens a tunnel, asks for no path; nor does PRI, the preface of
+// HTTP/2. What comes after these may look like HTTP/1, but is something else.
+static __noinline int begins(struct __sk_buff *skb, const struct segment *s)
 {
 	bool found = false, method = true;
 	__u8 text[12];
@@ -142,14 +145,19 @@ static __noinline bool begins_request(struct __sk_buff *skb, const struct segmen
 
 	if (s->size < sizeof(text) ||
 	    bpf_skb_load_bytes(skb, s->payload, text, sizeof(text)))
-		return false;
+		return SOMETHING;
+	if (text[0] == 'C' && text[1] == 'O' && text[2] == 'N' && text[3] == 'N' && text[4] == 'E' &&
+	    text[5] == 'C' && text[6] == 'T' && text[7] == ' ')
+		return ANOTHER_PROTOCOL;
+	if (text[0] == 'P' && text[1] == 'R' && text[2] == 'I' && text[3] == ' ' && text[4] == '*')
+		return ANOTHER_PROTOCOL;
 #pragma unroll
 	for (i = 0; i < 11; i++) {
 		if (method && i >= 3 && text[i] == ' ' && text[i + 1] == '/')
 			found = true;
 		method = method && text[i] >= 'A' && text[i] <= 'Z';
 	}
-	return found;
+	return found ? REQUEST : SOMETHING;
 }
 
 // hear reads on in the head of a request.
@@ -194,6 +202,7 @@ int ar_hear(struct __sk_buff *skb)
 	struct bpf_tcp_sock *tcp;
 	struct segment s = {};
 	struct bpf_sock *sk = skb->sk;
+	int beginning;
 
 	if (!sk)
 		return ALLOW;
@@ -224,10 +233,15 @@ int ar_hear(struct __sk_buff *skb)
 	}
 	// A request begins where the client has got all that was answered before.
 	talk->phase = RESTING;
-	if ((__u32)s.seq != tcp->rcv_nxt || (__u32)s.ack != tcp->snd_nxt || !begins_request(skb, &s))
+	if ((__u32)s.seq != tcp->rcv_nxt || (__u32)s.ack != tcp->snd_nxt)
 		return ALLOW;
 	if (talk->end && !talk->chunked && before(s.seq, talk->end))
 		return ALLOW; // the rest of a body that was answered before it came
+	beginning = begins(skb, &s);
+	if (beginning == ANOTHER_PROTOCOL)
+		talk->phase = FOREIGN;
+	if (beginning != REQUEST)
+		return ALLOW;
 	scan_start(&talk->request);
 	talk->answer = tcp->snd_nxt;
 	talk->phase = HEARING;

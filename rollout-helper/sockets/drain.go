@@ -80,7 +80,7 @@ type progress struct {
 	// sending is when the app was last seen to send more without having been
 	// asked anything new.
 	sending time.Time
-	asked   bool // something was received since clients are told to close
+	asked   bool // at rest, it was asked something since clients are told to close
 	rested  bool // nothing was owed, and nothing had been sent for a second
 	stream  bool // after a rest the app has sent more without having been asked
 	kind    kind
@@ -139,7 +139,7 @@ func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Ti
 		}
 		before, known := d.seen[c.Cookie]
 		p := before.next(c, known, now)
-		p.asked = before.asked || d.told && known && c.BytesReceived > before.received
+		p.asked = before.asked || d.told && known && before.kind == idle && c.BytesReceived > before.received
 		switch {
 		case !c.Accepted:
 			p.kind = queued

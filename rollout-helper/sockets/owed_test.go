@@ -114,6 +114,31 @@ func TestRecent(t *testing.T) {
 	}
 }
 
+// TestRecentUpload: whose request was coming in when the telling began is not told by its
+// answer. The client may be about to ask again.
+func TestRecentUpload(t *testing.T) {
+	var d Drain
+	now := time.Now()
+	look := func(received uint64, lastSent time.Duration) Work {
+		c := Connection{Cookie: 1, Accepted: true, Cgroup: 7, BytesReceived: received, BytesSent: 10, LastSent: lastSent, LastReceived: 3 * time.Millisecond}
+		now = now.Add(2 * quiet)
+		return d.count([]Connection{c}, map[uint64]bool{7: true}, now)
+	}
+	const coming, answered = time.Minute, 0
+	look(100, coming)
+	d.Telling()
+	look(200, coming)
+	for _, l := range []struct {
+		received uint64
+		lastSent time.Duration
+		want     Work
+	}{{300, coming, Work{Owed: 1}}, {300, answered, Work{Idle: 1, Recent: 1}}, {400, coming, Work{Owed: 1}}, {400, answered, Work{Idle: 1}}} {
+		if got := look(l.received, l.lastSent); got != l.want {
+			t.Errorf("%+v: %+v", l, got)
+		}
+	}
+}
+
 // TestDrainRemembers: what one look cannot tell, the looks before it can. Each line is
 // one look: what had been sent and received by then, and how long ago the last was sent.
 func TestDrainRemembers(t *testing.T) {

@@ -103,7 +103,7 @@ func (g *guest) end() {
 
 // kernelLog fails for each problem in the kernel's log.
 func (g *guest) kernelLog() {
-	if trouble := g.try("dmesg | grep -E 'BUG:|WARNING:|Oops|lockup|blocked for more'"); trouble.code == 0 {
+	if trouble := g.try("dmesg | grep -E 'BUG:|WARNING:|Oops|refcount_t:|general protection|lockup|blocked for more'"); trouble.code == 0 {
 		g.fail("the kernel: %s", trouble.out)
 	}
 }
