@@ -109,6 +109,10 @@ var badSettings = []struct {
 	{"SYSTEMD_RESTRICT_ADDRESS_FAMILIES='AF_INET ~AF_UNIX'", 0, "SYSTEMD_RESTRICT_ADDRESS_FAMILIES must be names as AF_INET, separated by spaces"},
 	{"SYSTEMD_RESTRICT_NAMESPACES=user", 0, "SYSTEMD_RESTRICT_NAMESPACES" + badSwitch},
 
+	{"SYSTEMD_CLUSTER_RELEASE_COMMAND=rake db:migrate", 0, "SYSTEMD_CLUSTER_RELEASE_COMMAND must begin with an absolute path, or with ./ for a program in the working directory"},
+	{"SYSTEMD_CLUSTER_RELEASE_COMMAND=+/usr/bin/app", 0, "SYSTEMD_CLUSTER_RELEASE_COMMAND " + badPrefix},
+	{"SYSTEMD_CLUSTER_RELEASE_TIMEOUT_SEC=0", 0, "SYSTEMD_CLUSTER_RELEASE_TIMEOUT_SEC must be a number of seconds from 1 to 86400"},
+	{"SYSTEMD_CLUSTER_RELEASE_TIMEOUT_SEC=86401", 0, "SYSTEMD_CLUSTER_RELEASE_TIMEOUT_SEC must be a number of seconds from 1 to 86400"},
 	{"SYSTEMD_EXEC_START=node app.js", 0, "SYSTEMD_EXEC_START must begin with an absolute path, or with ./ for a program in the working directory"},
 	{"SYSTEMD_EXEC_START=+/usr/bin/app", 0, "SYSTEMD_EXEC_START " + badPrefix},
 	{"SYSTEMD_EXEC_START=!/usr/bin/app", 0, "SYSTEMD_EXEC_START " + badPrefix},

@@ -101,6 +101,8 @@ func readySec(s *Spec, _, v string) string { return seconds(&s.Plan.ReadySec, v,
 func watchSec(s *Spec, _, v string) string { return seconds(&s.Plan.WatchSec, v, 0, 600) }
 func drainSec(s *Spec, _, v string) string { return seconds(&s.Plan.DrainSec, v, 0, 3600) }
 
+func releaseSec(s *Spec, _, v string) string { return seconds(&s.releaseSec, v, 1, 86400) }
+
 func drainKeepalive(s *Spec, _, v string) string {
 	s.Plan.LeaveKeepalive = v == "leave"
 	if v != "leave" && v != "close" {

@@ -65,44 +65,16 @@ func execWord(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(word) + `"`
 }
 
-// command checks SYSTEMD_EXEC_START and freezes it. It resolves links in the
-// directory of the program, but never the program's own name: a venv's python is a
-// link that must be called by that name.
+// command checks SYSTEMD_EXEC_START and freezes it.
 func (s *Spec) command(l Layout, value string, given bool) *Problem {
 	if !given {
 		return &Problem{Text: "is missing", Remedy: "let it say what to run"}
 	}
-	words, bad := splitWords(value)
-	switch {
-	case bad != "":
-		return &Problem{Text: bad}
-	case len(words) == 0 || words[0] == "":
-		return &Problem{Text: "must name a program"}
-	}
-	first := words[0]
-	switch {
-	case strings.ContainsRune("@-:+!|", rune(first[0])):
-		return &Problem{Text: "must not begin with one of systemd's special prefixes @ - : + ! |", Remedy: "begin with the path"}
-	case strings.Contains(first, "$"):
-		return &Problem{Text: "must not have a $ in the path of its program"}
-	case strings.HasPrefix(first, "./"):
-		if s.Plan.WorkingDirectory == "" {
-			return nil // an error of SYSTEMD_WORKING_DIRECTORY has been reported
-		}
-		first = s.Plan.WorkingDirectory + "/" + first[2:]
-	case first[0] != '/':
-		return &Problem{Text: "must begin with an absolute path, or with ./ for a program in the working directory"}
-	}
-	program, why := resolveProgram(l, first)
-	if why != nil {
-		if _, apart := s.apart(l); apart != nil && words[0] != first {
-			why.Text += ", and " + apart.Text
-			why.Remedy = apart.Remedy
-		}
+	words, why := s.commandWords(l, value)
+	if words == nil {
 		return why
 	}
-	words[0] = program
-	s.exec, s.execDir = words, filepath.Dir(program)
+	s.exec, s.execDir = words, filepath.Dir(words[0])
 	// Each look costs some system calls, so only the first words are looked at.
 	for _, w := range words[1:min(len(words), 64)] {
 		if strings.HasPrefix(w, "/") && len(w) < unix.PathMax && !s.linkedWord {
@@ -112,9 +84,59 @@ func (s *Spec) command(l Layout, value string, given bool) *Problem {
 	entered, others := scriptPlaces(words)
 	s.linkedEntry = slices.ContainsFunc(entered, l.leadsThroughLink)
 	s.linkedWord = s.linkedWord || slices.ContainsFunc(others, l.leadsThroughLink)
-	s.shellisms = shellisms(value)
 	s.unixSocket = namesUnixSocket(words)
 	return nil
+}
+
+// releaseCommand checks SYSTEMD_CLUSTER_RELEASE_COMMAND and freezes it.
+func (s *Spec) releaseCommand(l Layout, value string, given bool) *Problem {
+	if !given {
+		return nil
+	}
+	words, why := s.commandWords(l, value)
+	if words == nil {
+		return why
+	}
+	s.release, s.Plan.ReleaseSec = words, s.releaseSec
+	return nil
+}
+
+// commandWords are the words of a command, with the path of a program that is there. It
+// resolves links in the directory of the program, but never the program's own name: a
+// venv's python is a link that must be called by that name. Without words, why says what
+// is wrong; it is nil if another setting's problem says it.
+func (s *Spec) commandWords(l Layout, value string) (words []string, why *Problem) {
+	words, bad := splitWords(value)
+	switch {
+	case bad != "":
+		return nil, &Problem{Text: bad}
+	case len(words) == 0 || words[0] == "":
+		return nil, &Problem{Text: "must name a program"}
+	}
+	first := words[0]
+	switch {
+	case strings.ContainsRune("@-:+!|", rune(first[0])):
+		return nil, &Problem{Text: "must not begin with one of systemd's special prefixes @ - : + ! |", Remedy: "begin with the path"}
+	case strings.Contains(first, "$"):
+		return nil, &Problem{Text: "must not have a $ in the path of its program"}
+	case strings.HasPrefix(first, "./"):
+		if s.Plan.WorkingDirectory == "" {
+			return nil, nil // an error of SYSTEMD_WORKING_DIRECTORY has been reported
+		}
+		first = s.Plan.WorkingDirectory + "/" + first[2:]
+	case first[0] != '/':
+		return nil, &Problem{Text: "must begin with an absolute path, or with ./ for a program in the working directory"}
+	}
+	program, why := resolveProgram(l, first)
+	if why != nil {
+		if _, apart := s.apart(l); apart != nil && words[0] != first {
+			why.Text += ", and " + apart.Text
+			why.Remedy = apart.Remedy
+		}
+		return nil, why
+	}
+	words[0] = program
+	return words, nil
 }
 
 // resolveProgram is the path of a program that is there, without links in its

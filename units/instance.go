@@ -42,5 +42,19 @@ func ParseInstance(unit string) (Instance, bool) {
 // Service is the one unit of an app of mode 0.
 func Service(app string) string { return app + ".service" }
 
+// ReleaseService is the unit that runs the release command of an app.
+func ReleaseService(app string) string { return releasePrefix + app + ".service" }
+
+const releasePrefix = "app-rollout-release@"
+
+// ReleasedApp is the app whose release command a unit runs; "" if it runs none.
+func ReleasedApp(unit string) string {
+	app, ours := strings.CutPrefix(strings.TrimSuffix(unit, ".service"), releasePrefix)
+	if !ours {
+		return ""
+	}
+	return app
+}
+
 // Template is the unit that the instances of an app are made of.
 func Template(app string) string { return app + "@.service" }

@@ -2,6 +2,7 @@ package units
 
 import (
 	"cmp"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,11 +53,8 @@ var hardening = []string{
 // 0 of the one service. dir is the generation's directory as a running system
 // sees it.
 func (s *Spec) Unit(dir string) string {
-	t := &unitText{directives: s.directives}
+	t := s.begin(s.Plan.Unit(s.App))
 	dir = specifiers(dir)
-	t.text(Header)
-	t.text("# Do not edit: " + EnvPath(s.App) + " is where it comes from. For more: systemctl edit --force " + s.Plan.Unit(s.App) + "\n")
-	t.text("\n[Unit]\n")
 	s.unitSection(t, dir)
 	t.text("\n[Service]\n")
 	s.serviceSection(t, dir)
@@ -67,6 +65,42 @@ func (s *Spec) Unit(dir string) string {
 		t.line("Slice", Slice)
 	}
 	return t.String()
+}
+
+// ReleaseUnit is the text of the unit that runs the release command of a generation, "" if
+// there is none. It is not in the slice whose processes share ports.
+func (s *Spec) ReleaseUnit(dir string) string {
+	if s.release == nil {
+		return ""
+	}
+	t := s.begin(ReleaseService(s.App))
+	dir = specifiers(dir)
+	t.line("Description", "The release command of "+s.App)
+	s.origin(t, dir)
+	t.line("After", "network-online.target")
+	t.line("Wants", "network-online.target")
+	s.needs(t, s.release)
+	// It stays active after a good end, so that this can be told from one that failed, whoever
+	// looks and however late.
+	t.text("\n[Service]\nType=oneshot\nRemainAfterExit=yes\n")
+	t.line("TimeoutStartSec", strconv.Itoa(s.Plan.ReleaseSec)+"s")
+	s.user(t)
+	t.line("EnvironmentFile", dir+"/"+EnvironmentFile)
+	t.line("ExecStart", commandLine(s.release))
+	t.given("TimeoutStopSec")
+	s.limitsAndLog(t, dir)
+	t.text("\n# The sandbox.\n")
+	s.sandbox(t)
+	return t.String()
+}
+
+// begin begins the text of a unit.
+func (s *Spec) begin(unit string) *unitText {
+	t := &unitText{directives: s.directives}
+	t.text(Header)
+	t.text("# Do not edit: " + EnvPath(s.App) + " is where it comes from. For more: systemctl edit --force " + unit + "\n")
+	t.text("\n[Unit]\n")
+	return t
 }
 
 // unitText is a unit that is being written.
@@ -100,13 +134,23 @@ func (s *Spec) unitSection(t *unitText, dir string) {
 		description += " (instance %i)"
 	}
 	t.line("Description", description)
-	t.line("Documentation", "man:app-rollout.env(5) man:app-rollout(7)")
-	t.line("SourcePath", dir+"/"+EnvFile)
+	s.origin(t, dir)
 	t.line("After", "network-online.target "+PortsService)
 	t.line("Wants", "network-online.target "+PortsService)
-	t.given("After", "Requires")
-	t.line("RequiresMountsFor", s.mounts())
+	s.needs(t, s.exec)
 	t.line("StartLimitIntervalSec", "0")
+}
+
+// origin writes where a unit comes from.
+func (s *Spec) origin(t *unitText, dir string) {
+	t.line("Documentation", "man:app-rollout.env(5) man:app-rollout(7)")
+	t.line("SourcePath", dir+"/"+EnvFile)
+}
+
+// needs writes what must be there before a command of the app can run.
+func (s *Spec) needs(t *unitText, command []string) {
+	t.given("After", "Requires")
+	t.line("RequiresMountsFor", s.mounts(filepath.Dir(command[0])))
 }
 
 func (s *Spec) serviceSection(t *unitText, dir string) {
@@ -115,22 +159,33 @@ func (s *Spec) serviceSection(t *unitText, dir string) {
 		t.line("NotifyAccess", "main")
 		t.line("TimeoutStartSec", strconv.Itoa(max(90, s.Plan.ReadySec+10))+"s")
 	}
-	t.line("User", s.Plan.User)
-	if s.dynamic {
-		t.line("DynamicUser", "yes")
-	}
-	t.given("Group", "SupplementaryGroups")
-	t.line("WorkingDirectory", specifiers(s.Plan.WorkingDirectory))
+	s.user(t)
 	instance := "0"
 	if s.Plan.Mode == 1 {
 		instance = "%i"
 	}
 	t.line("Environment", "SYSTEMD_INSTANCE="+instance)
 	t.line("EnvironmentFile", dir+"/"+EnvironmentFile)
-	t.line("ExecStart", s.commandLine())
+	t.line("ExecStart", commandLine(s.exec))
 	t.given("Restart", "RestartSec", "TimeoutStopSec")
 	t.line("KillMode", cmp.Or(s.directives["KillMode"], "mixed"))
-	t.given("KillSignal", "LimitNOFILE", "MemoryMax", "CPUQuota", "CPUWeight", "TasksMax")
+	t.given("KillSignal")
+	s.limitsAndLog(t, dir)
+}
+
+// user writes whom the app's processes run as, and where.
+func (s *Spec) user(t *unitText) {
+	t.line("User", s.Plan.User)
+	if s.dynamic {
+		t.line("DynamicUser", "yes")
+	}
+	t.given("Group", "SupplementaryGroups")
+	t.line("WorkingDirectory", specifiers(s.Plan.WorkingDirectory))
+}
+
+// limitsAndLog writes what they may use up, and whose lines theirs are in the journal.
+func (s *Spec) limitsAndLog(t *unitText, dir string) {
+	t.given("LimitNOFILE", "MemoryMax", "CPUQuota", "CPUWeight", "TasksMax")
 	t.line("SyslogIdentifier", s.App)
 	t.line("LogExtraFields", LogField+"="+s.App)
 	t.line("LogExtraFields", SourceField+"="+dir+"/"+EnvFile)
@@ -155,17 +210,17 @@ func (s *Spec) sandbox(t *unitText) {
 	t.line("ReadWritePaths", pathList(writable))
 }
 
-// mounts are the places that must be mounted before an instance starts.
-func (s *Spec) mounts() string {
-	paths := []string{StateDir, s.Plan.WorkingDirectory, s.execDir}
+// mounts are the places that must be mounted before a program of the app starts.
+func (s *Spec) mounts(programDir string) string {
+	paths := []string{StateDir, s.Plan.WorkingDirectory, programDir}
 	paths = append(paths, s.writable...)
 	slices.Sort(paths)
 	return pathList(slices.DeleteFunc(slices.Compact(paths), func(p string) bool { return p == "/" }))
 }
 
-func (s *Spec) commandLine() string {
-	words := make([]string, len(s.exec))
-	for i, w := range s.exec {
+func commandLine(command []string) string {
+	words := make([]string, len(command))
+	for i, w := range command {
 		words[i] = execWord(w)
 	}
 	return strings.Join(words, " ")

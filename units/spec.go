@@ -27,12 +27,13 @@ type Spec struct {
 	asked       int               // the number of instances in mode 1
 	directives  map[string]string // of the unit, as text that needs no more quoting
 	exec        []string          // the command's words
+	release     []string          // the release command's words
+	releaseSec  int               // what it would have
 	execDir     string            // where its program lies, links resolved
 	writable    []string          // ReadWritePaths=
 	dynamic     bool              // DynamicUser=
 	linkedWord  bool              // a word of the command leads through a link
 	linkedEntry bool              // the script of a shell enters a directory through a link
-	shellisms   []shellism        // what only a shell would understand
 	unixSocket  unixSocket        // how the command names a Unix socket
 	released    bool              // a link led to the working directory, as in a deployment by releases
 	defaulted   bool              // the working directory is where the real .env lies, because no setting names one
@@ -192,7 +193,7 @@ func (s *Spec) contradictions() (all []contradiction) {
 // that would be frozen differs. How this version of the package renders a unit does
 // not count, so that no app counts as changed after an upgrade.
 func (s *Spec) Digest() string {
-	return digest(string(s.Source.Text), s.Source.Path, s.Source.UID, s.Plan, s.exec, s.writable, s.dynamic, s.directives)
+	return s.digest(string(s.Source.Text), s.Plan)
 }
 
 // Unsized is the digest without the number of instances. If two specs have the same
@@ -205,7 +206,17 @@ func (s *Spec) Unsized() string {
 			env[name] = value
 		}
 	}
-	return digest(env, s.Source.Path, s.Source.UID, plan, s.exec, s.writable, s.dynamic, s.directives)
+	return s.digest(env, plan)
+}
+
+// digest is that of the variables, in some form, of a plan, and of the rest. An .env without
+// a release command has the digest that it had before there were any.
+func (s *Spec) digest(variables any, plan Plan) string {
+	parts := []any{variables, s.Source.Path, s.Source.UID, plan, s.exec, s.writable, s.dynamic, s.directives}
+	if s.release != nil {
+		parts = append(parts, s.release)
+	}
+	return digest(parts...)
 }
 
 func digest(parts ...any) string {

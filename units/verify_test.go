@@ -50,9 +50,19 @@ func TestSystemdTakesIt(t *testing.T) {
 			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			verify := exec.Command(analyze, "--man=no", "verify", path)
-			if said, err := verify.CombinedOutput(); err != nil || len(said) > 0 {
-				t.Errorf("%v %s in\n%s", err, said, text)
+			verified := func(path string) {
+				verify := exec.Command(analyze, "--man=no", "verify", path)
+				if said, err := verify.CombinedOutput(); err != nil || len(said) > 0 {
+					t.Errorf("%v %s in\n%s", err, said, text)
+				}
+			}
+			verified(path)
+			if text = s.ReleaseUnit("/var/lib/app-rollout/shop/generations/1"); text != "" {
+				release := filepath.Join(t.TempDir(), "app-rollout-test-release@shop.service")
+				if err := os.WriteFile(release, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				verified(release)
 			}
 			if !c.sandbox {
 				return

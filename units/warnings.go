@@ -23,10 +23,16 @@ func (s *Spec) warn(f *dotenv.File) {
 			add(w.Line, name+" changes how every program of the app is loaded", "")
 		}
 	}
-	command := f.Written("SYSTEMD_EXEC_START")
-	if command.Expands() {
-		add(command.Line, "SYSTEMD_EXEC_START has a variable replaced in it, and units and command lines can be read by everybody", "let the app read a secret from its environment")
+	for _, name := range []string{"SYSTEMD_EXEC_START", "SYSTEMD_CLUSTER_RELEASE_COMMAND"} {
+		command := f.Written(name)
+		if command.Expands() {
+			add(command.Line, name+" has a variable replaced in it, and units and command lines can be read by everybody", "let the app read a secret from its environment")
+		}
+		for _, odd := range shellisms(f.Values[name]) {
+			add(command.Line, name+" "+odd.text, odd.remedy)
+		}
 	}
+	command := f.Written("SYSTEMD_EXEC_START")
 	if s.linkedWord {
 		add(command.Line, "SYSTEMD_EXEC_START has a path that leads through a link, so that what it names is not frozen", "write it relative to the working directory")
 	}
@@ -36,15 +42,18 @@ func (s *Spec) warn(f *dotenv.File) {
 	if s.unixSocket != noSocket && s.Plan.Mode == 1 {
 		add(command.Line, "SYSTEMD_EXEC_START names a Unix socket: if the app listens on it, each new instance takes it from those that serve", "let clients use PORT alone, or set SYSTEMD_CLUSTER_MODE=0")
 	}
-	for _, odd := range s.shellisms {
-		add(command.Line, "SYSTEMD_EXEC_START "+odd.text, odd.remedy)
-	}
 	if wd := s.Plan.WorkingDirectory; s.InPlace() {
 		add(f.Written("SYSTEMD_WORKING_DIRECTORY").Line, "the code in "+wd+" is not deployed as a release: an old instance that restarts runs what lies there at that time", "deploy each release into a new directory, and move a link to it")
 	}
-	if _, given := f.Values["SYSTEMD_CLUSTER_NODES"]; given && s.Plan.Mode == 0 && s.asked > 1 {
-		add(f.Written("SYSTEMD_CLUSTER_NODES").Line, "SYSTEMD_CLUSTER_NODES has no effect without SYSTEMD_CLUSTER_MODE=1: the app is one service", "set that too, or remove the line")
+	idle := func(name, text, remedy string) {
+		add(f.Written(name).Line, name+" has no effect without "+text, remedy)
 		s.Idle = append(s.Idle, s.Warnings[len(s.Warnings)-1])
+	}
+	if _, given := f.Values["SYSTEMD_CLUSTER_NODES"]; given && s.Plan.Mode == 0 && s.asked > 1 {
+		idle("SYSTEMD_CLUSTER_NODES", "SYSTEMD_CLUSTER_MODE=1: the app is one service", "set that too, or remove the line")
+	}
+	if _, given := f.Values["SYSTEMD_CLUSTER_RELEASE_TIMEOUT_SEC"]; given && s.release == nil {
+		idle("SYSTEMD_CLUSTER_RELEASE_TIMEOUT_SEC", "SYSTEMD_CLUSTER_RELEASE_COMMAND", "set that too, or remove the line")
 	}
 	if s.Plan.User == "root" || s.Plan.User == "0" {
 		add(f.Written("SYSTEMD_USER").Line, "SYSTEMD_USER makes the app run as root", "")

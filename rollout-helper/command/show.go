@@ -27,7 +27,7 @@ func showCommand(std streams) *cli.Command {
 	}
 }
 
-// show prints comments and a unit. The output as a whole is a valid unit.
+// show prints comments and a unit, and the unit of the release command if there is one.
 func show(ctx context.Context, s *screen.Screen, e status.Eyes, app string) error {
 	p, err := e.Plan(ctx, app)
 	if errors.Is(err, fs.ErrPermission) {
@@ -54,7 +54,13 @@ func show(ctx context.Context, s *screen.Screen, e status.Eyes, app string) erro
 
 func printUnit(s *screen.Screen, spec *units.Spec, number int) {
 	s.Println(s.Paint(screen.Dim, "# "+spec.Plan.Unit(spec.App)))
-	s.Printf("%s", spec.Unit(units.GenerationDir(spec.App, number)))
+	dir := units.GenerationDir(spec.App, number)
+	s.Printf("%s", spec.Unit(dir))
+	if release := spec.ReleaseUnit(dir); release != "" {
+		s.Println()
+		s.Println(s.Paint(screen.Dim, "# "+units.ReleaseService(spec.App)+", which a run starts before anything else"))
+		s.Printf("%s", release)
+	}
 }
 
 // foretell prints what a run would do, and why.

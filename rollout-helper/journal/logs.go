@@ -23,7 +23,7 @@ import (
 // Line is one line that an app has in the journal.
 type Line struct {
 	Time  time.Time
-	Unit  string // of the instance, without .service; "" in a line of a rollout
+	Unit  string // the instance's, without .service, or "shop release"; "" in a line of a rollout
 	App   string
 	About bool   // systemd says it of the instance
 	Level string // the record's PRIORITY
@@ -149,27 +149,39 @@ func (l Logs) future() ([]string, error) {
 	return match, nil
 }
 
-// owner is the app whose instance a unit is; "" if it is no instance.
+// owner is the app that a unit is an instance of, or whose release command it runs; ""
+// if it is neither.
 func (l Logs) owner(unit string) string {
-	instance, ok := units.ParseInstance(unit)
-	if !ok || !slices.Contains(l.Apps, instance.App) {
+	app := units.ReleasedApp(unit)
+	if instance, ok := units.ParseInstance(unit); ok {
+		app = instance.App
+	}
+	if !slices.Contains(l.Apps, app) {
 		return ""
 	}
-	return instance.App
+	return app
+}
+
+// short is how lines name a unit of an app.
+func short(app, unit string) string {
+	if unit == units.ReleaseService(app) {
+		return app + " release"
+	}
+	return strings.TrimSuffix(unit, ".service")
 }
 
 // line makes a line of a record, if it is the apps'.
 func (l Logs) line(r Record) (Line, bool) {
 	line := Line{Time: r.Time, Level: r.Priority, Text: r.Text}
 	if app := l.owner(r.Sender); app != "" {
-		line.App, line.Unit = app, strings.TrimSuffix(r.Sender, ".service")
+		line.App, line.Unit = app, short(app, r.Sender)
 		return line, true
 	}
 	if r.PID == "1" {
 		// A notice is worth a line: that the main process exited. That the instance was
 		// started, the rollout says.
 		app := l.owner(r.About)
-		line.App, line.Unit, line.About = app, strings.TrimSuffix(r.About, ".service"), true
+		line.App, line.Unit, line.About = app, short(app, r.About), true
 		line.Text = strings.TrimPrefix(r.Text, r.About+": ")
 		return line, app != "" && r.Priority <= "5"
 	}
@@ -181,9 +193,10 @@ func (l Logs) line(r Record) (Line, bool) {
 	return line, false
 }
 
-// service says whether a unit is one of those that roll apps out.
+// service says whether a unit is one of those that roll apps out. Those of release
+// commands are not: what an app says there is not believed to come from us.
 func service(unit string) bool {
-	return strings.HasPrefix(unit, "app-rollout") && strings.HasSuffix(unit, ".service")
+	return strings.HasPrefix(unit, "app-rollout") && strings.HasSuffix(unit, ".service") && units.ReleasedApp(unit) == ""
 }
 
 // split makes a line of each line of a message.

@@ -64,12 +64,18 @@ func (m *Machine) boot(ctx context.Context, app string) error {
 		if m.rejected(app, spec.Digest()) != nil {
 			return unready // what has failed before is no help
 		}
-		m.Report(warning(app, step.Boot, unready))
+		if m.bootLeaves(spec) == nil {
+			m.Report(warning(app, step.Boot, unready))
+		}
 	} else if stay := m.stay(app, current, spec); stay != "" {
 		m.Report(Event{App: app, Generation: current.Number, Step: step.Boot, Text: stay})
 		return nil
 	}
-	return m.swapTo(ctx, app, spec)
+	if left := m.bootLeaves(spec); left != nil {
+		m.Report(warning(app, step.Boot, left))
+		return unready
+	}
+	return m.swapTo(ctx, app, spec, m.bootLeaves)
 }
 
 // bootFirst rolls out an app that was never ready, unless what its .env asks for has
@@ -82,10 +88,13 @@ func (m *Machine) bootFirst(ctx context.Context, app string, spec *units.Spec, u
 		return told(fmt.Sprintf("is not started: it was never ready, and what its .env asks for failed before (generation %d)", rejected.Number),
 			"app-rollout history "+app+" says why, app-rollout run "+app+" tries it again")
 	}
+	if left := m.bootLeaves(spec); left != nil {
+		return told("is not started: "+left.Text, left.Remedy)
+	}
 	if err := m.yields(app); err != nil {
 		return err
 	}
-	return m.swapTo(ctx, app, spec)
+	return m.swapTo(ctx, app, spec, m.bootLeaves)
 }
 
 // rejected is the generation of an app that failed last, if it is what a digest stands

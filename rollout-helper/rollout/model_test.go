@@ -62,6 +62,9 @@ var scenarios = []scenario{
 	{name: "restart, fails", start: []string{""}, asks: []string{"NEW=1"}, need: 2, prepare: broken, act: (*Machine).Restart, restart: true, fails: true},
 	{name: "restart of a service", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, asks: []string{"SYSTEMD_CLUSTER_MODE=0", "NEW=1"}, act: (*Machine).Restart, restart: true},
 	{name: "booted, scaled, restart", start: []string{""}, before: append(booted, scaled), asks: []string{"NEW=1"}, need: 2, act: (*Machine).Restart, restart: true},
+	{name: "release", start: []string{""}, asks: []string{"NEW=1", releases}, need: 2},
+	{name: "release, fails", start: []string{""}, asks: []string{"NEW=1", releases, "RELEASE=exits"}, need: 2, fails: true},
+	{name: "release of a service", start: []string{"SYSTEMD_CLUSTER_MODE=0"}, asks: []string{"SYSTEMD_CLUSTER_MODE=0", "NEW=1", releases}},
 	{name: "gone", start: []string{""}},
 	{name: "boot, never rolled out", asks: []string{""}, boots: true, act: (*Machine).Boot},
 	{name: "boot, as it was", start: []string{""}, asks: []string{""}, need: 2, boots: true, act: (*Machine).Boot},
@@ -101,6 +104,9 @@ func deployed(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 }
+
+// releases gives the app a release command.
+const releases = "SYSTEMD_CLUSTER_RELEASE_COMMAND=/usr/bin/shop"
 
 // watchSec keeps the loops short in which nothing new happens.
 const watchSec = "SYSTEMD_CLUSTER_WATCH_SEC=1"

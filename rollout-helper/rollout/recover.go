@@ -44,7 +44,7 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(m.forgive(ctx, all, s.mine), m.sweep(app)); err != nil {
+	if err := errors.Join(m.forgive(ctx, all, s.mine), m.sweep(app), m.forgetRelease(ctx, app)); err != nil {
 		return err
 	}
 	if !s.unfinished() {

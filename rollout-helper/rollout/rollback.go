@@ -54,6 +54,7 @@ func (m *Machine) goBack(ctx context.Context, app string) error {
 	if r.new, err = r.store.Copy(earlier); err != nil {
 		return err
 	}
+	r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
 	return r.begin(ctx, s.plan(earlier.Plan, earlier.Unsized))
 }
 

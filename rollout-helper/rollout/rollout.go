@@ -42,6 +42,7 @@ type rollout struct {
 	runs      map[string]string       // fresh unit → its invocation when it was ready
 	holders   map[int]string          // port → the app that it belongs to, as far as that was asked for
 	deaf      []string                // fresh units that accept nothing
+	before    []store.Step            // the steps that were taken before the rollout's own time began
 	receipt   *store.Receipt
 	counters  sockets.Counters
 	began     time.Time
@@ -135,6 +136,7 @@ func (r *rollout) await(ctx context.Context) (give func(), err error) {
 // open begins the receipt, and the time that the app has.
 func (r *rollout) open() {
 	r.receipt = store.NewReceipt(Steered)
+	r.receipt.Steps = slices.Clone(r.before)
 	r.began = r.receipt.Started
 	if r.inPlace() {
 		r.receipt.Traffic, r.receipt.TrafficReason = Plain, "one service is restarted in place"

@@ -32,7 +32,7 @@ func (m *Machine) swap(ctx context.Context, app string) error {
 	if err != nil {
 		return err
 	}
-	return m.swapTo(ctx, app, spec)
+	return m.swapTo(ctx, app, spec, nil)
 }
 
 // mostAgain bounds how often one run rolls out an .env that changes each time.
@@ -40,8 +40,8 @@ const mostAgain = 10
 
 // swapTo rolls out what an .env asks for, and again as long as it has changed meanwhile:
 // systemd merges a start of the service into the run that is under way, so this run has
-// to do what that start was to do.
-func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) error {
+// to do what that start was to do. A boot says what of that it leaves.
+func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec, leaves func(*units.Spec) *problem.Problem) error {
 	for range mostAgain {
 		if err := m.rollout(ctx, app, spec); err != nil {
 			if now, e := m.Layout.Read(app); e == nil && now.Digest() != spec.Digest() && ctx.Err() == nil {
@@ -62,6 +62,12 @@ func (m *Machine) swapTo(ctx context.Context, app string, spec *units.Spec) erro
 		}
 		if again.Digest() == spec.Digest() {
 			return nil
+		}
+		if leaves != nil {
+			if left := leaves(again); left != nil {
+				m.Report(warning(app, step.Again, left))
+				return nil
+			}
 		}
 		m.Report(Event{App: app, Step: step.Again, Text: "the .env was changed during the rollout"})
 		spec = again
@@ -103,7 +109,31 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	if r.new, err = r.store.Freeze(spec, time.Now()); err != nil {
 		return err
 	}
-	return r.begin(ctx, s.plan(spec.Plan, spec.Unsized()))
+	r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
+	p := s.plan(spec.Plan, spec.Unsized())
+	if len(p.Keep) == 0 {
+		if err := r.release(ctx); err != nil {
+			return r.unreleased(ctx, err)
+		}
+		if p, err = r.planAnew(ctx, spec); err != nil {
+			return err
+		}
+	}
+	return r.begin(ctx, p)
+}
+
+// planAnew is the plan after a release command, which may have taken hours.
+func (r *rollout) planAnew(ctx context.Context, spec *units.Spec) (*Plan, error) {
+	all, err := r.refresh(ctx, r.app)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.situation(ctx, r.app, all)
+	if err != nil {
+		return nil, err
+	}
+	r.was = unitNames(s.running())
+	return s.plan(spec.Plan, spec.Unsized()), nil
 }
 
 // newRollout is a rollout from what runs now, and the situation that it begins in.
@@ -126,7 +156,6 @@ func (m *Machine) newRollout(ctx context.Context, app string) (*rollout, situati
 func (r *rollout) begin(ctx context.Context, p *Plan) error {
 	r.kept, r.fresh = unitNames(p.Keep), unitNames(p.Start)
 	if p.InPlace {
-		r.sayFrozen()
 		return r.run(ctx)
 	}
 	err := r.assign(ctx, p)
@@ -158,18 +187,10 @@ func (r *rollout) assign(ctx context.Context, p *Plan) error {
 	if err := r.writeUnits(r.new.Number, r.fresh); err != nil {
 		return err
 	}
-	r.sayFrozen()
 	if p.reread {
 		return r.reread(ctx, r.app)
 	}
 	return nil
-}
-
-// sayFrozen says that the candidate is frozen; that of a restart was long ago.
-func (r *rollout) sayFrozen() {
-	if !r.restart {
-		r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
-	}
 }
 
 // remove stops an app whose .env is gone.

@@ -55,9 +55,13 @@ var All = []Server{
 	{Name: "go-sigkill", Exec: "/opt/apps/server", Env: []string{"SYSTEMD_KILL_SIGNAL=SIGKILL"}},
 }
 
-// Packages are those of all servers, and of the clients that ask them.
+// Packages are those of all servers, of the clients that ask them, and of an app that has
+// a database to migrate.
 func Packages() []string {
-	packages := []string{"ruby", "wrk", "ethtool", "nftables", "curl", "default-jre-headless", "python3-aiohttp", "python3-httpx", "python3-requests"}
+	packages := []string{
+		"ruby", "wrk", "ethtool", "nftables", "curl", "default-jre-headless",
+		"python3-aiohttp", "python3-django", "python3-httpx", "python3-requests",
+	}
 	for _, s := range All {
 		packages = append(packages, strings.Fields(s.Packages)...)
 	}

@@ -5,16 +5,17 @@ package step
 
 // The steps of a rollout, in their order.
 const (
-	Freeze = "freeze" // write down what the .env asks for
-	Hold   = "hold"   // keep new connections with the instances that serve
-	Start  = "start"
-	Ready  = "ready"  // wait until each new instance has proved itself
-	Shift  = "shift"  // give all new connections to the new instances
-	Watch  = "watch"  // see whether they hold under real traffic
-	Commit = "commit" // from here on nothing goes back
-	Drain  = "drain"  // wait until the old instances have nothing in hand
-	Stop   = "stop"
-	Forget = "forget" // remove what only the rollout needed
+	Freeze  = "freeze"  // write down what the .env asks for
+	Release = "release" // run the release command, if there is one
+	Hold    = "hold"    // keep new connections with the instances that serve
+	Start   = "start"
+	Ready   = "ready"  // wait until each new instance has proved itself
+	Shift   = "shift"  // give all new connections to the new instances
+	Watch   = "watch"  // see whether they hold under real traffic
+	Commit  = "commit" // from here on nothing goes back
+	Drain   = "drain"  // wait until the old instances have nothing in hand
+	Stop    = "stop"
+	Forget  = "forget" // remove what only the rollout needed
 )
 
 // What else a run reports.

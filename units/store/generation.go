@@ -19,6 +19,7 @@ import (
 // The files of a generation's directory beside units.EnvFile and units.EnvironmentFile.
 const (
 	unitFile       = "unit"            // the unit that runs it
+	releaseFile    = "release"         // the unit that runs its release command, if it has one
 	generationFile = "generation.json" // this Generation
 )
 
@@ -54,7 +55,7 @@ type Generation struct {
 	Restart *Receipt `json:"restart,omitempty"`
 }
 
-// Freeze writes the four files of a generation into dir, which must not exist.
+// Freeze writes the files of a generation into dir, which must not exist.
 // inside is dir as the units will name it. The directory is 0700 and every file
 // 0600 from the moment it exists, because they hold secrets. Freeze syncs nothing:
 // it is for the generator, whose output lies on a tmpfs.
@@ -81,15 +82,20 @@ func freeze(dir, inside string, s *units.Spec, number int, now time.Time, writeN
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	for _, f := range []struct {
+	type file struct {
 		name string
 		data []byte
-	}{
+	}
+	files := []file{
 		{units.EnvFile, s.Source.Text},
 		{unitFile, []byte(s.Unit(inside))},
 		{units.EnvironmentFile, s.Environment()},
 		{generationFile, text},
-	} {
+	}
+	if release := s.ReleaseUnit(inside); release != "" {
+		files = append(files, file{releaseFile, []byte(release)})
+	}
+	for _, f := range files {
 		if err := writeNew(filepath.Join(dir, f.name), f.data); err != nil {
 			return nil, err
 		}
@@ -131,6 +137,9 @@ func (g *Generation) ReadySince() time.Time {
 	}
 	at := g.Rollout.Started
 	for _, s := range g.Rollout.Steps {
+		if s.Name == step.Release {
+			continue // the time of the receipt begins when it is over
+		}
 		at = at.Add(time.Duration(s.Milliseconds * float64(time.Millisecond)))
 		if s.Name == step.Commit {
 			break

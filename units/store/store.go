@@ -129,6 +129,11 @@ func (s Store) Unit(number int) ([]byte, error) {
 	return os.ReadFile(filepath.Join(s.Dir(number), unitFile))
 }
 
+// ReleaseUnit is the frozen unit of a generation's release command.
+func (s Store) ReleaseUnit(number int) ([]byte, error) {
+	return os.ReadFile(filepath.Join(s.Dir(number), releaseFile))
+}
+
 // ProgramDir is the directory of the program that a generation's unit runs, "" if it
 // cannot be read.
 func (s Store) ProgramDir(number int) string {

@@ -1,0 +1,164 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
+	"app-rollout/units/problem"
+	"app-rollout/units/step"
+	"app-rollout/units/store"
+)
+
+// The release command of a generation runs once in its rollout, before anything of it is
+// started: after the freeze, since it runs what was frozen, and before the rollout's own
+// time begins. It runs in one unit for each app. So two never run at the same time,
+// whatever was killed: a later run waits for the end of what an earlier one has begun.
+// Rollbacks, restarts, scaling and the boot run none.
+
+// releaseTick is how often it is looked whether a release command has ended that
+// somebody else has begun.
+const releaseTick = 4 * tick
+
+// release runs the release command of the candidate, if it has one.
+func (r *rollout) release(ctx context.Context) error {
+	if r.new.ReleaseSec == 0 {
+		return nil
+	}
+	r.batch.pass(r.app) // others need not wait for it
+	unit := units.ReleaseService(r.app)
+	began := time.Now()
+	defer func() {
+		r.before = append(r.before, store.Step{Name: step.Release, Milliseconds: float64(time.Since(began).Microseconds()) / 1000})
+	}()
+	if err := r.awaitRelease(ctx, unit); err != nil {
+		return err
+	}
+	text, err := r.store.ReleaseUnit(r.new.Number)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := r.clearRelease(ctx, unit); err != nil {
+			r.warn(step.Release, err)
+		}
+	}()
+	if err := writeUnit(r.Layout.UnitFile(unit), text); err != nil {
+		return err
+	}
+	// systemd may still have the unit of an earlier generation in memory.
+	if u, err := r.unit(ctx, unit); err != nil {
+		return err
+	} else if u.Load == "loaded" && u.Source != units.SourcePath(r.app, r.new.Number) {
+		if err := r.Systemd.Reload(ctx); err != nil {
+			return err
+		}
+	}
+	r.say(Info, step.Release, "running the release command")
+	result, err := r.Systemd.Start(ctx, unit)
+	if err := errors.Join(ctx.Err(), err); err != nil {
+		return err
+	}
+	u, err := r.unit(ctx, unit)
+	if err != nil {
+		return err
+	}
+	return r.released(result, u)
+}
+
+// awaitRelease waits until no release command of the app runs any more, and has systemd
+// forget how it ended.
+func (r *rollout) awaitRelease(ctx context.Context, unit string) error {
+	for said := false; ; said = true {
+		u, err := r.unit(ctx, unit)
+		if err != nil {
+			return err
+		}
+		if !running(u) {
+			return r.end(ctx, []string{unit}, r.stopTime())
+		}
+		if !said {
+			r.say(Warning, step.Release, "waiting for the end of the release command that an earlier run has begun")
+		}
+		if wait(ctx, releaseTick); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// running reports whether the unit of a release command has not ended. One that has gone
+// well is active, but has no process.
+func running(u systemd.Unit) bool { return u.Live() && (u.Active != "active" || u.Job != 0) }
+
+// released judges a release command that has ended. Its unit stays active if it went
+// well, so that this is also seen when the end of the job was not.
+func (r *rollout) released(result string, u systemd.Unit) error {
+	switch {
+	case u.Active == "active":
+		return nil
+	case u.Result == "timeout":
+		return &Failure{u.Name, fmt.Sprintf("had not ended after %d s, and was stopped", r.new.ReleaseSec)}
+	case result == "canceled":
+		return &Failure{u.Name, "was stopped by another job before it had ended"}
+	}
+	return started(result, nil, u)
+}
+
+// clearRelease stops what runs of a release command, and removes its unit.
+func (m *Machine) clearRelease(ctx context.Context, unit string) error {
+	err := m.end(ctx, []string{unit}, stopGrace+releaseStop)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(m.Layout.UnitFile(unit)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// releaseStop is the longest that the unit of a release command may take to stop:
+// SYSTEMD_TIMEOUT_STOP_SEC is at most an hour.
+const releaseStop = time.Hour
+
+// forgetRelease removes the unit of a release command that a killed run has begun, if
+// that has ended.
+func (m *Machine) forgetRelease(ctx context.Context, app string) error {
+	unit := units.ReleaseService(app)
+	if _, err := os.Lstat(m.Layout.UnitFile(unit)); err != nil {
+		return nil
+	}
+	if u, err := m.unit(ctx, unit); err != nil || running(u) {
+		return err
+	}
+	return m.clearRelease(ctx, unit)
+}
+
+// unreleased ends a rollout whose release command has failed. Nothing was touched.
+func (r *rollout) unreleased(ctx context.Context, cause error) error {
+	r.open()
+	r.receipt.Traffic, r.receipt.TrafficReason, r.receipt.Counts = "", "", nil
+	r.tcp = r.old != nil && (r.old.Port != 0 || len(r.old.Ports) > 0)
+	serves := r.serves(context.WithoutCancel(ctx), r.old, r.was, still)
+	if ctx.Err() != nil {
+		return told(fmt.Sprintf("the rollout was interrupted; %s", serves), "to begin anew: "+r.again())
+	}
+	if err := r.record(cause); err != nil {
+		r.warn(step.Release, err)
+	}
+	return r.failed(cause, serves)
+}
+
+// bootLeaves says why a boot does not roll out what an .env asks for: it runs no release
+// command, and nothing is served whose release command has not succeeded. It is nil if
+// there is no such reason.
+func (m *Machine) bootLeaves(spec *units.Spec) *problem.Problem {
+	if spec.Plan.ReleaseSec == 0 {
+		return nil
+	}
+	return &problem.Problem{Text: "what the .env asks for has a release command, which a boot does not run", Remedy: "to roll it out: " + m.again(spec.App)}
+}
