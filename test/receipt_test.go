@@ -93,8 +93,10 @@ func (a *app) told(generation int, sum, steps string) {
 
 	record := a.receipt(fmt.Sprint(generation)).Rollout
 	history := a.Must("app-rollout", "history", "shop")
-	lines := fmt.Sprintf(`(?m)^%d .* %s +%d +%d +%d +%d .*\n  %s$`, generation, record.Traffic, record.Drained, record.Closed, record.Cut, record.Migrated, each)
-	if !regexp.MustCompile(lines).MatchString(history) {
+	lines := fmt.Sprintf(`(?m)^%d .* %d +%d +%d +%d changed: .*; %s %s$`, generation, record.ToldToClose, record.ByThemselves(), record.Closed, record.Cut,
+		regexp.QuoteMeta(strings.TrimPrefix(record.Told(), ", ")), each)
+	// Long lines are folded.
+	if !regexp.MustCompile(lines).MatchString(regexp.MustCompile(`\n +`).ReplaceAllString(history, " ")) {
 		a.t.Errorf("history has no lines %s:\n%s", lines, history)
 	}
 

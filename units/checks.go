@@ -111,6 +111,14 @@ func drainKeepalive(s *Spec, _, v string) string {
 	return ""
 }
 
+func drainUntil(s *Spec, _, v string) string {
+	s.Plan.DrainClosed = v == "closed"
+	if v != "closed" && v != "answered" {
+		return "answered or closed"
+	}
+	return ""
+}
+
 func seconds(into *int, v string, least, most int) string {
 	n, ok := number(strings.TrimSuffix(v, "s"), least, most)
 	if !ok {

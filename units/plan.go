@@ -13,6 +13,7 @@ type Plan struct {
 	WatchSec         int    `json:"watch_sec"`
 	DrainSec         int    `json:"drain_sec"`
 	LeaveKeepalive   bool   `json:"leave_keepalive,omitempty"` // kept-alive clients are not told to close
+	DrainClosed      bool   `json:"drain_closed,omitempty"`    // the drain waits until every connection is gone
 	ReleaseSec       int    `json:"release_sec,omitempty"`     // what the release command has; 0: there is none
 	TimeoutStopSec   int    `json:"timeout_stop_sec"`
 	Type             string `json:"type"` // Type= of the unit

@@ -82,6 +82,8 @@ var settings = []Setting{
 		Help: "seconds that old instances have to finish what they have in hand, 0 to 3600; of the old value and a new one the shorter counts"},
 	{Name: "SYSTEMD_CLUSTER_DRAIN_KEEPALIVE", Default: "close", apply: drainKeepalive,
 		Help: "close: while old instances drain, their answers tell kept-alive HTTP/1 clients to close; leave: the answers stay as they are"},
+	{Name: "SYSTEMD_CLUSTER_DRAIN_UNTIL", Default: "answered", apply: drainUntil,
+		Help: "answered: old instances are stopped as soon as they owe no answer, which closes the connections at rest; closed: when every connection is gone, WebSockets, HTTP/2 and streams too, or the drain time is over"},
 	{Name: "SYSTEMD_CLUSTER_RELEASE_COMMAND", Otherwise: "none", Expands: true, decide: (*Spec).releaseCommand, last: true,
 		Help: "a command that each rollout runs once before it starts anything, as a migration of the database: written like SYSTEMD_EXEC_START, and run with the app's user, sandbox, directory and variables; if it fails, nothing is touched"},
 	{Name: "SYSTEMD_CLUSTER_RELEASE_TIMEOUT_SEC", Default: "600", apply: releaseSec,

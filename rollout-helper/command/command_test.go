@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -187,9 +188,37 @@ func TestHistoryOfRestarted(t *testing.T) {
 	if err := history(screen.Plain(&out), disk); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{": ready in 3.2 s, traffic steered, 0 connections drained, 0 cut: hold 2 ms\n", "\nthe restart of generation 2 failed: shop@3.service ended; see: journalctl\n"} {
+	for _, want := range []string{": ready in 3.2 s, traffic steered, 0 connections\n  drained, 0 cut: hold 2 ms\n", "\nthe restart of generation 2 failed: shop@3.service ended; see: journalctl\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("printed\n%swithout\n%s", out.String(), want)
+		}
+	}
+}
+
+// What became of connections stands in columns, and all of the table is to be seen in a
+// terminal of 80 columns.
+func TestHistoryOfConnections(t *testing.T) {
+	disk := store.Of(units.Layout{Root: t.TempDir()}, "shop")
+	record(t, disk, 9, `"rollout":{"result":"ready","seconds":3610.5,"traffic":"steered","drained":120,"told":117,"untold":2,"closed":41,"cut":3,"streams":2,"migrated":5,"steps":[`+
+		strings.TrimSuffix(strings.Repeat(`{"step":"watch","ms":3005},`, 9), ",")+`]}`)
+	record(t, disk, 10, `"rollout":{"result":"failed","seconds":3.2,"traffic":"plain","drained":1,"told":2}`)
+	var out bytes.Buffer
+	if err := history(screen.Plain(&out), disk); err != nil {
+		t.Fatal(err)
+	}
+	text := regexp.MustCompile(`[0-9-]{10} [0-9:]{5}`).ReplaceAllString(out.String(), "YYYY-MM-DD hh:mm")
+	for _, want := range []string{
+		"GEN  WHEN              NODES  RESULT  TOOK      TOLD  LEFT  REST  CUT\n9    YYYY-MM-DD hh:mm  1      ready   3610.5 s  117   3     41    3\n",
+		"\n  changed: -; traffic steered, 120 connections drained (117 told to close), 2\n  answers could not tell, 41 closed at rest, 3 cut (streams: 2), 5 migrated (of\n  the whole machine)\n",
+		"\n10   YYYY-MM-DD hh:mm  1      failed  3.2 s     2     0     0     0\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("printed\n%swithout\n%s", text, want)
+		}
+	}
+	for line := range strings.Lines(text) {
+		if len(line) > 81 {
+			t.Errorf("%d columns: %s", len(line)-1, line)
 		}
 	}
 }

@@ -2,9 +2,9 @@ package command
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -49,9 +49,9 @@ func history(s *screen.Screen, disk store.Store) error {
 			wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("generation %d: %s", n, p.What()), Remedy: p.Remedy})
 			continue
 		}
-		result, color, took, steps := "not ready yet", screen.Yellow, "-", ""
+		result, color, took := "not ready yet", screen.Yellow, "-"
 		if r := g.Rollout; r != nil {
-			result, took, steps = r.Result, fmt.Sprintf("%.1f s", r.Seconds), r.Took()
+			result, took = r.Result, fmt.Sprintf("%.1f s", r.Seconds)
 			if color = ""; r.Result == "failed" {
 				color = screen.Red
 				wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("generation %d failed: %s", n, r.Reason), Remedy: r.Remedy})
@@ -61,18 +61,14 @@ func history(s *screen.Screen, disk store.Store) error {
 			result, color = result+" (current)", screen.Green
 		}
 		listens = listens || g.Rollout != nil && g.Rollout.Counts != nil
-		row := screen.Row("", append(append([]string{fmt.Sprint(n), g.Created.Local().Format(time.DateTime), fmt.Sprint(g.Nodes),
-			result, took}, became(g.Rollout)...), changed(disk, before, g))...)
+		row := screen.Row("", append([]string{fmt.Sprint(n), g.Created.Local().Format("2006-01-02 15:04"), fmt.Sprint(g.Nodes), result, took}, became(g.Rollout)...)...)
 		row[3].Color = color
 		rows = append(rows, row)
-		if steps != "" {
-			rows = append(rows, screen.Row(screen.Dim, "  "+steps))
+		for _, line := range below(g, changed(disk, before, g)) {
+			rows = append(rows, screen.Row(screen.Dim, line))
 		}
-		if r := g.Restart; r != nil {
-			rows = append(rows, screen.Row(screen.Dim, "  "+restarted(r)))
-			if r.Result == "failed" {
-				wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("the restart of generation %d failed: %s", n, r.Reason), Remedy: r.Remedy})
-			}
+		if r := g.Restart; r != nil && r.Result == "failed" {
+			wrong = append(wrong, &problem.Problem{Text: fmt.Sprintf("the restart of generation %d failed: %s", n, r.Reason), Remedy: r.Remedy})
 		}
 		// A failed generation changed nothing, so the next one is compared with the
 		// one that served.
@@ -80,7 +76,7 @@ func history(s *screen.Screen, disk store.Store) error {
 			before = g
 		}
 	}
-	head := screen.Row(screen.Dim, "GENERATION", "WHEN", "NODES", "RESULT", "TOOK", "TRAFFIC", "DRAINED", "CLOSED", "CUT", "MIGRATED", "CHANGED")
+	head := screen.Row(screen.Dim, "GEN", "WHEN", "NODES", "RESULT", "TOOK", "TOLD", "LEFT", "REST", "CUT")
 	s.Table("", telling(append([][]screen.Cell{head}, rows...), listens))
 	for _, p := range wrong {
 		s.Println(s.Paint(screen.Red, strings.ReplaceAll(p.Error(), "\n", "; ")))
@@ -88,23 +84,55 @@ func history(s *screen.Screen, disk store.Store) error {
 	return nil
 }
 
-// telling leaves out the columns on traffic and connections for an app that has none.
+// telling leaves out the columns on connections for an app that has none.
 func telling(rows [][]screen.Cell, listens bool) [][]screen.Cell {
-	const first, after = 5, 10
+	const first = 5
 	for i, row := range rows {
-		if !listens && len(row) > after {
-			rows[i] = slices.Delete(row, first, after)
+		if !listens && len(row) > first {
+			rows[i] = row[:first]
 		}
 	}
 	return rows
 }
 
-// became are the cells on traffic, and on what became of the connections.
+// became are the cells on what became of the connections.
 func became(r *store.Receipt) []string {
 	if r == nil || r.Counts == nil {
-		return []string{"-", "-", "-", "-", "-"}
+		return []string{"-", "-", "-", "-"}
 	}
-	return []string{r.Traffic, fmt.Sprint(r.Drained), fmt.Sprint(r.Closed), fmt.Sprint(r.Cut), fmt.Sprint(r.Migrated)}
+	return []string{fmt.Sprint(r.ToldToClose), fmt.Sprint(r.ByThemselves()), fmt.Sprint(r.Closed), fmt.Sprint(r.Cut)}
+}
+
+// below are the lines below the row of a generation.
+func below(g *store.Generation, changed string) (lines []string) {
+	add := func(text string) { lines = append(lines, fold(text)...) }
+	var told, took string
+	if r := g.Rollout; r != nil {
+		told, took = strings.Replace(r.Told(), ", ", "; ", 1), r.Took()
+	}
+	add("changed: " + changed + told)
+	if took != "" {
+		add(took)
+	}
+	if g.Restart != nil {
+		add(restarted(g.Restart))
+	}
+	return lines
+}
+
+// width is that of a terminal on which all of the table is to be seen.
+const width = 80
+
+// fold breaks a text between words into indented lines of no more than width.
+func fold(text string) (lines []string) {
+	line := " "
+	for _, word := range strings.Fields(text) {
+		if utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width && line != " " {
+			lines, line = append(lines, line), " "
+		}
+		line += " " + word
+	}
+	return append(lines, line)
 }
 
 // restarted says when a generation was last restarted, and how that went.

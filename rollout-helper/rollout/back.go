@@ -39,13 +39,11 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 		wrong = append(wrong, r.take(ctx, act{name: step.Drain, do: func(ctx context.Context) error {
 			// What waits for a unit that accepts nothing goes to the old ones as soon as it
 			// is stopped.
-			return r.drained(ctx, without(r.fresh, r.deaf), r.was, r.limit(r.new))
+			return r.drained(ctx, without(r.fresh, r.deaf), r.was, allowanceOf(r.new))
 		}}))
 	}
 	wrong = append(wrong, r.take(undo, act{name: step.Stop, do: func(ctx context.Context) error {
-		return r.following(func() error {
-			return r.end(ctx, without(r.fresh, r.was), r.stopTime()) // in place the service goes back by a restart
-		})
+		return r.leave(ctx, without(r.fresh, r.was), nil) // in place the service goes back by a restart
 	}}))
 	r.finish(step.Back, "undone")
 	// If it was interrupted, the candidate was not found bad, so it is not rejected.

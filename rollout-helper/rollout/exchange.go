@@ -25,7 +25,7 @@ func (r *rollout) inPlace() bool {
 func (r *rollout) exchange(ctx context.Context) error {
 	r.bounced = true
 	r.say(Info, step.Start, "restarting %s", list(r.fresh))
-	_ = r.drained(ctx, r.was, nil, 0) // it only counts
+	_ = r.drained(ctx, r.was, nil, allowance{}) // it only counts
 	return r.following(func() error { return r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec)) })
 }
 

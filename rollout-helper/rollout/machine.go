@@ -70,13 +70,15 @@ type Traffic interface {
 	// that counts.
 	Wrapped(v *sockets.View, u systemd.Unit, port int) (*sockets.Wrapper, error)
 	// Pending counts the connections that the units still have since they were cut
-	// off from new ones. It remembers what it saw of them, as long as it is asked
-	// about the same units.
-	Pending(app string, v *sockets.View, us []systemd.Unit) (sockets.Work, error)
-	// Follow begins to follow the connections that Pending has counted to their end, and
-	// Settle counts them once more, by what the kernel has told of each at its end. It is
-	// false if they could not be followed.
-	Follow(app string)
+	// off from new ones: of all together, and of each by itself. Of none by itself it
+	// knows what is half open and what has ended. It remembers what it saw of them, as
+	// long as it is asked about the same units, or some of them.
+	Pending(app string, v *sockets.View, us []systemd.Unit) (all sockets.Work, each []sockets.Work, err error)
+	// Follow begins to follow the connections of the named units, which are about to be
+	// told to stop, to their end; without names those of all that are left. Pending
+	// counts them no more. Settle counts all that were followed once more, by what the
+	// kernel has told of each at its end. It is false if none was.
+	Follow(app string, units ...string)
 	Settle(app string) (sockets.Work, bool)
 	// Paths returns the Unix sockets that each of the units, all of which have a control
 	// group, listens on under a name in the file system.

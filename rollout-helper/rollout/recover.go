@@ -83,8 +83,8 @@ func (r *rollout) putRight(ctx context.Context, s situation, all []systemd.Unit)
 		wrong = append(wrong,
 			r.Traffic.Release(r.app, all),
 			r.steerTo(ctx, s.mine),
-			r.drained(ctx, s.strays, s.mine, r.limit(r.new)),
-			r.whileSteering(ctx, s.mine, func() error { return r.end(ctx, s.strays, r.stopTime()) }))
+			r.drained(ctx, s.strays, s.mine, allowanceOf(r.new)),
+			r.leave(ctx, s.strays, s.mine))
 	}
 	known, err := r.reinstate(context.WithoutCancel(ctx))
 	if wrong = append(wrong, err); known {
@@ -146,6 +146,7 @@ func longest(disk store.Store) (p units.Plan) {
 			p.DrainSec = max(p.DrainSec, g.DrainSec)
 			p.TimeoutStopSec = max(p.TimeoutStopSec, g.TimeoutStopSec)
 			p.LeaveKeepalive = p.LeaveKeepalive || g.LeaveKeepalive
+			p.DrainClosed = p.DrainClosed || g.DrainClosed
 		}
 	}
 	return p

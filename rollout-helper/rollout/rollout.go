@@ -36,7 +36,9 @@ type rollout struct {
 	groups    []sockets.Group         // those that all units of was listen in
 	tcp       bool                    // a unit of the app was seen to listen on a TCP port, or it cannot be seen whether one does
 	taken     []string                // the Unix sockets that a unit has taken from another
-	parting   *sockets.Work           // what the units that are about to stop still have, as the receipt counts it
+	parting   *sockets.Work           // what the units that are about to stop, or do so, still have, as the receipt counts it
+	parted    sockets.Work            // the part of it that those had which the drain has told to stop
+	stopping  *stops                  // of the units that are drained; nil before the first is told to stop
 	observed  time.Time               // when the connections of the surplus were looked at last
 	seen      map[string]systemd.Unit // the app's units at the last look
 	runs      map[string]string       // fresh unit → its invocation when it was ready

@@ -172,23 +172,29 @@ func (w *world) Release(string, []systemd.Unit) error {
 	return nil
 }
 
-func (w *world) Pending(_ string, _ *sockets.View, us []systemd.Unit) (work sockets.Work, err error) {
+func (w *world) Pending(_ string, _ *sockets.View, us []systemd.Unit) (all sockets.Work, each []sockets.Work, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("pending"); err != nil {
-		return work, err
+		return all, nil, err
 	}
 	for _, u := range us {
-		work.Owed, work.Idle, work.Streams = work.Owed+w.has.Owed, work.Idle+w.has.Idle, work.Streams+w.has.Streams
-		work.Recent += w.has.Recent
-		if f := w.units[u.Name]; f != nil && f.pending.After(time.Now()) {
+		work := w.has
+		if slices.Contains(w.followed, u.Name) {
+			work = sockets.Work{}
+		} else if f := w.units[u.Name]; f != nil && f.pending.After(time.Now()) {
 			work.Owed++
 		}
+		all, each = all.Plus(work), append(each, work)
 	}
-	return work, nil
+	return all, each, nil
 }
 
-func (w *world) Follow(string) {}
+func (w *world) Follow(_ string, units ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.followed = append(w.followed, units...)
+}
 
 func (w *world) Settle(string) (sockets.Work, bool) {
 	w.mu.Lock()

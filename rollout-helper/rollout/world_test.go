@@ -35,13 +35,15 @@ type world struct {
 	template map[string]string       // mode 0's service, or the template → what systemd's generators made of it when they ran last
 	led      []string                // the units that get new connections; nil: all that listen
 	stopping bool
-	boots    int           // how often it was rebooted
-	unsteer  string        // why traffic cannot be steered
-	untell   string        // why clients cannot be told to close
-	told     [2]int        // how many were, and how many answers could not tell
-	strange  bool          // a stranger listens on the app's port
-	has      sockets.Work  // the connections that each unit has all the time
-	settles  *sockets.Work // what the kernel tells of the connections at their end
+	boots    int                // how often it was rebooted
+	unsteer  string             // why traffic cannot be steered
+	untell   string             // why clients cannot be told to close
+	told     [2]int             // how many were, and how many answers could not tell
+	strange  bool               // a stranger listens on the app's port
+	has      sockets.Work       // the connections that each unit has all the time
+	settles  *sockets.Work      // what the kernel tells of the connections at their end
+	followed []string           // the units whose connections are followed to their end
+	stops    map[string]stopped // when each unit was told to stop, and how long it got for it; nil: nobody asks
 	events   []Event
 	calls    []string
 	onCall   func(n int, call string) error               // what a call is answered with instead
@@ -345,27 +347,6 @@ func (w *world) release(u *fakeUnit, environment string) (string, error) {
 		return systemd.Lost, nil
 	}
 	u.Active, u.Sub, u.Result = "active", "exited", "success"
-	return "done", nil
-}
-
-func (w *world) Stop(_ context.Context, name string) (string, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.call("stop %s", name); err != nil {
-		return "", err
-	}
-	u := w.units[name]
-	if u == nil {
-		return "", errors.New("Unit " + name + " not loaded.")
-	}
-	if u.pending.After(time.Now()) {
-		w.t.Errorf("%s was stopped with a connection in hand", name)
-	}
-	u.Active, u.Sub, u.ControlGroup, u.MainPID = "inactive", "dead", "", 0
-	if u.behave == "exits" || u.behave == "dies" {
-		u.Active = "failed"
-	}
-	w.led = without(w.led, []string{name})
 	return "done", nil
 }
 

@@ -1,7 +1,6 @@
 package sockets
 
 import (
-	"maps"
 	"time"
 )
 
@@ -34,6 +33,17 @@ type Work struct {
 // InHand is how many connections wait for something that the instances are about to
 // do.
 func (w Work) InHand() int { return w.HalfOpen + w.Queued + w.Owed }
+
+// Open is how many connections there are.
+func (w Work) Open() int { return w.InHand() + w.Streams + w.Idle }
+
+// Plus is the work of both together.
+func (w Work) Plus(o Work) Work {
+	return Work{
+		HalfOpen: w.HalfOpen + o.HalfOpen, Queued: w.Queued + o.Queued, Owed: w.Owed + o.Owed, Streams: w.Streams + o.Streams,
+		Idle: w.Idle + o.Idle, Recent: w.Recent + o.Recent, Ended: w.Ended + o.Ended,
+	}
+}
 
 // recent is how long ago something was said on a connection whose client may be about to
 // ask again. Clients that are busy, such as a proxy under load, ask sooner.
@@ -71,7 +81,10 @@ type Drain struct {
 	seen          map[uint64]progress // by the connection's cookie
 	telling, told bool                // clients are told to close; they were at the last look
 	last          Work                // what the last look has counted
-	ends          *ends               // nil: they are not followed
+	each          map[string]Work     // the same, by the instance's control group
+	followed      map[string]bool     // the control groups of the instances that are told to stop
+	parting       map[uint64]progress // their connections, as they were at the last look before that
+	ends          *ends               // nil: what becomes of these cannot be heard
 }
 
 // progress is what was last seen of one connection.
@@ -84,13 +97,14 @@ type progress struct {
 	rested  bool // nothing was owed, and nothing had been sent for a second
 	stream  bool // after a rest the app has sent more without having been asked
 	kind    kind
+	path    string // the control group of the instance
 }
 
 // NewDrain watches the instances in the control groups at paths, on the ports
 // of the groups that they listen in. Since is when new connections were steered
 // away from them.
 func NewDrain(paths []string, groups []Group, since time.Time) *Drain {
-	d := &Drain{paths: paths, since: since}
+	d := &Drain{paths: paths, since: since, followed: make(map[string]bool), parting: make(map[uint64]progress)}
 	known := make(map[uint16]bool)
 	for _, g := range groups {
 		if port := g.Addr.Port(); !known[port] {
@@ -101,7 +115,8 @@ func NewDrain(paths []string, groups []Group, since time.Time) *Drain {
 	return d
 }
 
-// Left tells what is left. Whose a connection is, it takes from the View.
+// Left tells what is left of those that are not followed. Whose a connection is, it takes
+// from the View.
 //
 // One read of the kernel's table tells all: a connection that waits to be accepted
 // is in it too. So none is missed because it is accepted between two reads. Nor can
@@ -109,36 +124,45 @@ func NewDrain(paths []string, groups []Group, since time.Time) *Drain {
 // other in the same bucket of its table (inet_ehash_insert), and reads a bucket under
 // its lock.
 func (d *Drain) Left(v *View) (Work, error) {
-	ids := make(map[uint64]bool)
+	whose := make(map[uint64]string)
 	for _, path := range d.paths {
 		tree, err := v.Cgroups(path)
 		if err != nil {
 			return Work{}, err
 		}
-		maps.Copy(ids, tree)
+		for id := range tree {
+			whose[id] = path
+		}
 	}
 	connections, err := Connections(d.ports...)
 	if err != nil {
 		return Work{}, err
 	}
-	return d.count(connections, ids, time.Now()), nil
+	return d.count(connections, whose, time.Now()), nil
 }
+
+// Of tells what the last call of Left has found of the instance in the control group at
+// path. Of no instance alone it is known what is half open and what has ended.
+func (d *Drain) Of(path string) Work { return d.each[path] }
 
 // count sorts the connections by what they wait for. Connection.Owed judges one by
 // one moment; count knows the look before too. Where the app went on sending without
 // being asked anew, an answer is being sent in pieces, until nothing was sent for a
 // second. Where it goes on after that, it is a stream, which has no end to wait for.
-func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Time) (work Work) {
-	seen := make(map[uint64]progress, len(d.seen))
+// Whose has the control group of the instance by the id of a control group in it.
+func (d *Drain) count(connections []Connection, whose map[uint64]string, now time.Time) (work Work) {
+	seen, each := make(map[uint64]progress, len(d.seen)), make(map[string]Work)
 	for _, c := range connections {
 		if c.HalfOpen && c.Age >= now.Sub(d.since) {
 			work.HalfOpen++
 		}
-		if c.HalfOpen || !ids[c.Cgroup] {
+		path, ours := whose[c.Cgroup]
+		if c.HalfOpen || !ours || d.followed[path] {
 			continue
 		}
 		before, known := d.seen[c.Cookie]
-		p := before.next(c, known, now)
+		p, own := before.next(c, known, now), each[path]
+		p.path = path
 		p.asked = before.asked || d.told && known && before.kind == idle && c.BytesReceived > before.received
 		switch {
 		case !c.Accepted:
@@ -152,11 +176,15 @@ func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Ti
 		default:
 			p.kind = idle
 			if !p.asked && min(c.LastSent, c.LastReceived) < recent {
-				work.Recent++
+				own.Recent++
 			}
 		}
 		seen[c.Cookie] = p
-		work.add(p.kind)
+		own.add(p.kind)
+		each[path] = own
+	}
+	for _, own := range each {
+		work = work.Plus(own)
 	}
 	work.Ended = d.last.Ended
 	for cookie := range d.seen {
@@ -165,7 +193,7 @@ func (d *Drain) count(connections []Connection, ids map[uint64]bool, now time.Ti
 		}
 	}
 	// What came before the first look since then, may have come too early.
-	d.seen, d.last, d.told = seen, work, d.telling
+	d.seen, d.last, d.each, d.told = seen, work, each, d.telling
 	return work
 }
 

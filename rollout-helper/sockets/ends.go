@@ -2,6 +2,8 @@ package sockets
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"sync"
 	"time"
 
@@ -21,18 +23,19 @@ const (
 // that was closed because the app died, is forgotten when the client has acknowledged
 // that.
 type ends struct {
-	conn *netlink.Conn
-	mu   sync.Mutex
-	last map[uint64]Connection // by cookie
+	conn   *netlink.Conn
+	mu     sync.Mutex
+	wanted map[uint64]bool       // the cookies of those that it is asked about
+	last   map[uint64]Connection // by cookie
 }
 
-// hearEnds begins to hear of the wanted connections.
-func hearEnds(wanted map[uint64]progress) (*ends, error) {
+// hearEnds begins to hear of connections; want says which.
+func hearEnds() (*ends, error) {
 	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{Groups: groupTCP4 | groupTCP6})
 	if err != nil {
 		return nil, fmt.Errorf("sock_diag: %w", err)
 	}
-	e := &ends{conn: conn, last: make(map[uint64]Connection)}
+	e := &ends{conn: conn, wanted: make(map[uint64]bool), last: make(map[uint64]Connection)}
 	go func() {
 		for {
 			// It fails when it is closed, or if the kernel tells more than can be read:
@@ -42,29 +45,66 @@ func hearEnds(wanted map[uint64]progress) (*ends, error) {
 				return
 			}
 			for _, m := range messages {
-				r, err := parseRow(m.Data)
-				if _, ours := wanted[r.cookie]; err != nil || !ours {
-					continue
+				if r, err := parseRow(m.Data); err == nil {
+					e.hear(r)
 				}
-				e.mu.Lock()
-				e.last[r.cookie] = connection(r)
-				e.mu.Unlock()
 			}
 		}
 	}()
 	return e, nil
 }
 
+func (e *ends) hear(r row) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.wanted[r.cookie] {
+		e.last[r.cookie] = connection(r)
+	}
+}
+
+// want has the ends of these connections noted.
+func (e *ends) want(cookies iter.Seq[uint64]) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for cookie := range cookies {
+		e.wanted[cookie] = true
+	}
+}
+
 func (e *ends) of(cookie uint64) (c Connection, heard bool) {
+	if e == nil {
+		return c, false
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c, heard = e.last[cookie]
 	return c, heard
 }
 
-// Follow begins to follow the connections of the last look to their end.
-func (d *Drain) Follow() (err error) {
-	d.ends, err = hearEnds(d.seen)
+// Follow begins to follow the connections of the last look to their end: those of the
+// instances in the control groups at paths, which are about to be told to stop, or without
+// paths those of all instances. Left counts them no more. If it fails, Settle counts them
+// as they were last seen.
+func (d *Drain) Follow(paths ...string) (err error) {
+	if len(paths) == 0 {
+		paths = d.paths
+	}
+	if d.ends == nil {
+		d.ends, err = hearEnds()
+	}
+	if d.ends != nil {
+		d.ends.want(maps.Keys(d.seen))
+	}
+	for _, path := range paths {
+		d.followed[path] = true
+		delete(d.each, path)
+	}
+	for cookie, p := range d.seen {
+		if d.followed[p.path] {
+			d.parting[cookie] = p
+			delete(d.seen, cookie)
+		}
+	}
 	return err
 }
 
@@ -72,16 +112,18 @@ func (d *Drain) Follow() (err error) {
 // the end of a connection.
 const farewell = 200 * time.Millisecond
 
-// Settle counts the connections of the last look once more, by what the kernel has told
-// of each at its end: it may have been answered after that look, or been asked
+// Settle counts the connections that are followed once more, by what the kernel has told
+// of each at its end: it may have been answered after the last look, or been asked
 // something. It ends what Follow began.
 func (d *Drain) Settle() Work {
-	defer d.ends.conn.Close()
+	if d.ends != nil {
+		defer d.ends.conn.Close()
+	}
 	work := Work{HalfOpen: d.last.HalfOpen, Ended: d.last.Ended}
 	deadline := time.Now().Add(farewell)
-	for cookie, p := range d.seen {
+	for cookie, p := range d.parting {
 		c, heard := d.ends.of(cookie)
-		for p.kind < stream && !heard && time.Now().Before(deadline) {
+		for d.ends != nil && p.kind < stream && !heard && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
 			c, heard = d.ends.of(cookie)
 		}

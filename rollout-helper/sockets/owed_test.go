@@ -70,7 +70,7 @@ func TestAge(t *testing.T) {
 
 func TestWorkCount(t *testing.T) {
 	const s = time.Second
-	ids, now := map[uint64]bool{7: true}, time.Now()
+	ids, now := map[uint64]string{7: "/a"}, time.Now()
 	idle := Connection{Cookie: 1, Accepted: true, Cgroup: 7, BytesSent: 6, BytesReceived: 1, LastSent: s, LastReceived: 2 * s}
 	owed := Connection{Cookie: 2, Accepted: true, Cgroup: 7, BytesReceived: 1, LastReceived: s}
 	queued := Connection{Cookie: 3, Cgroup: 7, BytesReceived: 1}
@@ -99,7 +99,7 @@ func TestRecent(t *testing.T) {
 	look := func(received uint64, lastSent time.Duration) Work {
 		now = now.Add(2 * quiet)
 		c.BytesReceived, c.BytesSent, c.LastSent = received, received, lastSent
-		return d.count([]Connection{c}, map[uint64]bool{7: true}, now)
+		return d.count([]Connection{c}, map[uint64]string{7: "/a"}, now)
 	}
 	look(10, 0)
 	d.Telling()
@@ -122,7 +122,7 @@ func TestRecentUpload(t *testing.T) {
 	look := func(received uint64, lastSent time.Duration) Work {
 		c := Connection{Cookie: 1, Accepted: true, Cgroup: 7, BytesReceived: received, BytesSent: 10, LastSent: lastSent, LastReceived: 3 * time.Millisecond}
 		now = now.Add(2 * quiet)
-		return d.count([]Connection{c}, map[uint64]bool{7: true}, now)
+		return d.count([]Connection{c}, map[uint64]string{7: "/a"}, now)
 	}
 	const coming, answered = time.Minute, 0
 	look(100, coming)
@@ -179,7 +179,7 @@ func TestDrainRemembers(t *testing.T) {
 				Cookie: 1, Accepted: true, Cgroup: 7, BytesSent: l.sent, BytesReceived: l.received,
 				LastSent: l.lastSent, LastReceived: time.Minute,
 			}
-			if got := d.count([]Connection{c}, map[uint64]bool{7: true}, start.Add(l.at)); got != l.want {
+			if got := d.count([]Connection{c}, map[uint64]string{7: "/a"}, start.Add(l.at)); got != l.want {
 				t.Errorf("%s, after %v: %+v, want %+v", name, l.at, got, l.want)
 			}
 		}

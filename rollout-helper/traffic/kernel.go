@@ -27,13 +27,13 @@ type Kernel struct {
 type lanes struct {
 	steering  steering.Steering
 	telling   *telling
-	tells     bool      // clients are told to close
-	serving   string    // the names of the units that are steered to
-	since     time.Time // when that began
-	draining  string    // the names of the units that drain watches
+	tells     bool              // clients are told to close
+	serving   string            // the names of the units that are steered to
+	since     time.Time         // when that began
+	draining  map[string]string // the control groups of the units that drain watches, by their names
 	drain     *sockets.Drain
 	doors     map[place]*door // where units are asked to accept a connection
-	following bool            // drain follows connections to their end
+	following *sockets.Drain  // what follows connections to their end, nil if nothing does
 }
 
 // New returns the kernel, with nothing steered yet.
@@ -92,7 +92,7 @@ func (k *Kernel) Release(app string, us []systemd.Unit) error {
 	for at := range l.doors {
 		l.leave(at)
 	}
-	l.serving, l.draining, l.drain = "", "", nil
+	l.serving, l.draining, l.drain = "", nil, nil
 	told := k.EndTell(app)
 	if err := l.steering.Detach(); err != nil {
 		return errors.Join(told, err)
@@ -101,41 +101,69 @@ func (k *Kernel) Release(app string, us []systemd.Unit) error {
 }
 
 // Pending counts the connections that the units still have since Steer began to send
-// new ones to others.
-func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (sockets.Work, error) {
+// new ones to others: of all of them, and of each.
+func (k *Kernel) Pending(app string, v *sockets.View, us []systemd.Unit) (all sockets.Work, each []sockets.Work, err error) {
 	l := k.app(app)
-	if names := names(us); l.drain == nil || names != l.draining {
+	if l.drain == nil || !l.watches(us) {
 		var groups []sockets.Group
 		for _, path := range paths(us) {
 			own, err := v.Groups(path)
 			if err != nil {
-				return sockets.Work{}, err
+				return all, nil, err
 			}
 			groups = append(groups, own...)
 		}
-		l.draining, l.drain = names, sockets.NewDrain(paths(us), groups, l.since)
+		l.draining, l.drain = make(map[string]string), sockets.NewDrain(paths(us), groups, l.since)
+		for _, u := range us {
+			l.draining[u.Name] = u.ControlGroup
+		}
 	}
 	if l.tells {
 		l.drain.Telling()
 	}
-	return l.drain.Left(v)
+	if all, err = l.drain.Left(v); err != nil {
+		return all, nil, err
+	}
+	for _, u := range us {
+		each = append(each, l.drain.Of(l.draining[u.Name]))
+	}
+	return all, each, nil
 }
 
-// Follow begins to follow the connections that Pending has counted to their end.
-func (k *Kernel) Follow(app string) {
-	if l := k.app(app); l.drain != nil {
-		l.following = l.drain.Follow() == nil
+// watches reports whether all of the units are among those that drain watches.
+func (l *lanes) watches(us []systemd.Unit) bool {
+	return !slices.ContainsFunc(us, func(u systemd.Unit) bool {
+		_, watched := l.draining[u.Name]
+		return !watched
+	})
+}
+
+// Follow begins to follow the connections that Pending has counted to their end: those of
+// the named units, or without names all that are left.
+func (k *Kernel) Follow(app string, units ...string) {
+	l := k.app(app)
+	if l.drain == nil {
+		return
 	}
+	var paths []string
+	for _, name := range units {
+		paths = append(paths, l.draining[name])
+	}
+	l.following = l.drain
+	_ = l.drain.Follow(paths...) // what cannot be heard counts as it was last seen
 }
 
 // Settle counts the connections that are followed once more, and ends that.
 func (k *Kernel) Settle(app string) (sockets.Work, bool) {
 	l := k.app(app)
-	if l.drain == nil || !l.following {
+	drain := l.following
+	if drain == nil {
 		return sockets.Work{}, false
 	}
-	l.following = false
-	return l.drain.Settle(), true
+	if l.following = nil; l.drain == drain {
+		l.drain = nil
+	}
+	return drain.Settle(), true
 }
 
 // Paths returns the Unix sockets that each of the units listens on.

@@ -96,6 +96,10 @@ func (c *Counts) Connections() string {
 	return text + whose
 }
 
+// ByThemselves are the connections that had ended without having been told to. A client
+// that was told, and stayed until its instance was stopped, is among Closed.
+func (c *Counts) ByThemselves() int { return max(0, c.Drained-c.ToldToClose) }
+
 // Took says how long each step took: "hold 2, start 41, ready 180 ms".
 func (r *Receipt) Took() string {
 	if len(r.Steps) == 0 {

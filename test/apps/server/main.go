@@ -17,8 +17,8 @@
 //	NO_LISTEN=1     listen on nothing, but run
 //	NOTIFY=1        send READY=1 once listening (without, never)
 //	STOP            on SIGTERM: "graceful" (default: close the listeners, finish
-//	                what is under way, exit 0), "die" (exit at once, cutting
-//	                everything), "ignore"
+//	                what is under way, close the WebSockets, exit 0), "die" (exit
+//	                at once, cutting everything), "ignore"
 //	KNOWS           the only Host that GET /health knows
 //	MEMORY          bytes to use up before listening, as a number of MiB
 //
@@ -104,6 +104,7 @@ func main() {
 			for range served {
 			}
 		}()
+		sayGoodbye()
 		if err := server.Shutdown(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}

@@ -30,6 +30,17 @@ func events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// goodbyes has for each WebSocket what closes it.
+var goodbyes sync.Map
+
+// sayGoodbye closes all WebSockets.
+func sayGoodbye() {
+	goodbyes.Range(func(_, close any) bool {
+		close.(func())()
+		return true
+	})
+}
+
 // webSocket speaks the WebSocket protocol (RFC 6455), with messages of less than 126
 // bytes.
 func webSocket(w http.ResponseWriter, r *http.Request) {
@@ -50,6 +61,12 @@ func webSocket(w http.ResponseWriter, r *http.Request) {
 		_, err := conn.Write(append([]byte{0x81, byte(len(message))}, message...))
 		return err
 	}
+	goodbyes.Store(conn, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		_, _ = conn.Write([]byte{0x88, 2, 0x03, 0xe9}) // 1001: it goes away
+	})
+	defer goodbyes.Delete(conn)
 	if pause := every(r); pause > 0 {
 		go func() {
 			for say([]byte("tick")) == nil {
