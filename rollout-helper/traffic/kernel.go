@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"app-rollout/rollout-helper/closing"
 	"app-rollout/rollout-helper/ports"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/steering"
@@ -19,8 +20,9 @@ import (
 
 // Kernel is this machine's kernel. Each app is steered by itself.
 type Kernel struct {
-	mu   sync.Mutex
-	apps map[string]*lanes
+	mu          sync.Mutex
+	apps        map[string]*lanes
+	openClosing func(dir string) (*closing.Closing, error)
 }
 
 // lanes are one app's connections.
@@ -37,7 +39,7 @@ type lanes struct {
 }
 
 // New returns the kernel, with nothing steered yet.
-func New() *Kernel { return &Kernel{apps: make(map[string]*lanes)} }
+func New() *Kernel { return &Kernel{apps: make(map[string]*lanes), openClosing: closing.Open} }
 
 func (k *Kernel) app(name string) *lanes {
 	k.mu.Lock()

@@ -1,7 +1,10 @@
 package traffic
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
+	"time"
 
 	"app-rollout/rollout-helper/closing"
 	"app-rollout/rollout-helper/steering"
@@ -12,9 +15,28 @@ import (
 // telling is what tells the clients of one app to close. It is opened in the
 // background, since that takes the kernel some time for each network interface.
 type telling struct {
-	opened  chan struct{} // closed when the two below are there
-	closing *closing.Closing
-	err     error
+	deadline time.Time     // nobody waits longer for it to be opened
+	opened   chan struct{} // closed when the two below are there
+	closing  *closing.Closing
+	err      error
+}
+
+// openTime is how long opening may take. A tenth of a second is usual.
+const openTime = 5 * time.Second
+
+// errOpening is why clients cannot be told if that was not enough.
+var errOpening = fmt.Errorf("the kernel has not taken the BPF programs within %.0f s", openTime.Seconds())
+
+// ready waits until it is opened, and returns why it could not be.
+func (t *telling) ready() error {
+	timer := time.NewTimer(time.Until(t.deadline))
+	defer timer.Stop()
+	select {
+	case <-t.opened:
+		return t.err
+	case <-timer.C:
+		return errOpening
+	}
 }
 
 // pins is where an app's links are pinned.
@@ -26,11 +48,11 @@ func (k *Kernel) PrepareTell(app string) {
 	if l.telling != nil {
 		return
 	}
-	t := &telling{opened: make(chan struct{})}
+	t := &telling{deadline: time.Now().Add(openTime), opened: make(chan struct{})}
 	l.telling = t
 	go func() {
 		defer close(t.opened)
-		t.closing, t.err = closing.Open(pins(app))
+		t.closing, t.err = k.openClosing(pins(app))
 	}()
 }
 
@@ -39,8 +61,7 @@ func (k *Kernel) PrepareTell(app string) {
 func (k *Kernel) Tell(app string, us []systemd.Unit) error {
 	k.PrepareTell(app)
 	t := k.app(app).telling
-	<-t.opened
-	err := t.err
+	err := t.ready()
 	if err == nil {
 		err = t.closing.Tell(paths(us))
 	}
@@ -55,11 +76,7 @@ func (k *Kernel) Tell(app string, us []systemd.Unit) error {
 // PrepareTell, and the answers that could not tell it.
 func (k *Kernel) Told(app string) (told, untold int) {
 	t := k.app(app).telling
-	if t == nil {
-		return 0, 0
-	}
-	<-t.opened
-	if t.err != nil {
+	if t == nil || t.ready() != nil {
 		return 0, 0
 	}
 	counts, err := t.closing.Counts()
@@ -69,7 +86,9 @@ func (k *Kernel) Told(app string) (told, untold int) {
 	return int(counts.Told + counts.Closing), int(counts.Untold)
 }
 
-// EndTell takes off what Tell has attached, also what a run before has left.
+// EndTell takes off what Tell has attached, also what a run before has left. What is still
+// being opened then is taken off when that is done or, if this process has ended by then,
+// by the next run.
 func (k *Kernel) EndTell(app string) error {
 	l := k.app(app)
 	t := l.telling
@@ -77,8 +96,15 @@ func (k *Kernel) EndTell(app string) error {
 	if t == nil {
 		return closing.Sweep(pins(app))
 	}
-	<-t.opened
-	if t.err != nil {
+	switch err := t.ready(); {
+	case errors.Is(err, errOpening):
+		go func() {
+			if <-t.opened; t.err == nil {
+				_ = t.closing.Close()
+			}
+		}()
+		return nil
+	case err != nil:
 		return closing.Sweep(pins(app))
 	}
 	return t.closing.Close()
