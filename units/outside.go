@@ -1,13 +1,12 @@
 package units
 
 import (
-	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -108,17 +107,24 @@ func (s *Spec) wider(l Layout, path string) string {
 	name := filepath.Base(s.Source.Path)
 	w, err := l.tree().Walk(up)
 	if err != nil {
-		return forRoot
+		return s.byRoot()
 	}
 	defer w.Close()
 	if _, err := w.Entry(name); w.Stat.Uid != s.Source.UID || w.Guard(l.tree().Accounts(), s.Source.UID) != nil || !errors.Is(err, unix.ENOENT) {
-		return forRoot
+		return s.byRoot()
 	}
 	from, to := problem.Shell(s.Source.Path), problem.Shell(up+"/"+name)
-	return "move the .env up, as " + cmp.Or(s.Source.User, strconv.FormatUint(uint64(s.Source.UID), 10)) + ": mv " + from + " " + to + " && ln -s " + to + " " + from
+	return "move the .env up, as " + s.Source.owner() + ": mv " + from + " " + to + " && ln -s " + to + " " + from
 }
 
-const forRoot = "for another one, let root own the .env, and the way to it"
+// byRoot is how root lets an app have a path that is not its owner's. Nobody's directory
+// is given to root for it: it may be a home.
+func (s *Spec) byRoot() string {
+	if s.Source.rootsWay {
+		return fmt.Sprintf("for another one, chown root %s, and set SYSTEMD_USER=%s in it", problem.Shell(s.Source.Path), s.Source.owner())
+	}
+	return fmt.Sprintf("for another one, put an .env of root's at %s, with SYSTEMD_USER=%s in it", EnvPath(s.App), s.Source.owner())
+}
 
 // mostLooked bounds how many entries of a release are looked at.
 const mostLooked = 4096

@@ -1,9 +1,11 @@
 package units
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 
 	"app-rollout/units/dotenv"
 	"app-rollout/units/problem"
@@ -90,6 +92,9 @@ func (l Layout) readSource(app, given string, w *reach.Way) (*Source, error) {
 
 // Costly says whether parsing the text may take noticeably long.
 func (s *Source) Costly() bool { return dotenv.Costly(s.Text) }
+
+// owner is the name of the user that owns the file, or the number of one without a name.
+func (s *Source) owner() string { return cmp.Or(s.User, strconv.FormatUint(uint64(s.UID), 10)) }
 
 // dir is where the real .env lies.
 func (s *Source) dir() string { return filepath.Dir(s.Path) }

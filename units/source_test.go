@@ -121,7 +121,7 @@ func TestRootOnly(t *testing.T) {
 	const text = "SYSTEMD_EXEC_START=/usr/bin/app\nSYSTEMD_CLUSTER_MODE=yes\nSYSTEMD_MEMORY_MAX=1G\n"
 	const dropIn = "remove the line and set MemoryMax= in a drop-in: systemctl edit --force shop@.service"
 	for path, want := range map[string]string{
-		"/etc/app-rollout/shop.env": "chown root /etc/app-rollout/shop.env, or " + dropIn,
+		"/etc/app-rollout/shop.env": "chown root /etc/app-rollout/shop.env, and set SYSTEMD_USER=alice in it, or " + dropIn,
 		"/home/alice/.env":          dropIn,
 	} {
 		files := map[string]string{path: text, "/usr/bin/app": "#!"}

@@ -154,7 +154,7 @@ func (s *Spec) asRoot(set Setting) string {
 	if !s.Source.rootsWay {
 		return dropIn
 	}
-	return "chown root " + problem.Shell(s.Source.Path) + ", or " + dropIn
+	return fmt.Sprintf("chown root %s, and set SYSTEMD_USER=%s in it, or %s", problem.Shell(s.Source.Path), s.Source.owner(), dropIn)
 }
 
 // maxRestarts is how many starts a second all instances of an app together may

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"app-rollout/units/dotenv"
+	"app-rollout/units/problem"
 	"app-rollout/units/reach"
 )
 
@@ -31,7 +32,7 @@ func (s *Spec) asUser(_ Layout, value string, given bool) *Problem {
 			s.Plan.User = number
 		}
 		if given && value != src.User && value != number {
-			return &Problem{Text: "must be the owner of the .env", Remedy: "let root own the .env, and the way to it, to name another user"}
+			return &Problem{Text: "must be the owner of the .env", Remedy: s.otherUser()}
 		}
 		return nil
 	}
@@ -44,6 +45,15 @@ func (s *Spec) asUser(_ Layout, value string, given bool) *Problem {
 	}
 	s.Plan.User = value
 	return nil
+}
+
+// otherUser is how an app gets a user that is not the .env's owner. Nobody's directory is
+// given to root for it: it may be a home.
+func (s *Spec) otherUser() string {
+	if s.Source.rootsWay {
+		return "to name another user: chown root " + problem.Shell(s.Source.Path)
+	}
+	return "to name another user, put an .env of root's at " + EnvPath(s.App)
 }
 
 // dynamicUser is ar-<app>; no distribution has users of such names. A user's name

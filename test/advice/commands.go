@@ -6,6 +6,11 @@ const (
 	asNobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups "
 	heldShop = "echo GENERATION=two >>$env; app-rollout run shop; app-rollout rollback shop"
 
+	// Root's .env asks for what its former owner might not.
+	asDaemon  = check + "; app-rollout show shop | grep -qx User=daemon"
+	showsUser = "app-rollout show shop | grep -qx User=www-data"
+	inOpt     = check + "; " + showsUser + "; app-rollout show shop | grep -qx WorkingDirectory=/opt"
+
 	// No app is left, and it is there again.
 	nothing   = "rm $link; mv $store /root/store; mv /run/app-rollout/shop /root/run"
 	something = "mv /root/store $store; mv /root/run /run/app-rollout/shop"
@@ -18,7 +23,8 @@ var Commands = []Command{
 	{Advice: "chmod o-w …", Before: "chmod 666 $env", Then: check},
 	{Advice: "chmod g-w …", Before: "chgrp www-data $env; chmod 664 $env", Then: check},
 	{Advice: "chown -h … …", Before: "ln -s $env /srv/shop/link; chown -h www-data /srv/shop/link; ln -sfn /srv/shop/link $link", Then: check},
-	{Advice: "chown root …, or …", Before: "rm $link; cp $env $link; echo SYSTEMD_MEMORY_MAX=100M >>$link; chown www-data $link", Do: "chown root $1", Then: check},
+	{Advice: "chown root …, and set SYSTEMD_USER=… in it, or …", Before: "rm $link; cp $env $link; echo SYSTEMD_MEMORY_MAX=100M >>$link; chown www-data $link",
+		Do: "chown root $1; echo SYSTEMD_USER=$2 >>$1", Then: check + "; " + showsUser},
 	{Advice: "point the link to … itself", Before: "rm -rf /srv/theirs; mkdir /srv/theirs; ln -s $env /srv/theirs/env; chown www-data /srv/theirs; ln -sfn /srv/theirs/env $link", Do: "ln -sfn $1 $link", Then: check},
 	{Advice: "make it a file of its own: cp … ….new && mv ….new …", Before: "ln $env /srv/shop/other", Then: check},
 	{Advice: "make it a regular file", Before: "rm $env; mkfifo $env", Do: "rm $env; cp /root/good.env $env", Then: check},
@@ -37,9 +43,12 @@ var Commands = []Command{
 	{Advice: "rename the directory", Before: `mkdir "/srv/it's"; echo "SYSTEMD_WORKING_DIRECTORY=\"/srv/it's\"" >>$env`,
 		Do: `mv "/srv/it's" /srv/its; sed -i '/^SYSTEMD_WORKING/d' $env; echo SYSTEMD_WORKING_DIRECTORY=/srv/its >>$env`, Then: check + "; rmdir /srv/its"},
 	{Advice: "chown it", Before: "chown 65535 $env", Do: "chown root $env", Then: check},
-	{Advice: "let root own the .env, and the way to it, to name another user", Before: "chown -R www-data /srv/shop; echo SYSTEMD_USER=daemon >>$env", Do: "chown -R root /srv/shop",
-		Then: "systemctl stop 'shop@*.service'; app-rollout run shop; systemctl stop 'shop@*.service'; cp /root/good.env $env; app-rollout run shop"},
-	{Advice: "for another one, let root own the .env, and the way to it", Before: "chown -R www-data /srv/shop; echo SYSTEMD_WORKING_DIRECTORY=/opt >>$env", Do: "chown -R root /srv/shop", Then: check},
+	{Advice: "to name another user: chown root …", Before: "chown www-data $env; echo SYSTEMD_USER=daemon >>$env", Then: asDaemon},
+	{Advice: "to name another user, put an .env of root's at …", Before: "chown -R www-data /srv/shop; echo SYSTEMD_USER=daemon >>$env", Do: "cat $env >/root/env; rm $1; cp /root/env $1", Then: asDaemon},
+	{Advice: "for another one, chown root …, and set SYSTEMD_USER=… in it", Before: "chown www-data $env; echo SYSTEMD_WORKING_DIRECTORY=/opt >>$env",
+		Do: "chown root $1; echo SYSTEMD_USER=$2 >>$1", Then: inOpt},
+	{Advice: "for another one, put an .env of root's at …, with SYSTEMD_USER=… in it", Before: "chown -R www-data /srv/shop; echo SYSTEMD_WORKING_DIRECTORY=/opt >>$env",
+		Do: "cat $env >/root/env; rm $1; cp /root/env $1; echo SYSTEMD_USER=$2 >>$1", Then: inOpt},
 	{Advice: "set it to the port that the app listens on", Before: "sed -i /^PORT=/d $env", Do: "echo PORT=8080 >>$env", Then: check},
 	{Advice: "leave it out: app-rollout logs shows all output", Before: "echo \"SYSTEMD_EXEC_START='/opt/apps/server >/srv/shop/log'\" >>$env", Do: "sed -i '/>/d' $env; app-rollout logs shop", Then: check},
 

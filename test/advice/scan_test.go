@@ -254,7 +254,7 @@ func returned(fn *ast.FuncDecl) (all []ast.Expr) {
 }
 
 // remedial are functions whose result is a remedy.
-var remedial = []string{"mend", "wider", "remedy", "Sudo", "handOver", "asRoot", "unmask", "remove", "revert", "rerun"}
+var remedial = []string{"mend", "wider", "remedy", "Sudo", "handOver", "asRoot", "otherUser", "byRoot", "unmask", "remove", "revert", "rerun"}
 
 // command tells a text with a command for a person.
 var command = regexp.MustCompile(`\bapp-rollout (run|status|check|rollback|restart|logs|history|show|--help)\b|\bsystemctl (start|stop|restart|status|unmask|edit|revert|daemon-reload)\b|\bjournalctl -[a-z] `)
