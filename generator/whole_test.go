@@ -68,6 +68,49 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestGaveUp follows what it says when the time is over: the .env that took it is found
+// and mended, or the machine is less busy, and then the next run makes all units.
+func TestGaveUp(t *testing.T) {
+	apps := []string{"slow"}
+	for i := range 300 { // so that it cannot end before it gives up
+		apps = append(apps, fmt.Sprintf("app%d", i))
+	}
+	root := fresh(t, apps...)
+	slow := root + units.EtcDir + "/slow.env"
+	good, err := os.ReadFile(slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := good
+	for i := range 20 {
+		text = fmt.Appendf(text, "A%d=\"$A%d$A%d$A%d\"\n", i+1, i, i, i)
+	}
+	write := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(slow, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(append(text, "A0=x\n"...))
+	if r := runGenerator(t, root, freshEnv+"=1ns"); r.status != 1 || !strings.HasSuffix(r.stderr, "see app-rollout check\n") {
+		t.Errorf("status %d, said %q", r.status, r.stderr)
+	}
+	// This is what check says.
+	if _, err := (units.Layout{Root: root}).Read("slow"); err == nil || !strings.Contains(err.Error(), "slow.env: ") {
+		t.Errorf("check says %v", err)
+	}
+	write(good)
+	var said string
+	(&generator{say: func(_ level, err error) { said = err.Error() }}).giveUp(9*time.Second, time.Second, true)
+	if !strings.HasSuffix(said, "when the machine is less busy: systemctl daemon-reload") {
+		t.Errorf("said %q", said)
+	}
+	r := runGenerator(t, root)
+	if all, _ := filepath.Glob(r.out + "/*.service"); r.status != 0 || r.stderr != "" || len(all) != len(apps) {
+		t.Errorf("afterwards: status %d, %q, %d units", r.status, r.stderr, len(all))
+	}
+}
+
 // At whatever moment one is killed, units are whole or not there.
 func TestKilled(t *testing.T) {
 	var apps []string

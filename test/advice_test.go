@@ -19,7 +19,7 @@ import (
 // the advice is not given again.
 func TestAdvice(t *testing.T) {
 	t.Parallel()
-	p := newPerson(t, machine.Options{Files: map[string]string{
+	p := newPerson(t, machine.Options{Packages: []string{"acl", "strace"}, Files: map[string]string{
 		"/root/good.env": env("SYSTEMD_CLUSTER_WATCH_SEC=0"),
 		"/root/lease.py": lease,
 		"/root/editor":   "#!/bin/sh\nprintf '[Service]\\nNice=5\\n' >$1\n",

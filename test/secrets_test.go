@@ -146,7 +146,7 @@ func (s secrets) crashes() {
 // TestSyscalls: the generator connects to nobody, and nobody else can open a file with
 // values at any moment.
 func TestSyscalls(t *testing.T) {
-	m := machine.Boot(t, machine.Options{Install: true, Packages: []string{"strace"}})
+	m := machine.Boot(t, machine.Options{Install: true, Packages: []string{"acl", "strace"}})
 	m.Write("/etc/app-rollout/shop.env", "SYSTEMD_EXEC_START='/usr/bin/sleep infinity'\nSYSTEMD_CLUSTER_WATCH_SEC=0\nX="+hush+"\n", 0o600)
 	m.Write("/etc/app-rollout/bomb.env", "SYSTEMD_EXEC_START=/usr/bin/true\nA=x\nB="+strings.Repeat("$A", 20)+"\n", 0o600) // parsed in a process of its own
 	made := func(command string) string {

@@ -64,6 +64,14 @@ func TestTooManyApps(t *testing.T) {
 	if err != nil || len(names) != maxApps || len(problems) != 1 || !strings.Contains(problems[0].Text, "more than 4096 apps; those from a04096 on") {
 		t.Errorf("%d names, %v, %v", len(names), problems, err)
 	}
+	for i := range 5 { // they are not needed
+		if err := os.Remove(l.Path(fmt.Sprintf("%s/a%05d.env", EtcDir, i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names, problems, err := AppNames(l); err != nil || len(names) != maxApps || len(problems) != 0 {
+		t.Errorf("afterwards: %d names, %v, %v", len(names), problems, err)
+	}
 }
 
 func TestParseSourcePath(t *testing.T) {

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -64,6 +65,34 @@ func TestBootLate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestBootTries: the boot names the run that tries again what failed before, and that run
+// does so.
+func TestBootTries(t *testing.T) {
+	for _, ready := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w, says := newWorld(t), "is not started: it was never ready, and what its .env asks for failed before (generation 1); app-rollout history shop says why, app-rollout run shop tries it again"
+			if ready {
+				w, says = up(t), "generation 1 is up; what the .env asks for failed before (generation 2) and is not tried again by itself: app-rollout run shop tries it"
+			}
+			w.env("A=2")
+			w.breaks("exits")
+			if err := w.machine().Swap(t.Context(), "shop"); err == nil {
+				t.Fatal("it succeeds")
+			}
+			w.breaks("")
+			w.reboot()
+			w.events = nil
+			err := w.machine().Boot(t.Context(), "shop")
+			if said := fmt.Sprint(w.said(), err); (err == nil) != ready || !strings.Contains(said, says) {
+				t.Errorf("the boot says %s", said)
+			}
+			if err := w.machine().Swap(t.Context(), "shop"); err != nil || !w.whole() {
+				t.Errorf("Swap = %v, %s run", err, w.running())
+			}
+		})
+	}
 }
 
 // TestBootRejected: an app that was never ready is rolled out by the boot, but not what

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"app-rollout/units"
 )
 
 // TestPlan: what show prints is what the run does, in every situation that the model
@@ -150,5 +152,24 @@ func (w *world) keepsPlan(t *testing.T) {
 	}
 	if g := current(t, w); p.Spec != nil && g != p.Generation {
 		t.Errorf("generation %d is the current one, the plan was %d", g, p.Generation)
+	}
+}
+
+// TestServiceBeside: instances that run beside the one service, as when the record of a
+// change of modes is lost, are to be stopped first, and then the service is restarted.
+func TestServiceBeside(t *testing.T) {
+	service := loaded{units.Instance{App: "shop"}, true, true}
+	one := loaded{units.Instance{App: "shop", Number: 1}, true, true}
+	s := situation{app: "shop", loaded: []loaded{service, one}}
+	const want = "shop@1 runs beside shop, which would be restarted; stop it (systemctl stop shop@1), then: app-rollout run shop"
+	if refusal := s.unlike(units.Plan{}, "app-rollout run shop"); refusal == nil || refusal.Error() != want {
+		t.Errorf("%v, want %q", refusal, want)
+	}
+	s.loaded = []loaded{service}
+	if refusal := s.unlike(units.Plan{}, "app-rollout run shop"); refusal != nil {
+		t.Errorf("afterwards: %v", refusal)
+	}
+	if p := s.plan(units.Plan{}, ""); !p.InPlace {
+		t.Errorf("afterwards: %+v", p)
 	}
 }

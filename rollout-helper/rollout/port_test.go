@@ -192,6 +192,11 @@ func TestBindsAnothers(t *testing.T) {
 				if got := w.running(); got != "" {
 					t.Errorf("%s run", got)
 				}
+				// It listens on another one.
+				w.portless("A=2", c.shop)
+				if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+					t.Errorf("Swap = %v", err)
+				}
 			})
 		})
 	}

@@ -355,6 +355,14 @@ func TestLookAgain(t *testing.T) {
 			if got := strings.Join(got, " "); got != c.running {
 				t.Errorf("%+v: %s run", c, got)
 			}
+			if c.why == "" {
+				return
+			}
+			// The .env is at rest.
+			w.onCall = nil
+			if err := w.machine().Swap(t.Context(), "shop"); err != nil || w.running() != "shop@23/12 shop@24/12" {
+				t.Errorf("Swap = %v, %s run", err, w.running())
+			}
 		})
 	}
 }

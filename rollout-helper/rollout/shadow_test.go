@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -219,6 +220,17 @@ func TestBootStaysAstray(t *testing.T) {
 		}
 		if got := w.running(); got != "" {
 			t.Errorf("%s run", got)
+		}
+		// What check names is taken away, as it says.
+		if !strings.Contains(err.Error(), "see: app-rollout check shop") || !strings.Contains(fmt.Sprint(w.layout.Shadows("shop")), revert) {
+			t.Errorf("%v", err)
+		}
+		w.starts = nil
+		if err := os.Remove(w.layout.Path(copied)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.machine().Swap(t.Context(), "shop"); err != nil {
+			t.Errorf("Swap = %v", err)
 		}
 	})
 }

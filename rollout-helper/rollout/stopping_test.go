@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +60,43 @@ func TestCancelled(t *testing.T) {
 		w.clean(t)
 		if rejected, _ := store.Of(w.layout, "shop").Rejected(); rejected != nil {
 			t.Error("an interrupted rollout is remembered as a failed one")
+		}
+	})
+}
+
+// stubborn is a systemd in which somebody else cancels the first stop.
+type stubborn struct {
+	*world
+	canceled string
+}
+
+func (s *stubborn) Stop(ctx context.Context, name string) (string, error) {
+	if s.canceled == "" {
+		s.canceled = name
+		return "canceled", nil
+	}
+	return s.world.Stop(ctx, name)
+}
+
+// TestNotStopped: an old instance that goes on after its stop is told, and can be stopped
+// as that says.
+func TestNotStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		s := &stubborn{world: w}
+		m := w.machine()
+		m.Systemd = s
+		w.env("A=2")
+		err := m.Swap(t.Context(), "shop")
+		said := fmt.Sprint(w.said(), err)
+		if s.canceled == "" || !strings.Contains(said, s.canceled+" was to be stopped (canceled) but is active; stop it: systemctl stop "+s.canceled) || current(t, w) != 2 {
+			t.Errorf("generation %d, %s", current(t, w), said)
+		}
+		if _, err := s.Stop(t.Context(), s.canceled); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Swap(t.Context(), "shop"); err != nil || w.running() != "shop@5/3 shop@6/3" {
+			t.Errorf("Swap = %v, %s run", err, w.running())
 		}
 	})
 }

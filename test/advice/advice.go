@@ -62,29 +62,21 @@ var Elsewhere = map[string]string{
 	"let them listen on PORT, or set SYSTEMD_CLUSTER_MODE=0, or give each instance a path of its own, with $SYSTEMD_INSTANCE in a sh -c": "TestNothingToSteer",
 	"… …, but nobody reaches it at … any more: systemctl restart …":                                                                      "TestNothingToSteer",
 	"stop the app (systemctl stop …), then: …":                                                                                           "TestNothingToSteer",
+
+	// Without a machine, because what they are said of is rare, or takes long there.
+	"remove those that are not needed":                                 "TestTooManyApps",
+	"see: app-rollout check …":                                         "TestBootStaysAstray",
+	"see app-rollout check":                                            "TestGaveUp",
+	"when the machine is less busy: systemctl daemon-reload":           "TestGaveUp",
+	"stop it: systemctl stop …":                                        "TestNotStopped",
+	"stop … (systemctl stop …), then: …":                               "TestServiceBeside",
+	"let it listen on another one, then: …":                            "TestBindsAnothers",
+	"when it is at rest: app-rollout run …":                            "TestLookAgain",
+	"app-rollout history … says why, app-rollout run … tries it again": "TestBootTries",
+	"generation … is up; what the .env asks for failed before (generation …) and is not tried again by itself: app-rollout run … tries it": "TestBootTries",
 }
 
 // Untried are the remedies that no test follows, and why.
 var Untried = map[string]string{
-	"use a newer one": "another kernel would have to be booted",
-	"boot with systemd.unified_cgroup_hierarchy=1":                     "another kernel command line would have to be booted",
-	"see whether a container or lockdown forbids it":                   "it is for a person to see",
-	"see what the kernel says: dmesg":                                  "it is said of a damaged disk",
-	"setfacl -b …":                                                     "the machines have no setfacl(1)",
-	"point the links to the real place":                                "it is said of a way of a thousand elements; a loop of links is tried",
-	"remove those that are not needed":                                 "it is said of more apps than a machine has",
-	"see app-rollout check":                                            "it is said of an .env that keeps the boot waiting",
-	"see: app-rollout check …":                                         "it is said by the boot",
-	"stop it: systemctl stop …":                                        "it is said of a unit that systemd has not stopped when it was to",
-	"stop … (systemctl stop …), then: …":                               "it is said of a service beside instances, which no run leaves",
-	"let it listen on another one, then: …":                            "the same of PORT is tried",
-	"app-rollout history … says why, app-rollout run … tries it again": "it is said by the boot",
-	"systemctl unmask --runtime …":                                     "the same without --runtime is tried",
-	"see: journalctl -u …":                                             "it is said when journalctl ends in the middle of a run",
-	"no longer followed; it goes on: journalctl -f -u …":               "it is said after the second Ctrl-C",
-	"when it is at rest: app-rollout run …":                            "it is said of an .env that changes during ten rollouts",
-	"when that is mended: systemctl daemon-reload":                     "it is said when PID 1 could not read its units",
-	"when the machine is less busy: systemctl daemon-reload":           "it is said by a generator that was too slow",
-	"app-rollout run …, which ends the hold":                           "the same command is tried where nothing went wrong",
-	"generation … is up; what the .env asks for failed before (generation …) and is not tried again by itself: app-rollout run … tries it": "it is said by the boot",
+	"see what the kernel says: dmesg": "it is said of a damaged disk, and what the kernel says then is for a person to judge",
 }

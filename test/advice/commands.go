@@ -6,6 +6,13 @@ const (
 	asNobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups "
 	heldShop = "echo GENERATION=two >>$env; app-rollout run shop; app-rollout rollback shop"
 
+	// What is said on a machine of another kind is not said on this one.
+	unlike = "app-rollout check shop >/root/said"
+
+	// A run that takes so long that it can be seen.
+	slow    = "echo SYSTEMD_CLUSTER_WATCH_SEC=5 >>$env"
+	watches = "systemctl show -P StatusText app-rollout@shop | grep -q watching"
+
 	// Root's .env asks for what its former owner might not.
 	asDaemon  = check + "; app-rollout show shop | grep -qx User=daemon"
 	showsUser = "app-rollout show shop | grep -qx User=www-data"
@@ -77,6 +84,16 @@ var Commands = []Command{
 	{Advice: "systemctl restart …", Before: "echo 0 >/proc/sys/net/ipv4/tcp_migrate_req", Then: check},
 	{Advice: "see: systemctl status app-rollout-ports", Before: "echo 0 >/proc/sys/net/ipv4/tcp_migrate_req", Ask: "app-rollout status", Then: "systemctl restart app-rollout-ports", Stays: true},
 	{Advice: "systemctl unmask …", Before: "systemctl mask app-rollout@shop.service", Ask: "app-rollout run shop"},
+	{Advice: "systemctl unmask --runtime …", Before: "systemctl mask --runtime shop@.service"},
+	{Advice: "use a newer one", Ask: "setarch --uname-2.6 app-rollout check shop", Do: unlike, Then: "! grep -q 'use a newer' /root/said", Stays: true},
+	{Advice: "boot with systemd.unified_cgroup_hierarchy=1", Ask: "unshare --mount sh -c 'umount --recursive --lazy /sys/fs/cgroup; app-rollout check shop'",
+		Do: unlike, Then: "! grep -q 'cgroup2 file system' /root/said", Stays: true},
+	{Advice: "see whether a container or lockdown forbids it", Ask: "setpriv --bounding-set=-bpf,-sys_admin app-rollout check shop",
+		Do: unlike, Then: "! grep -q 'cannot be loaded' /root/said", Stays: true},
+	{Advice: "when that is mended: systemctl daemon-reload", Before: "systemctl daemon-reload; findmnt -no SIZE -b /run >/root/size; mount -o remount,size=15M /run", Ask: "app-rollout run shop",
+		Do: "mount -o remount,size=$(cat /root/size) /run; systemctl daemon-reload", Then: check, Stays: true},
+	{Advice: "setfacl -b …", Before: "chmod 664 $env; setfacl -m user:www-data:rw $env", Then: check},
+	{Advice: "point the links to the real place", Before: "mkdir /srv/shop/x; ln -sfn /srv/shop/$(printf 'x/../%.0s' $(seq 600)).env $link", Do: "ln -sfn $env $link", Then: check},
 	{Advice: "to roll out without following: systemctl start …", Before: "chmod -x /usr/bin/journalctl", Ask: "app-rollout run shop", Do: "systemctl start $1", Then: "chmod +x /usr/bin/journalctl", Stays: true},
 	{Advice: "try sudo", Ask: asNobody + "app-rollout run shop", Do: "app-rollout run shop", Stays: true},
 
@@ -111,6 +128,13 @@ var Commands = []Command{
 		Ask: "app-rollout restart blog", Do: "mv /root/blog.env $1; app-rollout run $2", Then: "rm /etc/app-rollout/blog.env; app-rollout run blog"},
 	{Advice: "app-rollout restart …", Before: "cp /opt/apps/server /srv/shop/server; echo SYSTEMD_EXEC_START=./server >>$env; app-rollout run shop; mv /srv/shop/server /root/server",
 		Ask: "app-rollout restart shop", Do: "mv /root/server /srv/shop/server; app-rollout restart $1", Then: "app-rollout restart shop"},
+
+	{Advice: "app-rollout run …, which ends the hold", Before: heldShop + "; echo EXIT_AT_START=1 >>$env; systemctl start app-rollout@shop || :; app-rollout rollback shop", Ask: "app-rollout status shop",
+		Do: "cp /root/good.env $env; app-rollout run $1"},
+	{Advice: "no longer followed; it goes on: journalctl -f -u …", Before: slow, Ask: "app-rollout run shop & until " + watches + "; do sleep 0.05; done; kill -INT $!; kill -TERM $!; wait $!",
+		Do: "journalctl -f -u $1 >/root/said & until grep -q shop: /root/said; do sleep 0.05; done; kill $!", Stays: true},
+	{Advice: "see: journalctl -u …", Before: slow, Ask: "app-rollout run shop & until " + watches + "; do sleep 0.05; done; pkill -x journalctl; wait $!",
+		Do: "journalctl -u $1 | grep -q shop:", Stays: true},
 
 	// What is kept.
 	{Advice: "chown -R root: …", Before: "chown -R www-data $store", Ask: "app-rollout run shop", Do: "chown -R root: $1"},
