@@ -14,9 +14,11 @@ const (
 	watches = "systemctl show -P StatusText app-rollout@shop | grep -q watching"
 
 	// Root's .env asks for what its former owner might not.
-	asDaemon  = check + "; app-rollout show shop | grep -qx User=daemon"
-	showsUser = "app-rollout show shop | grep -qx User=www-data"
-	inOpt     = check + "; " + showsUser + "; app-rollout show shop | grep -qx WorkingDirectory=/opt"
+	asDaemon   = unstarted + "; app-rollout show shop | grep -qx User=daemon; " + anew
+	asBefore   = unstarted + "; app-rollout show shop | grep -qx User=www-data; " + anew
+	asBeforeIn = unstarted + "; app-rollout show shop >/root/said; grep -qx User=www-data /root/said; grep -qx WorkingDirectory=/opt /root/said; " + anew
+	unstarted  = "systemctl stop 'shop@*.service'; " + check
+	anew       = "rm $link $env; cp /root/good.env $env; ln -s $env $link; app-rollout run shop"
 
 	// No app is left, and it is there again.
 	nothing   = "rm $link; mv $store /root/store; mv /run/app-rollout/shop /root/run"
@@ -31,7 +33,7 @@ var Commands = []Command{
 	{Advice: "chmod g-w …", Before: "chgrp www-data $env; chmod 664 $env", Then: check},
 	{Advice: "chown -h … …", Before: "ln -s $env /srv/shop/link; chown -h www-data /srv/shop/link; ln -sfn /srv/shop/link $link", Then: check},
 	{Advice: "chown root …, and set SYSTEMD_USER=… in it, or …", Before: "rm $link; cp $env $link; echo SYSTEMD_MEMORY_MAX=100M >>$link; chown www-data $link",
-		Do: "chown root $1; echo SYSTEMD_USER=$2 >>$1", Then: check + "; " + showsUser},
+		Do: "chown root $1; echo SYSTEMD_USER=$2 >>$1", Then: asBefore},
 	{Advice: "point the link to … itself", Before: "rm -rf /srv/theirs; mkdir /srv/theirs; ln -s $env /srv/theirs/env; chown www-data /srv/theirs; ln -sfn /srv/theirs/env $link", Do: "ln -sfn $1 $link", Then: check},
 	{Advice: "make it a file of its own: cp … ….new && mv ….new …", Before: "ln $env /srv/shop/other", Then: check},
 	{Advice: "make it a regular file", Before: "rm $env; mkfifo $env", Do: "rm $env; cp /root/good.env $env", Then: check},
@@ -53,9 +55,9 @@ var Commands = []Command{
 	{Advice: "to name another user: chown root …", Before: "chown www-data $env; echo SYSTEMD_USER=daemon >>$env", Then: asDaemon},
 	{Advice: "to name another user, put an .env of root's at …", Before: "chown -R www-data /srv/shop; echo SYSTEMD_USER=daemon >>$env", Do: "cat $env >/root/env; rm $1; cp /root/env $1", Then: asDaemon},
 	{Advice: "for another one, chown root …, and set SYSTEMD_USER=… in it", Before: "chown www-data $env; echo SYSTEMD_WORKING_DIRECTORY=/opt >>$env",
-		Do: "chown root $1; echo SYSTEMD_USER=$2 >>$1", Then: inOpt},
+		Do: "chown root $1; echo SYSTEMD_USER=$2 >>$1", Then: asBeforeIn},
 	{Advice: "for another one, put an .env of root's at …, with SYSTEMD_USER=… in it", Before: "chown -R www-data /srv/shop; echo SYSTEMD_WORKING_DIRECTORY=/opt >>$env",
-		Do: "cat $env >/root/env; rm $1; cp /root/env $1; echo SYSTEMD_USER=$2 >>$1", Then: inOpt},
+		Do: "cat $env >/root/env; rm $1; cp /root/env $1; echo SYSTEMD_USER=$2 >>$1", Then: asBeforeIn},
 	{Advice: "set it to the port that the app listens on", Before: "sed -i /^PORT=/d $env", Do: "echo PORT=8080 >>$env", Then: check},
 	{Advice: "leave it out: app-rollout logs shows all output", Before: "echo \"SYSTEMD_EXEC_START='/opt/apps/server >/srv/shop/log'\" >>$env", Do: "sed -i '/>/d' $env; app-rollout logs shop", Then: check},
 
@@ -90,7 +92,7 @@ var Commands = []Command{
 		Do: unlike, Then: "! grep -q 'cgroup2 file system' /root/said", Stays: true},
 	{Advice: "see whether a container or lockdown forbids it", Ask: "setpriv --bounding-set=-bpf,-sys_admin app-rollout check shop",
 		Do: unlike, Then: "! grep -q 'cannot be loaded' /root/said", Stays: true},
-	{Advice: "when that is mended: systemctl daemon-reload", Before: "systemctl daemon-reload; findmnt -no SIZE -b /run >/root/size; mount -o remount,size=15M /run", Ask: "app-rollout run shop",
+	{Advice: "when that is mended: systemctl daemon-reload", Before: "echo SYSTEMD_CLUSTER_MODE=0 >>$env; app-rollout run shop; cp /root/good.env $env; findmnt -no SIZE -b /run >/root/size; mount -o remount,size=15M /run", Ask: "app-rollout run shop",
 		Do: "mount -o remount,size=$(cat /root/size) /run; systemctl daemon-reload", Then: check, Stays: true},
 	{Advice: "setfacl -b …", Before: "chmod 664 $env; setfacl -m user:www-data:rw $env", Then: check},
 	{Advice: "point the links to the real place", Before: "mkdir /srv/shop/x; ln -sfn /srv/shop/$(printf 'x/../%.0s' $(seq 600)).env $link", Do: "ln -sfn $env $link", Then: check},

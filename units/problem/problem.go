@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Problem is what is wrong, for a person. It never holds a value from an .env.
@@ -55,7 +56,8 @@ func Of(err error) *Problem {
 	return &one
 }
 
-// Join puts two parts of a line together; either may be empty.
+// Join puts two parts of a line together; either may be empty. A full stop at the end of
+// the first one, as systemd's own messages have it, goes.
 func Join(a, b string) string {
 	switch {
 	case a == "" || a == b:
@@ -63,7 +65,7 @@ func Join(a, b string) string {
 	case b == "":
 		return a
 	}
-	return a + "; " + b
+	return strings.TrimSuffix(a, ".") + "; " + b
 }
 
 // Sudo is the remedy for an error that root would not get, "" for any other.

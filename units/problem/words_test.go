@@ -24,3 +24,16 @@ func TestSystem(t *testing.T) {
 		}
 	}
 }
+
+// TestJoin: a line has no two marks in a row.
+func TestJoin(t *testing.T) {
+	for _, c := range []struct{ a, b, want string }{
+		{"", "", ""}, {"a", "", "a"}, {"", "b", "b"}, {"a", "a", "a"},
+		{"a", "b", "a; b"},
+		{"Unit shop@4.service is masked.", "b", "Unit shop@4.service is masked; b"},
+	} {
+		if got := Join(c.a, c.b); got != c.want {
+			t.Errorf("Join(%q, %q) = %q, want %q", c.a, c.b, got, c.want)
+		}
+	}
+}
