@@ -18,7 +18,7 @@ const (
 	asBefore   = unstarted + "; app-rollout show shop | grep -qx User=www-data; " + anew
 	asBeforeIn = unstarted + "; app-rollout show shop >/root/said; grep -qx User=www-data /root/said; grep -qx WorkingDirectory=/opt /root/said; " + anew
 	unstarted  = "systemctl stop 'shop@*.service'; " + check
-	anew       = "rm $link $env; cp /root/good.env $env; ln -s $env $link; app-rollout run shop"
+	anew       = "rm -r $link /srv/shop; mkdir /srv/shop; cp /root/good.env $env; ln -s $env $link; app-rollout run shop"
 
 	// No app is left, and it is there again.
 	nothing   = "rm $link; mv $store /root/store; mv /run/app-rollout/shop /root/run"
@@ -92,7 +92,7 @@ var Commands = []Command{
 		Do: unlike, Then: "! grep -q 'cgroup2 file system' /root/said", Stays: true},
 	{Advice: "see whether a container or lockdown forbids it", Ask: "setpriv --bounding-set=-bpf,-sys_admin app-rollout check shop",
 		Do: unlike, Then: "! grep -q 'cannot be loaded' /root/said", Stays: true},
-	{Advice: "when that is mended: systemctl daemon-reload", Before: "echo SYSTEMD_CLUSTER_MODE=0 >>$env; app-rollout run shop; cp /root/good.env $env; findmnt -no SIZE -b /run >/root/size; mount -o remount,size=15M /run", Ask: "app-rollout run shop",
+	{Advice: "when that is mended: systemctl daemon-reload", Before: "echo SYSTEMD_CLUSTER_MODE=0 >>$env; app-rollout run shop; cp /root/good.env $env; findmnt -no SIZE -b /run >/root/size; mount -o remount,size=15M /run", Ask: "app-rollout run",
 		Do: "mount -o remount,size=$(cat /root/size) /run; systemctl daemon-reload", Then: check, Stays: true},
 	{Advice: "setfacl -b …", Before: "chmod 664 $env; setfacl -m user:www-data:rw $env", Then: check},
 	{Advice: "point the links to the real place", Before: "mkdir /srv/shop/x; ln -sfn /srv/shop/$(printf 'x/../%.0s' $(seq 600)).env $link", Do: "ln -sfn $env $link", Then: check},
