@@ -110,7 +110,7 @@ func printFindings(s *screen.Screen, r *doctor.Report) {
 			color = screen.Red
 			wrong++
 		}
-		s.Println(s.Paint(color, f.String()))
+		s.Say(s.Paint(color, f.String()))
 	}
 	if s.TTY && len(r.Findings) == 0 {
 		s.Println(s.Paint(screen.Green, "all is well"))

@@ -32,10 +32,10 @@ func run(ctx context.Context, version string, args []string, std streams) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		std.err.Printf("app-rollout: %v; see: %s--help\n", err, helpOf(args))
+		std.err.Say(fmt.Sprintf("app-rollout: %v; see: %s--help", err, helpOf(args)))
 		return exitUsage
 	case !errors.Is(err, errReported):
-		std.err.Printf("app-rollout: %v\n", err)
+		std.err.Say(fmt.Sprintf("app-rollout: %v", err))
 	}
 	return exitFailed
 }

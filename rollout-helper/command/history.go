@@ -79,7 +79,7 @@ func history(s *screen.Screen, disk store.Store) error {
 	head := screen.Row(screen.Dim, "GEN", "WHEN", "NODES", "RESULT", "TOOK", "TOLD", "LEFT", "REST", "CUT")
 	s.Table("", telling(append([][]screen.Cell{head}, rows...), listens))
 	for _, p := range wrong {
-		s.Println(s.Paint(screen.Red, strings.ReplaceAll(p.Error(), "\n", "; ")))
+		s.Say(s.Paint(screen.Red, strings.ReplaceAll(p.Error(), "\n", "; ")))
 	}
 	return nil
 }

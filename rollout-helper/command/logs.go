@@ -16,7 +16,7 @@ func logsCommand(std streams) *cli.Command {
 		ArgsUsage: "[APP…]",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what they log from now on", DisableDefaultText: true},
-			&cli.UintFlag{Name: "lines", Aliases: []string{"n"}, Usage: "how many lines there are, the last ones", Value: 100},
+			&cli.UintFlag{Name: "lines", Aliases: []string{"n"}, Usage: "how many lines at most", Value: 100},
 		},
 		Action: looks(0, many, func(c *cli.Context, e status.Eyes, names []string) error {
 			if len(names) == 0 {
@@ -39,7 +39,7 @@ func logsCommand(std streams) *cli.Command {
 
 func logs(c *cli.Context, l journal.Logs, std streams) error {
 	hidden := journal.Hidden()
-	tell := func() { std.err.Println(std.err.Paint(screen.Yellow, "not all is seen: "+journal.ErrHidden.Error())) }
+	tell := func() { std.err.Say(std.err.Paint(screen.Yellow, "not all is seen: "+journal.ErrHidden.Error())) }
 	if c.Bool("follow") {
 		if hidden {
 			tell()
@@ -60,10 +60,11 @@ func logs(c *cli.Context, l journal.Logs, std streams) error {
 	return err
 }
 
-// printLine prints a line, in colour if it is not the app's own.
+// printLine prints a line, in colour if it is not the app's own. What the app itself says
+// is never folded: somebody may copy it, and a terminal that folds it copies it whole.
 func printLine(s *screen.Screen, l journal.Line) {
-	color := ""
-	switch own := l.Unit != "" && !l.About; {
+	color, own := "", l.Unit != "" && !l.About
+	switch {
 	case own:
 	case l.Level <= "3":
 		color = screen.Red
@@ -72,5 +73,10 @@ func printLine(s *screen.Screen, l journal.Line) {
 	default:
 		color = screen.Bold
 	}
-	s.Println(s.Paint(screen.Dim, l.Time.Local().Format("Jan 02 15:04:05")), s.Paint(color, l.From()+":"), l.Text)
+	at, from := s.Paint(screen.Dim, l.Time.Local().Format("Jan 02 15:04:05")), s.Paint(color, l.From()+":")
+	if own {
+		s.Println(at, from, l.Text)
+		return
+	}
+	s.Say(at, from, l.Text)
 }

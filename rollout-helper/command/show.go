@@ -36,7 +36,7 @@ func show(ctx context.Context, s *screen.Screen, e status.Eyes, app string) erro
 		if e != nil {
 			return explain(e)
 		}
-		s.Println(s.Paint(screen.Dim, "# What a run would do now: "+explain(err).Error()))
+		comment(s, "What a run would do now: "+explain(err).Error())
 		printUnit(s, spec, 0)
 		return nil
 	}
@@ -44,7 +44,7 @@ func show(ctx context.Context, s *screen.Screen, e status.Eyes, app string) erro
 		return explain(err)
 	}
 	for _, line := range foretell(store.Of(e.Layout, app), app, p) {
-		s.Println(s.Paint(screen.Dim, "# "+line))
+		comment(s, line)
 	}
 	if p.Spec != nil {
 		printUnit(s, p.Spec, p.Generation)
@@ -53,13 +53,20 @@ func show(ctx context.Context, s *screen.Screen, e status.Eyes, app string) erro
 }
 
 func printUnit(s *screen.Screen, spec *units.Spec, number int) {
-	s.Println(s.Paint(screen.Dim, "# "+spec.Plan.Unit(spec.App)))
+	comment(s, spec.Plan.Unit(spec.App))
 	dir := units.GenerationDir(spec.App, number)
 	s.Printf("%s", spec.Unit(dir))
 	if release := spec.ReleaseUnit(dir); release != "" {
 		s.Println()
-		s.Println(s.Paint(screen.Dim, "# "+units.ReleaseService(spec.App)+", which a run starts before anything else"))
+		comment(s, units.ReleaseService(spec.App)+", which a run starts before anything else")
 		s.Printf("%s", release)
+	}
+}
+
+// comment prints a comment of a unit.
+func comment(s *screen.Screen, text string) {
+	for _, row := range s.Rows(text, len("# ")) {
+		s.Println(s.Paint(screen.Dim, "# "+row))
 	}
 }
 

@@ -43,7 +43,7 @@ func statusCommand(std streams) *cli.Command {
 
 func printReport(s *screen.Screen, r *status.Report) {
 	if len(r.Apps) == 0 {
-		s.Println("There are no apps: put an .env, or a link to one, into /etc/app-rollout, then: app-rollout run")
+		s.Say("There are no apps: put an .env, or a link to one, into /etc/app-rollout, then: app-rollout run")
 	}
 	for i, a := range r.Apps {
 		if i > 0 {
@@ -56,7 +56,7 @@ func printReport(s *screen.Screen, r *status.Report) {
 		s.Println()
 	}
 	for _, n := range notes {
-		s.Println(s.Paint(screen.Yellow, n.Error()))
+		s.Say(s.Paint(screen.Yellow, n.Error()))
 	}
 }
 
@@ -83,7 +83,7 @@ func machineNotes(r *status.Report) []problem.Problem {
 }
 
 func printApp(s *screen.Screen, a status.App) {
-	s.Println(headline(s, a))
+	s.Say(headline(s, a))
 	rows := [][]screen.Cell{}
 	row := func(name, text, color string) {
 		rows = append(rows, []screen.Cell{{Text: name + ":", Color: screen.Dim}, {Text: text, Color: color}})
@@ -149,7 +149,9 @@ func instanceRows(s *screen.Screen, a status.App) [][]screen.Cell {
 	}
 	if a.Listens() {
 		rows[0] = append(rows[0], screen.Row(screen.Dim, "CONNECTIONS", "SHARE")...)
+		rows[0][7].Short = "CONNS"
 	}
+	rows[0][2].Short = "GEN"
 	for _, i := range a.Instances {
 		color, restarts, pid, share, generation := screen.Green, "", "-", "-", "-"
 		if !i.Up() {
@@ -175,7 +177,7 @@ func instanceRows(s *screen.Screen, a status.App) [][]screen.Cell {
 		if a.Listens() {
 			row = append(row, screen.Row("", fmt.Sprint(i.Connections), share)...)
 		}
-		row[1].Color, row[5].Color = color, restarts
+		row[1].Color, row[1].Short, row[5].Color = color, i.Sub, restarts
 		rows = append(rows, row)
 	}
 	return rows

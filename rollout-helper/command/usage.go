@@ -3,10 +3,20 @@ package command
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 )
+
+// helpWidth is how many columns a line of --help has at most.
+const helpWidth = 79
+
+func init() {
+	cli.HelpPrinter = func(w io.Writer, text string, data any) {
+		cli.HelpPrinterCustom(w, text, data, map[string]any{"wrapAt": func() int { return helpWidth }})
+	}
+}
 
 // usage is the line that says how a command is called.
 func usage(c *cli.Command) string {

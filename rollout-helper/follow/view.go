@@ -109,11 +109,11 @@ func (v *View) record(r journal.Record) {
 	case r.Step == "" || r.Priority == "4" || r.Failed() && r.App == "" && r.Step != step.End:
 		// What stands in no live line, and warnings.
 		v.clear()
-		v.out.Println(v.out.Paint(screen.Yellow, r.Text))
+		v.out.Say(v.out.Paint(screen.Yellow, r.Text))
 	case r.Step == step.Rollback:
 		// A person is to read what comes back, and that takes longer.
 		v.clear()
-		v.out.Println(r.Text)
+		v.out.Say(r.Text)
 	}
 }
 
@@ -134,7 +134,7 @@ func (v *View) committed(service string) bool {
 // note prints a line that no service has logged.
 func (v *View) note(text string) {
 	v.clear()
-	v.err.Println(text)
+	v.err.Say(text)
 }
 
 // clear removes the live lines.
@@ -238,7 +238,7 @@ func (v *View) summary(ctx context.Context) {
 			continue
 		}
 		if text := v.success(ctx, p); text != "" && v.out.TTY {
-			v.out.Println(v.out.Paint(screen.Green, "✓"), text)
+			v.out.Say(v.out.Paint(screen.Green, "✓"), text)
 		}
 	}
 	if len(v.apps) > 1 {
@@ -256,16 +256,16 @@ func (v *View) teach(p *progress) {
 		return
 	}
 	for _, r := range p.failures {
-		v.out.Println(v.out.Paint(screen.Red, "✗"), r.Text)
+		v.out.Say(v.out.Paint(screen.Red, "✗"), r.Text)
 		if r.Unit == "" {
 			continue
 		}
 		lines := journal.LastLines(r.Unit, mostRead)
 		if len(lines) == 0 {
-			v.out.Println(v.out.Paint(screen.Dim, "    "+r.Unit+" has logged nothing"))
+			v.out.Say("   ", v.out.Paint(screen.Dim, r.Unit+" has logged nothing"))
 			continue
 		}
-		v.out.Println(v.out.Paint(screen.Dim, "    the last it logged ("+r.Unit+"):"))
+		v.out.Say("   ", v.out.Paint(screen.Dim, "the last it logged ("+r.Unit+"):"))
 		for _, line := range cause(lines) {
 			rows := 1
 			if namesError(line) {

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +80,7 @@ func TestRollbackStays(t *testing.T) {
 		v.draw(t.Context())
 	}
 	v.clear()
-	want := []string{"shop: rolling back from generation 3 to what generation 1 was", "shop: what comes back: A"}
+	want := []string{"shop: rolling back from generation 3 to", "  what generation 1 was", "shop: what comes back: A"}
 	if rows := replay(out.String()); !slices.Equal(rows, want) {
 		t.Errorf("%q", rows)
 	}
@@ -199,3 +201,53 @@ func TestEndView(t *testing.T) {
 		}
 	}
 }
+
+// TestViewFits: neither the live lines nor what stays of a run is wider than the terminal,
+// however many instances there are.
+func TestViewFits(t *testing.T) {
+	for _, instances := range []int{1, 8, 64} {
+		var all strings.Builder
+		for n := range instances {
+			all.WriteString(" shop@" + strconv.Itoa(n+1))
+		}
+		for _, width := range []int{40, 80, 132} {
+			v, out := newTestView(t, true)
+			v.out = screen.Terminal(out, width)
+			v.err = v.out
+			disk := store.Of(v.eyes.Layout, "shop")
+			if err := errors.Join(os.MkdirAll(disk.Dir(2), 0o700), os.Symlink("generations/2", v.eyes.Layout.State("shop")+"/current")); err != nil {
+				t.Fatal(err)
+			}
+			text := `{"app":"shop","generation":2,"digest":"d","nodes":2,"ready":true,"rollout":{"seconds":123.45,"traffic":"steered","traffic_reason":"why it is so","drained":12345,"told":1234,"untold":12,"closed":123,"cut":12,"streams":3,"migrated":1,"migrate_failed":2,"listen_drops":3}}`
+			for name, text := range map[string]string{"generation.json": text, "env": "", "unit": "", "environment": ""} {
+				if err := os.WriteFile(filepath.Join(disk.Dir(2), name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			v.eyes.Systemd = mute{}
+			for _, r := range []journal.Record{
+				{App: "shop", Step: step.Start, Text: "shop: starting" + all.String(), Number: "2", Priority: "6"},
+				{App: "shop", Step: step.Watch, Text: "shop: shop@1 is slow, and so are" + all.String(), Number: "2", Priority: "4"},
+				{App: "shop", Step: step.Rollback, Text: "shop: what comes back:" + all.String(), Number: "2", Priority: "6"},
+				{App: "blog", Step: step.Failed, Text: "blog: did not become ready:" + all.String() + "; see: journalctl -b -u 'blog@*.service'", Priority: "3"},
+			} {
+				v.record(r)
+				v.looked = time.Now() // there is nothing to look at
+				v.draw(t.Context())
+			}
+			v.note(interrupt(nil, v))
+			v.summary(t.Context())
+			if rows := replay(out.String()); !slices.ContainsFunc(rows, func(row string) bool { return strings.HasPrefix(row, "✓ shop: generation 2 ") }) {
+				t.Errorf("the success is not told: %q", rows)
+			}
+			for line := range strings.SplitSeq(out.String(), "\n") {
+				if line = moves.ReplaceAllString(line, ""); screen.Width(line) >= width {
+					t.Errorf("%d columns on a terminal of %d: %q", screen.Width(line), width, line)
+				}
+			}
+		}
+	}
+}
+
+// moves are the sequences by which the live lines are removed.
+var moves = regexp.MustCompile(`\x1b\[\d*[AJ]`)

@@ -6,15 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
 
-// Screen is where a command prints. Only a terminal gets colours and times relative to
-// now. Everything else is the same for programs that read the output.
+// Screen is where a command prints. Only a terminal gets colours, times relative to now,
+// and lines that are folded or shortened so that they fit. Everything else is the same for
+// programs that read the output.
 type Screen struct {
 	TTY   bool // a person sees it
 	w     io.Writer
@@ -118,57 +117,15 @@ func Size(n uint64) string {
 	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
 
-// Cell is one field of a table.
-type Cell struct{ Text, Color string }
-
-// Row is a row of a table in one colour, which may be "".
-func Row(color string, texts ...string) []Cell {
-	cells := make([]Cell, len(texts))
-	for i, text := range texts {
-		cells[i] = Cell{Text: text, Color: color}
-	}
-	return cells
-}
-
-// Table prints rows with aligned columns. The last cell of a row may have any length.
-func (s *Screen) Table(indent string, rows [][]Cell) {
-	var widths []int
-	for _, row := range rows {
-		for i, c := range row {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			// The last cell needs no padding.
-			if i < len(row)-1 {
-				widths[i] = max(widths[i], utf8.RuneCountInString(c.Text))
-			}
-		}
-	}
-	for _, row := range rows {
-		var b strings.Builder
-		b.WriteString(indent)
-		for i, c := range row {
-			b.WriteString(s.Paint(c.Color, c.Text))
-			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.Text)+2))
-			}
-		}
-		s.Println(strings.TrimRight(b.String(), " "))
-	}
-}
-
-// Cut shortens a line to the terminal's width.
+// Cut shortens a line, which is not painted, to the terminal's width.
 func (s *Screen) Cut(text string) string {
-	if utf8.RuneCountInString(text) < s.width {
-		return text
-	}
-	return string([]rune(text)[:max(0, s.width-2)]) + "…"
+	return cut(text, s.room())
 }
 
 // Fold breaks a text into rows that fit beside a margin of so many columns: at most
 // so many of them, and the last is cut.
 func (s *Screen) Fold(text string, margin, most int) (rows []string) {
-	width := max(1, s.width-margin-1)
+	width := max(1, s.room()-margin)
 	left := []rune(text)
 	for ; len(left) > width && len(rows) < most-1; left = left[width:] {
 		rows = append(rows, string(left[:width]))
