@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"app-rollout/rollout-helper/sockets/socktest"
 
@@ -274,4 +275,91 @@ func TestNewInterfaces(t *testing.T) {
 		closed(t, c)
 		nothing(t)
 	})
+}
+
+// TestForeignFilter: where somebody else's filter of another kind stands in the way, clients
+// are told behind all other interfaces. It is said once, in one line.
+func TestForeignFilter(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "theirs"}, PeerName: "other"}
+	if err := netlink.LinkAdd(pair); err != nil {
+		t.Fatal(err)
+	}
+	defer netlink.LinkDel(pair)
+	at, err := netlink.LinkByName("theirs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := at.Attrs().Index
+	for _, err := range []error{netlink.LinkSetUp(at), netlink.QdiscAdd(clsact(index))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := netlink.FilterAdd(&netlink.U32{FilterAttrs: netlink.FilterAttrs{
+		LinkIndex: index, Parent: netlink.HANDLE_MIN_EGRESS, Protocol: unix.ETH_P_ALL, Priority: priority,
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	b := newBed(t, "tcp4", address, (*Closing).filter)
+	for range 2 {
+		err := b.closing.Tell([]string{cgroupPath})
+		var partial *Partial
+		if !errors.As(err, &partial) || strings.Count(err.Error(), "the network interface theirs: ") != 1 || strings.Contains(err.Error(), "\n") {
+			t.Fatalf("Tell: %v", err)
+		}
+		b.closing.covered = time.Time{}
+	}
+	talk := b.connect(t)
+	head := lines(ok, "Server: somebody's 1.0.0", nine)
+	talk.ask(t, get)
+	talk.answer(t, head+"some text", strings.Replace(head, "Server: somebody's 1.0.0", in("Server: somebody's 1.0.0"), 1)+"some text")
+	if n := hooked(t, "theirs"); n != 1 || !disciplined(t, "theirs") {
+		t.Errorf("%d filters on theirs, want theirs; clsact: %v", n, disciplined(t, "theirs"))
+	}
+	closed(t, b.closing)
+	b.closing = nil
+	if n := hooked(t, "theirs"); n != 1 {
+		t.Errorf("%d filters on theirs, want theirs", n)
+	}
+	nothing(t)
+}
+
+// TestKilledHalfway: a run that is killed when it has just made a queueing discipline does
+// not leave it behind; nor does it take another one along that somebody makes meanwhile.
+func TestKilledHalfway(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := func(*Closing, int) (hook, error) { return nil, unix.ENODEV }
+	killed := errors.New("killed")
+	c := opened(t, "shop", none)
+	if err := c.discipline(lo.Index, func(q netlink.Qdisc) error { return errors.Join(netlink.QdiscAdd(q), killed) }); !errors.Is(err, killed) {
+		t.Fatal(err)
+	}
+	if !disciplined(t, "lo") {
+		t.Fatal("it made nothing")
+	}
+	closed(t, c)
+	nothing(t)
+
+	c = opened(t, "shop", none)
+	quicker := func(q netlink.Qdisc) error { return errors.Join(netlink.QdiscAdd(q), netlink.QdiscAdd(q)) }
+	if err := c.discipline(lo.Index, quicker); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, c)
+	if !disciplined(t, "lo") {
+		t.Error("somebody else's is gone")
+	}
+	if err := netlink.QdiscDel(clsact(lo.Index)); err != nil {
+		t.Error(err)
+	}
+	nothing(t)
 }

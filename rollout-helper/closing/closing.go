@@ -28,6 +28,10 @@ type Closing struct {
 	hooks    map[int]hook         // what is attached to each interface, by its index
 	ears     map[string]link.Link // what is attached to each control group, by its path
 	covered  time.Time            // when the interfaces were listed last
+	refused  map[int]error        // why it could not be attached to an interface
+	partial  *Partial             // where it is not, as it was seen then; nil: it is everywhere
+	// The interfaces that had a clsact queueing discipline then; nil: that was not asked.
+	disciplines map[int]bool
 }
 
 // Counts are connections.
@@ -62,7 +66,7 @@ func open(dir string, attach func(c *Closing, index int) (hook, error)) (*Closin
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	c := &Closing{dir: dir, attachTo: attach, hooks: make(map[int]hook), ears: make(map[string]link.Link)}
+	c := &Closing{dir: dir, attachTo: attach, hooks: make(map[int]hook), refused: make(map[int]error), ears: make(map[string]link.Link)}
 	spec, err := tellSpec()
 	if err != nil {
 		return nil, fmt.Errorf("reading the BPF programs: %w", err)
@@ -78,7 +82,8 @@ func open(dir string, attach func(c *Closing, index int) (hook, error)) (*Closin
 
 // Tell has the answers of the instances in the control groups at paths tell their
 // clients to close, from the next request on. It is to be called again and again, so
-// that interfaces that appear meanwhile are seen.
+// that interfaces that appear meanwhile are seen. A *Partial says that it does so, but not
+// behind all interfaces.
 func (c *Closing) Tell(paths []string) error {
 	if err := c.cover(); err != nil {
 		return err
@@ -100,6 +105,9 @@ func (c *Closing) Tell(paths []string) error {
 			return fmt.Errorf("attaching the BPF program to %s: %w", path, err)
 		}
 		c.ears[path] = ear
+	}
+	if c.partial != nil {
+		return c.partial
 	}
 	return nil
 }

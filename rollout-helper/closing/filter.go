@@ -51,31 +51,71 @@ func (c *Closing) filter(index int) (hook, error) {
 }
 
 func (c *Closing) addFilter(index int) (hook, error) {
-	dir, program := c.dir, c.objects.ArTell
-	err := netlink.QdiscAdd(clsact(index))
-	made := err == nil || errors.Is(err, unix.EEXIST) && madeByUs(dir, index)
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return nil, err
-	}
-	f := &filtering{dir: dir, index: index}
-	if err := mark(program, dir, index, made); err != nil {
+	f := &filtering{dir: c.dir, index: index}
+	if err := c.discipline(index, netlink.QdiscAdd); err != nil {
 		return nil, errors.Join(err, f.remove())
 	}
-	err = netlink.FilterAdd(&netlink.BpfFilter{
+	err := netlink.FilterAdd(&netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: index,
 			Parent:    netlink.HANDLE_MIN_EGRESS,
 			Protocol:  unix.ETH_P_ALL,
 			Priority:  priority,
 		},
-		Fd:           program.FD(),
-		Name:         filterName(dir),
+		Fd:           c.objects.ArTell.FD(),
+		Name:         filterName(c.dir),
 		DirectAction: true,
 	})
+	if errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("a filter of another kind may have the first place there: %w", err)
+	}
 	if err != nil {
 		return nil, errors.Join(err, f.remove())
 	}
 	return f, nil
+}
+
+// discipline sees to it that an interface has the queueing discipline, and to the mark that
+// says whether it is ours. The mark comes first: a killed run leaves none of ours without.
+func (c *Closing) discipline(index int, add func(netlink.Qdisc) error) error {
+	others := madeByUs(c.dir, index)
+	there, err := c.hasDiscipline(index)
+	if err != nil {
+		return err
+	}
+	ours := others || !there
+	if err := mark(c.objects.ArTell, c.dir, index, ours); err != nil {
+		return err
+	}
+	err = add(clsact(index))
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	// Somebody may have made or removed one since it was looked for.
+	if made := err == nil || others; made != ours {
+		if err := unmark(c.dir, index); err != nil {
+			return err
+		}
+		return mark(c.objects.ArTell, c.dir, index, made)
+	}
+	return nil
+}
+
+// hasDiscipline says whether an interface has had one when all were listed.
+func (c *Closing) hasDiscipline(index int) (bool, error) {
+	if c.disciplines == nil {
+		all, err := netlink.QdiscList(nil)
+		if err != nil {
+			return false, fmt.Errorf("listing the queueing disciplines: %w", err)
+		}
+		c.disciplines = make(map[int]bool)
+		for _, q := range all {
+			if q.Type() == "clsact" {
+				c.disciplines[q.Attrs().LinkIndex] = true
+			}
+		}
+	}
+	return c.disciplines[index], nil
 }
 
 // mark pins a name that says that there is a filter, and whether the queueing
@@ -114,8 +154,12 @@ func (f *filtering) remove() error {
 	if err := removeFilters(f.dir, f.index); err != nil {
 		return err
 	}
+	return unmark(f.dir, f.index)
+}
+
+func unmark(dir string, index int) error {
 	for _, prefix := range []string{filterPrefix, clsactPrefix} {
-		if err := os.Remove(filepath.Join(f.dir, prefix+strconv.Itoa(f.index))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(dir, prefix+strconv.Itoa(index))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -19,35 +19,69 @@ import (
 // relist is how often the interfaces are listed.
 const relist = 200 * time.Millisecond
 
+// Partial says behind which network interfaces clients are not told, and why not. Behind
+// all others they are.
+type Partial struct{ Wrong []error }
+
+func (p *Partial) Error() string {
+	var all []string
+	for _, err := range p.Wrong {
+		all = append(all, err.Error())
+	}
+	return strings.Join(all, "; ")
+}
+
 // A hook is where ar_tell sees the packets that leave by one interface.
 type hook interface {
 	close() error
 }
 
 // cover attaches ar_tell to the interfaces that have it not. It lists them once in a
-// while only: with hundreds of them that takes milliseconds.
+// while only: with hundreds of them that takes milliseconds. What refuses it is not tried
+// again, and does not keep it from the others: cover fails only if it is on none.
 func (c *Closing) cover() error {
 	if time.Since(c.covered) < relist {
 		return nil
 	}
+	c.partial, c.disciplines = nil, nil
 	interfaces, err := net.Interfaces()
 	if err != nil {
 		return fmt.Errorf("listing the network interfaces: %w", err)
 	}
+	var wrong []error
 	for _, i := range interfaces {
 		if c.hooks[i.Index] != nil || i.Flags&net.FlagUp == 0 {
 			continue
 		}
-		h, err := c.attachTo(c, i.Index)
-		if errors.Is(err, unix.ENODEV) {
-			continue // it is gone by now
+		if err := c.hookTo(i.Index); err != nil {
+			wrong = append(wrong, fmt.Errorf("attaching the BPF program to the network interface %s: %w", i.Name, err))
 		}
-		if err != nil {
-			return fmt.Errorf("attaching the BPF program to the network interface %s: %w", i.Name, err)
-		}
-		c.hooks[i.Index] = h
 	}
 	c.covered = time.Now()
+	if len(wrong) > 0 {
+		c.partial = &Partial{wrong}
+	}
+	if len(wrong) > 0 && len(c.hooks) == 0 {
+		return errors.New(c.partial.Error())
+	}
+	return nil
+}
+
+// hookTo attaches ar_tell to an interface, unless that was refused before. It is no error
+// if the interface is gone by now.
+func (c *Closing) hookTo(index int) error {
+	if err := c.refused[index]; err != nil {
+		return err
+	}
+	h, err := c.attachTo(c, index)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+	case err != nil:
+		c.refused[index] = err
+		return err
+	default:
+		c.hooks[index] = h
+	}
 	return nil
 }
 

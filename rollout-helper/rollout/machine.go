@@ -87,7 +87,8 @@ type Traffic interface {
 	PrepareTell(app string)
 	// Tell has the units' answers tell their kept-alive clients to close, from the next
 	// request on, until Release. It is to be called at every look. A
-	// steering.Unavailable says that this machine cannot do that.
+	// steering.Unavailable says that this machine cannot do that, a closing.Partial that
+	// it does so, but not behind all network interfaces.
 	Tell(app string, us []systemd.Unit) error
 	// EndTell ends what Tell has begun.
 	EndTell(app string) error

@@ -52,6 +52,7 @@ type rollout struct {
 	bounced   bool            // and may run on it: it was restarted
 	shifted   bool            // new connections have reached the candidate
 	untold    bool            // kept-alive clients cannot be told to close
+	partly    string          // why not all of them can, as it was said last
 	unasked   bool            // it has been reported that instances cannot be asked
 	rollback  bool            // a person asked to go back
 	restart   bool            // the candidate is the generation that serves, with new instances

@@ -3,6 +3,7 @@ package rollout
 import (
 	"errors"
 
+	"app-rollout/rollout-helper/closing"
 	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
 	"app-rollout/units/step"
@@ -24,18 +25,28 @@ func (r *rollout) prepareTelling() {
 }
 
 // tell has the units' answers tell their kept-alive clients to close. A rollout that
-// cannot do that does not fail: it drains as long as the clients go on asking. It says so,
-// once.
+// cannot do that, or not behind all network interfaces, does not fail: it drains as long as
+// the clients go on asking. It says so, once.
 func (r *rollout) tell(us []systemd.Unit) error {
 	if !r.tells() {
 		return nil
 	}
 	err := r.Traffic.Tell(r.app, us)
-	var not *steering.Unavailable
-	if errors.As(err, &not) {
+	var (
+		not     *steering.Unavailable
+		partial *closing.Partial
+	)
+	switch {
+	case errors.As(err, &not):
 		r.untold = true
 		r.say(Warning, step.Drain, "kept-alive clients are not told to close: %s", not.Reason)
-		return nil
+	case errors.As(err, &partial):
+		if why := partial.Error(); why != r.partly {
+			r.partly = why
+			r.say(Warning, step.Drain, "some kept-alive clients are not told to close: %s", why)
+		}
+	default:
+		return err
 	}
-	return err
+	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"app-rollout/rollout-helper/sockets"
 )
 
 // TestTells: the clients of the instances that go are told to close, and of no other.
@@ -38,6 +40,50 @@ func TestTells(t *testing.T) {
 			}
 			if c.untell != "" && len(told) != 1 {
 				t.Errorf("%s: tried %d times", c.name, len(told))
+			}
+		})
+	}
+}
+
+// TestTellsSome: where some clients cannot be told, all others are, and a line says so once.
+func TestTellsSome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, watchSec, "SYSTEMD_CLUSTER_DRAIN_SEC=2")
+		w.partly, w.has, w.calls, w.events = "no room on eth1", sockets.Work{Idle: 1, Recent: 1}, nil, nil
+		w.env(watchSec, "SYSTEMD_CLUSTER_DRAIN_SEC=2", "NEW=1")
+		deployed(t, w)
+		if told := strings.Count(strings.Join(w.calls, "\n"), "tell shop@1 shop@2"); told < 2 {
+			t.Errorf("told %d times", told)
+		}
+		const line, asks = "some kept-alive clients are not told to close: no room on eth1", "clients still ask again on 2 connection(s) of shop@1 shop@2 after 2 s"
+		if said := w.said(); strings.Count(said, line) != 1 || !strings.Contains(said, asks) {
+			t.Errorf("%q is not said once, or %q is not said:\n%s", line, asks, said)
+		}
+	})
+}
+
+// TestRecoverTells: the clients of what a killed run has left are told while that drains.
+func TestRecoverTells(t *testing.T) {
+	for _, keepalive := range []string{"close", "leave"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t, watchSec)
+			w.env(watchSec, "SYSTEMD_CLUSTER_DRAIN_KEEPALIVE="+keepalive)
+			var left *world
+			w.onCall = func(_ int, call string) error {
+				if call == "stop shop@1.service" {
+					left = w.copy(t)
+				}
+				return nil
+			}
+			deployed(t, w)
+			left.has = sockets.Work{Idle: 1, Recent: 1}
+			if err := left.machine().Recover(t.Context(), "shop"); err != nil {
+				t.Error(err)
+			}
+			calls := strings.Join(left.calls, "\n")
+			tell, stop := strings.Index(calls, "tell shop@1 shop@2"), strings.Index(calls, "stop shop@1.service")
+			if told := tell >= 0; stop < 0 || tell > stop || told != (keepalive == "close") {
+				t.Errorf("%s: told %v before the stop:\n%s", keepalive, told, calls)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"app-rollout/rollout-helper/closing"
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/steering"
 	"app-rollout/rollout-helper/systemd"
@@ -248,6 +249,9 @@ func (w *world) Tell(_ string, us []systemd.Unit) error {
 	}
 	if w.untell != "" {
 		return &steering.Unavailable{Reason: w.untell}
+	}
+	if w.partly != "" {
+		return &closing.Partial{Wrong: []error{errors.New(w.partly)}}
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ type world struct {
 	boots    int                // how often it was rebooted
 	unsteer  string             // why traffic cannot be steered
 	untell   string             // why clients cannot be told to close
+	partly   string             // why some cannot
 	told     [2]int             // how many were, and how many answers could not tell
 	strange  bool               // a stranger listens on the app's port
 	has      sockets.Work       // the connections that each unit has all the time

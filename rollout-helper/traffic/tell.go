@@ -65,11 +65,12 @@ func (k *Kernel) Tell(app string, us []systemd.Unit) error {
 	if err == nil {
 		err = t.closing.Tell(paths(us))
 	}
-	if err != nil {
+	var partial *closing.Partial
+	if err != nil && !errors.As(err, &partial) {
 		return &steering.Unavailable{Reason: err.Error(), Err: err}
 	}
 	k.app(app).tells = true
-	return nil
+	return err
 }
 
 // Told counts the connections of the app whose clients were told to close, since
