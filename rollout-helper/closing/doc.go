@@ -15,7 +15,14 @@
 // drains, if ar_hear saw a whole HTTP/1 request on it after a moment at which nothing
 // was under way, if the packet is the first that answers it, and if the whole head of
 // an answer lies in it. The length stays, byte for byte. Everything else leaves as it
-// was: what cannot be told is not told.
+// was: what cannot be told is not told. A connection that begins with another protocol
+// (CONNECT, HTTP/2), or whose packets are signed or of Multipath TCP, is left alone for
+// good.
+//
+// That nothing is under way is taken from the order of things: the client asks when it
+// has got all that was sent. A client that was pipelining before ar_hear was there, with
+// two requests unanswered, looks the same if it sends the next one just between two
+// answers, and is told one answer early. No later packet would show the difference.
 //
 // What is remembered of a connection lies at its socket (BPF_MAP_TYPE_SK_STORAGE).
 // Traffic of everybody else finds nothing there, and goes on. A line that was changed

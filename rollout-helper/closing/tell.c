@@ -160,6 +160,48 @@ static __noinline int begins(struct __sk_buff *skb, const struct segment *s)
 	return found ? REQUEST : SOMETHING;
 }
 
+// The kinds of TCP options with which a packet must not be changed.
+#define OPTION_END 0
+#define OPTION_NOTHING 1
+#define OPTION_MD5 19      // RFC 2385: the packet is signed
+#define OPTION_AO 29       // RFC 5925: so it is
+#define OPTION_MULTIPATH 30 // RFC 8684: the data may have a checksum of its own
+
+struct options {
+	struct __sk_buff *skb;
+	__u64 at, end; // in the packet
+	__u64 found;
+};
+
+static long option(__u32 index, struct options *o)
+{
+	__u8 kind, size;
+
+	if (o->at >= o->end || bpf_skb_load_bytes(o->skb, o->at, &kind, 1) || kind == OPTION_END)
+		return 1;
+	if (kind == OPTION_NOTHING) {
+		o->at++;
+		return 0;
+	}
+	if (kind == OPTION_MD5 || kind == OPTION_AO || kind == OPTION_MULTIPATH) {
+		o->found = 1;
+		return 1;
+	}
+	if (bpf_skb_load_bytes(o->skb, o->at + 1, &size, 1) || size < 2)
+		return 1;
+	o->at += size;
+	return 0;
+}
+
+// untouchable says whether the packet has an option that its change would belie.
+static __noinline bool untouchable(struct __sk_buff *skb, const struct segment *s)
+{
+	struct options o = {.skb = skb, .at = s->tcp + sizeof(struct tcphdr), .end = s->payload};
+
+	bpf_loop(40, option, &o, 0); // there is room for so many bytes
+	return o.found;
+}
+
 // hear reads on in the head of a request.
 static __noinline void hear(struct __sk_buff *skb, const struct segment *s, struct conversation *talk)
 {
@@ -238,9 +280,9 @@ int ar_hear(struct __sk_buff *skb)
 	if (talk->end && !talk->chunked && before(s.seq, talk->end))
 		return ALLOW; // the rest of a body that was answered before it came
 	beginning = begins(skb, &s);
-	if (beginning == ANOTHER_PROTOCOL)
+	if (beginning == ANOTHER_PROTOCOL || untouchable(skb, &s))
 		talk->phase = FOREIGN;
-	if (beginning != REQUEST)
+	if (beginning != REQUEST || talk->phase == FOREIGN)
 		return ALLOW;
 	scan_start(&talk->request);
 	talk->answer = tcp->snd_nxt;
