@@ -296,9 +296,40 @@ func TestCancelledInPlace(t *testing.T) {
 		if slices.ContainsFunc(w.calls, func(call string) bool { return strings.HasPrefix(call, "restart ") }) {
 			t.Errorf("it was restarted: %q", w.calls)
 		}
-		if n := len(slices.DeleteFunc(slices.Clone(w.calls), func(call string) bool { return call != "reload" })); n != 2 {
-			t.Errorf("%d daemon-reloads, want 2", n)
+		// One for its new unit, one for its old one, and one at the end.
+		if n := len(slices.DeleteFunc(slices.Clone(w.calls), func(call string) bool { return call != "reload" })); n != 3 {
+			t.Errorf("%d daemon-reloads, want 3", n)
 		}
+		if got, want := w.running(), "shop/1"; got != want {
+			t.Errorf("%s run, want %s", got, want)
+		}
+		w.clean(t)
+	})
+}
+
+// TestCrashesInPlace: a service that crashes while it waits for its turn is started from
+// its new unit. If the run is ended then, it gets its old one again.
+func TestCrashesInPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "SYSTEMD_CLUSTER_MODE=0")
+		w.env("SYSTEMD_CLUSTER_MODE=0", "NEW=1")
+		m, b, _ := inBatch(t, w)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		time.AfterFunc(time.Minute, func() {
+			w.mu.Lock()
+			w.units["shop.service"].Active = "inactive"
+			_, err := w.begin("shop.service") // systemd starts it again
+			w.mu.Unlock()
+			if got, want := w.running(), "shop/2"; got != want || err != nil {
+				t.Errorf("%s run, want %s: %v", got, want, err)
+			}
+			cancel()
+		})
+		if err := m.Swap(ctx, "shop"); err == nil || !strings.Contains(err.Error(), "was interrupted; generation 1 runs again") {
+			t.Errorf("Swap = %v", err)
+		}
+		b.settle([]Result{{App: "other"}, {App: "shop"}})
 		if got, want := w.running(), "shop/1"; got != want {
 			t.Errorf("%s run, want %s", got, want)
 		}

@@ -30,37 +30,49 @@ func (r *rollout) exchange(ctx context.Context) error {
 }
 
 // reinstate gives the one service of mode 0 its old unit again, if it was exchanged, and
-// restarts it on that, if it may run on the new one. known is false if systemd did not answer, so that nobody knows which
-// generation the service runs. Then its file must stay, for the next run to see.
+// restarts it on that if it may run on the new one. known is false if systemd did not
+// answer, so that nobody knows which generation the service runs. Then its file must stay,
+// for the next run to see.
 func (r *rollout) reinstate(ctx context.Context) (known bool, err error) {
 	if !r.exchanged {
 		return true, nil
 	}
 	name := units.Service(r.app)
-	if r.old == nil {
-		err = os.Remove(r.Layout.UnitFile(name))
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-	} else {
-		var text []byte
-		if text, err = r.store.Unit(r.old.Number); err == nil {
-			err = writeUnit(r.Layout.UnitFile(name), append(ownUnit(text), comingBack...))
-		}
-	}
-	if err != nil {
+	if err := r.writeOld(name); err != nil {
 		return false, err
-	}
-	if !r.bounced {
-		return true, r.unload(ctx, r.app) // it has run on its old unit all the time
 	}
 	if err := r.Systemd.Reload(ctx); err != nil {
 		return false, err
+	}
+	if !r.bounced {
+		// If it has crashed while it waited for its turn, systemd has started it from the
+		// unit that was loaded then.
+		u, err := r.unit(ctx, name)
+		if err != nil || !r.startedFrom(r.new, u) {
+			return err == nil, err
+		}
 	}
 	r.say(Info, step.Start, "restarting %s on what it was before", list([]string{name}))
 	err = r.bounce(ctx, r.stopTime()+seconds(r.new.ReadySec))
 	var failure *Failure
 	return err == nil || errors.As(err, &failure), err
+}
+
+// writeOld writes the unit file that brings the old generation back. If there is none,
+// what the generator makes of the .env does.
+func (r *rollout) writeOld(name string) error {
+	path := r.Layout.UnitFile(name)
+	if r.old == nil {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	text, err := r.store.Unit(r.old.Number)
+	if err != nil {
+		return err
+	}
+	return writeUnit(path, append(ownUnit(text), comingBack...))
 }
 
 // bounce restarts the service on the unit that systemd has loaded.

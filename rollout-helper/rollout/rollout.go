@@ -122,7 +122,8 @@ func (r *rollout) run(ctx context.Context) error {
 }
 
 // await waits until it is the app's turn. A service that is restarted in place gets its
-// unit before that, because all of a run share one daemon-reload.
+// unit before that, because all of a run share one daemon-reload. If it crashes meanwhile,
+// systemd starts it from that unit before its turn: see reinstate.
 func (r *rollout) await(ctx context.Context) (give func(), err error) {
 	if r.inPlace() && !r.restart {
 		r.exchanged = true

@@ -39,6 +39,12 @@ func (m *Machine) Runs(g *store.Generation, u systemd.Unit) bool {
 	return err == nil && other.Mode == g.Mode && other.Unsized == g.Unsized
 }
 
+// startedFrom reports whether a unit's process was started from this very generation.
+func (r *rollout) startedFrom(g *store.Generation, u systemd.Unit) bool {
+	n, ok := units.ParseSourcePath(r.app, Origin(u))
+	return ok && n == g.Number
+}
+
 // bootShadowed is the boot of an app in whose name there are files that are not ours.
 // The recorded generation is taken over, unless one of them keeps it from being started.
 // What the .env asks for is not rolled out. In any case the error names the files, and

@@ -47,6 +47,7 @@ func (w *world) strays(generation int, file string) {
 	for _, u := range w.units {
 		u.text, u.generation, u.Fragment = string(text), generation, file
 		u.Source = units.SourcePath("shop", generation)
+		u.LogFields = map[string]string{units.SourceField: u.Source}
 	}
 }
 

@@ -312,6 +312,7 @@ func (w *world) begin(name string) (string, error) {
 	}
 	u.started = time.Now()
 	u.Invocation = fmt.Sprint(len(w.calls))
+	u.LogFields = map[string]string{units.SourceField: u.Source}
 	u.Restarts, u.Result, u.ControlGroup, u.Condition = 0, "success", "/system.slice/"+name, true
 	u.MainPID, u.KillMode, u.KillSignal = 10, "mixed", 15
 	if strings.Contains(u.text, "\nKillMode=control-group\n") {
