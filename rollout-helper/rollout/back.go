@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"app-rollout/rollout-helper/sockets"
 	"app-rollout/units/problem"
 	"app-rollout/units/step"
 )
@@ -72,20 +74,35 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 }
 
 // record writes down that the candidate failed. It is rejected only if that is its own
-// fault: if a file could not be written, or systemd did not answer, the same may become
-// ready the next time.
+// fault, for else the same may become ready the next time. A run for all does it only once,
+// though.
 func (r *rollout) record(cause error) error {
 	p := problem.Of(cause)
 	r.receipt.Result, r.receipt.Reason, r.receipt.Remedy = "failed", p.What(), lasting(p.Remedy, r.began, time.Now())
-	var (
-		did   *Failure
-		wrong *RunError
-		other *stranger
-	)
-	if !r.restart && (errors.As(cause, &did) || errors.As(cause, &wrong) || errors.As(cause, &other)) {
+	if !r.restart && r.ownFault(cause) {
 		return r.store.Reject(r.new)
 	}
+	r.noteFailed(r.app, r.new.Digest)
 	return r.store.Save(r.new) // a commit that failed may have noted it as ready
+}
+
+// ownFault reports whether a failure is the candidate's own. It is not if a file could not
+// be written, if systemd did not do what it was asked to do, or if somebody else has the
+// port. An app that serves on its port already does not fail for want of it.
+func (r *rollout) ownFault(cause error) bool {
+	var (
+		did     *Failure
+		wrong   *RunError
+		not     *notStarted
+		crowded *crowdedOut
+	)
+	switch {
+	case errors.As(cause, &not):
+		return false
+	case errors.As(cause, &crowded):
+		return !r.inPlace() && slices.ContainsFunc(r.groups, func(g sockets.Group) bool { return int(g.Addr.Port()) == crowded.port })
+	}
+	return errors.As(cause, &did) || errors.As(cause, &wrong)
 }
 
 // failed is what a rollout that went back ends with: what went wrong, what serves now,

@@ -45,6 +45,16 @@ func (m *Machine) deploy(ctx context.Context, app string) error {
 	return m.swap(ctx, app)
 }
 
+// noteFailed notes what this run need not try again.
+func (m *Machine) noteFailed(app, digest string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failed == nil {
+		m.failed = make(map[string]string)
+	}
+	m.failed[app] = digest
+}
+
 // Changed are the apps whose .env asks for something that does not run and has not
 // failed before. What cannot be read, or would be refused, is left out: the run has
 // reported it.
@@ -66,7 +76,10 @@ func (m *Machine) Changed(ctx context.Context) ([]string, error) {
 		if err != nil || rejected != nil && rejected.Digest == spec.Digest() {
 			return true
 		}
-		if current.Held() || current != nil && current.Digest == spec.Digest() {
+		m.mu.Lock()
+		failed := m.failed[app] == spec.Digest()
+		m.mu.Unlock()
+		if failed || current.Held() || current != nil && current.Digest == spec.Digest() {
 			return true
 		}
 		_, refusal := m.Plan(ctx, app)

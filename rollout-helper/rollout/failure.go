@@ -24,6 +24,16 @@ func (f *Failure) AsProblem() *problem.Problem {
 	return &problem.Problem{Text: f.Unit + " " + f.How, Remedy: "see: " + inThisBoot + "-u " + f.Unit}
 }
 
+// notStarted is the failure of an instance that systemd has not even tried to start.
+type notStarted struct{ failure *Failure }
+
+func (n *notStarted) Error() string { return n.failure.Error() }
+
+func (n *notStarted) Unwrap() error { return n.failure }
+
+// AsProblem is the failure: see problem.Of.
+func (n *notStarted) AsProblem() *problem.Problem { return n.failure.AsProblem() }
+
 // inThisBoot is how a remedy names the journal of this boot.
 const inThisBoot = "journalctl -b "
 
@@ -74,15 +84,16 @@ func ended(u systemd.Unit) string {
 // started judges a start: by the result of the job, and then by the unit. A result
 // "done" does not say that the unit runs: see the table in the tests.
 func started(result string, err error, u systemd.Unit) error {
+	not := func(how string) error { return &notStarted{&Failure{u.Name, how}} }
 	switch {
 	case err != nil:
-		return &Failure{u.Name, "could not be started: " + strings.TrimSuffix(err.Error(), ".")}
+		return not("could not be started: " + strings.TrimSuffix(err.Error(), "."))
 	case result == "dependency":
-		return &Failure{u.Name, "was not started: a unit that it requires failed"}
+		return not("was not started: a unit that it requires failed")
 	case result == "assert":
-		return &Failure{u.Name, "was not started: an assertion of its unit does not hold"}
+		return not("was not started: an assertion of its unit does not hold")
 	case result == "canceled":
-		return &Failure{u.Name, "was not started: its start was cancelled by another job"}
+		return not("was not started: its start was cancelled by another job")
 	case u.Restarts > 0 || u.Sub == "auto-restart" || u.Sub == "auto-restart-queued":
 		return &Failure{u.Name, ended(u)}
 	case u.Up(), u.Active == "activating":

@@ -74,8 +74,11 @@ func (c *crowdedOut) Unwrap() error { return c.failure }
 // crowded adds to the failure of an instance who else has the port on which it does
 // not listen. All that the instance itself says of that stands in its log.
 func (r *rollout) crowded(ctx context.Context, cause error) error {
-	var failure *Failure
-	if r.new.Port == 0 || !errors.As(cause, &failure) {
+	var (
+		failure *Failure
+		not     *notStarted
+	)
+	if r.new.Port == 0 || !errors.As(cause, &failure) || errors.As(cause, &not) {
 		return cause
 	}
 	l, err := r.look(ctx)

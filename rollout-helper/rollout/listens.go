@@ -137,14 +137,11 @@ func (r *rollout) checkNoStranger(l look) error {
 
 // strangerAt is the problem that somebody else listens where the app does.
 func (r *rollout) strangerAt(l sockets.Listener) error {
-	return &stranger{problem.Problem{
+	return &problem.Problem{
 		Text:   fmt.Sprintf("%s listens on %s too", r.Traffic.Owner(l.Cgroup), l.Group),
 		Remedy: "stop it or give one of them another port",
-	}}
+	}
 }
-
-// stranger is the error that strangerAt makes.
-type stranger struct{ problem.Problem }
 
 // stoppable names the units that run, for systemctl stop, which fails if one of
 // those it is given is not there.

@@ -41,11 +41,11 @@ func TestNoLongerRejected(t *testing.T) {
 		w.env("NEW=1")
 		fails("steer")
 		rejected(0)
-		w.starts = func(u *fakeUnit) (string, error) { return "", errFault }
+		w.breaks("exits")
 		if err := w.machine().Swap(t.Context(), "shop"); err == nil {
 			t.Fatal("it succeeds")
 		}
-		w.starts = nil
+		w.breaks("")
 		failed, err := disk.Next()
 		if err != nil {
 			t.Fatal(err)
@@ -72,4 +72,66 @@ func TestNoLongerRejected(t *testing.T) {
 		}
 		rejected(0)
 	})
+}
+
+// TestNotItsFault: a release is rejected for what it does itself. What somebody else has
+// done to it, or systemd has not done for it, the next run tries again, and a boot too;
+// but not the same run.
+func TestNotItsFault(t *testing.T) {
+	job := func(result string, err error) func(*world) {
+		return func(w *world) { w.starts = func(*fakeUnit) (string, error) { return result, err } }
+	}
+	for _, c := range []struct {
+		name   string
+		serves bool // another generation does
+		make   func(w *world)
+		says   string
+		its    bool
+	}{
+		{name: "its port is taken", make: func(w *world) { w.strange = true; w.breaks("exits") }, says: "its PORT 3000 is taken by stranger"},
+		{name: "it waits for its port", make: func(w *world) { w.strange = true; w.breaks("deaf") }, says: "its PORT 3000 is taken by stranger"},
+		{name: "somebody else listens there too", make: func(w *world) { w.strange = true }, says: "stranger.service listens on 0.0.0.0:3000 too"},
+		{name: "so while another generation serves", serves: true, make: func(w *world) { w.strange = true }, says: "stranger.service listens on 0.0.0.0:3000 too"},
+		{name: "the port is taken, but it serves there", serves: true, make: func(w *world) { w.strange = true; w.breaks("exits") }, says: "exited with status 3", its: true},
+		{name: "it exits", make: func(w *world) { w.breaks("exits") }, says: "exited with status 3", its: true},
+		{name: "systemd has no answer", serves: true, make: job("", errFault), says: "could not be started: a fault"},
+		{name: "another job", serves: true, make: job("canceled", nil), says: "was cancelled by another job"},
+		{name: "what it requires", serves: true, make: job("dependency", nil), says: "a unit that it requires failed"},
+		{name: "what a drop-in asserts", make: job("assert", nil), says: "an assertion of its unit does not hold"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				if c.serves {
+					w = up(t)
+				}
+				w.env("NEW=1", "SYSTEMD_CLUSTER_READY_SEC=1")
+				c.make(w)
+				m := w.machine()
+				if err := m.Swap(t.Context(), "shop"); err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("Swap = %v, want %q", err, c.says)
+				}
+				g, err := store.Of(w.layout, "shop").Rejected()
+				if err != nil || (g != nil) != c.its {
+					t.Errorf("rejected: %+v, %v", g, err)
+				}
+				if changed, err := m.Changed(t.Context()); err != nil || len(changed) > 0 {
+					t.Errorf("the same run goes on with %v, %v", changed, err)
+				}
+				if c.its {
+					return
+				}
+				w.strange, w.starts = false, nil
+				w.breaks("")
+				w.reboot()
+				next := current(t, w) + 2
+				if !c.serves {
+					next = 2
+				}
+				if err := w.machine().Boot(t.Context(), "shop"); err != nil || current(t, w) != next {
+					t.Errorf("Boot = %v, the current generation is %d, want %d", err, current(t, w), next)
+				}
+			})
+		})
+	}
 }
