@@ -129,10 +129,11 @@ func (m *Machine) admit(s situation, to units.Plan, again string) (release func(
 type newcomer struct {
 	app, path, digest string
 	port              int
+	failed            bool // what it asks for has failed before
 }
 
-// newcomers are those apps, in the order of their names, as their .env files were when
-// this process first asked for them.
+// newcomers are those apps, as they were when this process first asked for them: those
+// that have not failed before, then the others, both in the order of their names.
 func (m *Machine) newcomers() []newcomer {
 	m.mu.Lock()
 	if m.firsts == nil {
@@ -143,9 +144,19 @@ func (m *Machine) newcomers() []newcomer {
 					continue
 				}
 				if spec, err := m.Layout.Read(app); err == nil && spec.Plan.Port != 0 {
-					all = append(all, newcomer{app, spec.Source.Path, spec.Digest(), spec.Plan.Port})
+					digest := spec.Digest()
+					all = append(all, newcomer{app, spec.Source.Path, digest, spec.Plan.Port, m.rejected(app, digest) != nil})
 				}
 			}
+			slices.SortStableFunc(all, func(a, b newcomer) int {
+				switch {
+				case a.failed == b.failed:
+					return 0
+				case b.failed:
+					return -1
+				}
+				return 1
+			})
 			return all
 		})
 	}
@@ -154,17 +165,18 @@ func (m *Machine) newcomers() []newcomer {
 	return firsts()
 }
 
-// yields refuses a new app in a run for all if another new app, whose name comes first,
-// asks for the same port. So it does not depend on which of them is quicker. One that has
-// failed before is left out.
+// yields refuses a new app in a run for all if another new app that comes before it asks
+// for the same port. So it does not depend on which of them is quicker, nor on how they
+// fare in this run.
 func (m *Machine) yields(app string) error {
 	all := m.newcomers()
 	at := slices.IndexFunc(all, func(n newcomer) bool { return n.app == app })
 	if at < 0 {
 		return nil
 	}
+	mine := all[at]
 	for _, first := range all[:at] {
-		if first.port != all[at].port || m.rejected(first.app, first.digest) != nil {
+		if first.port != mine.port {
 			continue
 		}
 		if g, err := store.Of(m.Layout, first.app).Current(); err != nil || g != nil {
@@ -173,8 +185,13 @@ func (m *Machine) yields(app string) error {
 		if m.holder(app, first.port) != "" {
 			return nil // so does it of a third one
 		}
-		refusal := notItsPort(app, fmt.Sprintf("port %d goes to %s, which is new too and comes first by its name", first.port, first.app), m.again(app))
-		refusal.Path = all[at].path
+		why := "comes first by its name"
+		if mine.failed && !first.failed {
+			why = "has not failed before"
+		}
+		refusal := notItsPort(app, fmt.Sprintf("port %d goes to %s, which is new too and %s", first.port, first.app, why), m.again(app))
+		refusal.Path = mine.path
+		m.noteFailed(app, mine.digest)
 		return refusal
 	}
 	return nil

@@ -203,35 +203,67 @@ func TestBindsAnothers(t *testing.T) {
 }
 
 // TestNewcomers: of two new apps that ask for one port in a run for all, the one whose
-// name comes first gets it, even if the other one is quicker. To name the other one is to
-// choose it.
+// name comes first gets it, even if the other one is quicker. One that has failed before
+// comes last. To name the other one is to choose it.
 func TestNewcomers(t *testing.T) {
 	for kind, do := range kinds {
-		for _, failed := range []bool{false, true} {
+		for _, failed := range []string{"", "blog", "shop", "blog shop"} {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.newcomer("PORT=3000")
 				w.env()
-				if failed {
-					if err := store.Of(w.layout, "blog").Reject(w.freeze("blog")); err != nil {
+				for _, app := range strings.Fields(failed) {
+					if err := store.Of(w.layout, app).Reject(w.freeze(app)); err != nil {
 						t.Fatal(err)
 					}
 				}
 				err := do(w.machine(), t.Context(), "shop")
-				if kind == "named" || failed {
-					if err != nil || w.running() != "shop@1/1 shop@2/1" {
-						t.Errorf("%s, the other one has failed: %v: %v, %s run", kind, failed, err, w.running())
+				if kind == "boot" && strings.Contains(failed, "shop") {
+					return // it is not started at boot: see TestBootRejected
+				}
+				if kind == "named" || failed == "blog" {
+					if err != nil || current(t, w) == 0 {
+						t.Errorf("%s, failed before: %q: %v, %s run", kind, failed, err, w.running())
 					}
 					return
 				}
-				const want = "shop.env: port 3000 goes to blog, which is new too and comes first by its name; give shop another PORT, then: app-rollout run shop"
-				if err == nil || !strings.HasSuffix(err.Error(), want) {
-					t.Errorf("%s: %v, want %q", kind, err, want)
+				why := "comes first by its name"
+				if failed == "shop" {
+					why = "has not failed before"
 				}
-				w.untouched(t)
+				want := "shop.env: port 3000 goes to blog, which is new too and " + why + "; give shop another PORT, then: app-rollout run shop"
+				if err == nil || !strings.HasSuffix(err.Error(), want) {
+					t.Errorf("%s, failed before: %q: %v, want %q", kind, failed, err, want)
+				}
+				if got := w.running(); got != "" {
+					t.Errorf("%s run", got)
+				}
 			})
 		}
 	}
+}
+
+// TestNewcomerFails: who comes first does not depend on how soon that one fails.
+func TestNewcomerFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.newcomer("PORT=3000")
+		w.env()
+		m := w.machine()
+		if err := m.yields("blog"); err != nil { // the run has begun
+			t.Fatal(err)
+		}
+		if err := store.Of(w.layout, "blog").Reject(w.freeze("blog")); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Deploy(t.Context(), "shop"); err == nil || !strings.Contains(err.Error(), "port 3000 goes to blog") {
+			t.Errorf("%v", err)
+		}
+		w.untouched(t)
+		if changed, err := m.Changed(t.Context()); err != nil || len(changed) > 0 {
+			t.Errorf("the same run goes on with %v, %v", changed, err)
+		}
+	})
 }
 
 // TestClaim: two runs at the same time do not start two new apps on one port.
