@@ -170,12 +170,12 @@ func (m *Machine) adopt(ctx context.Context, app string, current *store.Generati
 			unready = r.checkRecorded(ctx)
 		}
 		if unready != nil {
-			return unready, nil
+			return r.crowded(ctx, unready), nil
 		}
 	}
 	m.batch.pass(app)
 	defer m.batch.work()()
-	unready = r.ready(ctx)
+	unready = r.crowded(ctx, r.ready(ctx))
 	return unready, errors.Join(m.Traffic.Release(app, all), m.remember(app, current, names))
 }
 

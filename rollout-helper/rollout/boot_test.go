@@ -38,6 +38,27 @@ func TestBootNeverReady(t *testing.T) {
 	})
 }
 
+// TestBootPortTaken: a boot says who has the port that what was booted does not get.
+func TestBootPortTaken(t *testing.T) {
+	for active, how := range map[string]string{"active": "does not listen on its PORT 3000", "activating": "is still starting"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t, "SYSTEMD_CLUSTER_READY_SEC=5")
+			w.reboot()
+			for _, u := range w.units {
+				u.behave, u.Active = "deaf", active
+			}
+			w.strange = true
+			if err := w.machine().Boot(t.Context(), "shop"); err == nil {
+				t.Errorf("%s: it succeeds", active)
+			}
+			says := how + ", and its PORT 3000 is taken by stranger on 0.0.0.0:3000; stop that, or give the app another port"
+			if !strings.Contains(w.said(), says) {
+				t.Errorf("%s: it does not say %q:\n%s", active, says, w.said())
+			}
+		})
+	}
+}
+
 // TestBootLate: what has failed before is not tried at boot either if the recorded
 // generation does not become ready.
 func TestBootLate(t *testing.T) {
