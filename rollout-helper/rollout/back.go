@@ -39,9 +39,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	}
 	if r.shifted {
 		wrong = append(wrong, r.take(ctx, act{name: step.Drain, do: func(ctx context.Context) error {
-			// What waits for a unit that accepts nothing goes to the old ones as soon as it
-			// is stopped.
-			return r.drained(ctx, without(r.fresh, r.deaf), r.was, allowanceOf(r.new))
+			return r.drained(ctx, without(r.fresh, r.deaf(ctx, r.fresh)), r.was, allowanceOf(r.new))
 		}}))
 	}
 	wrong = append(wrong, r.take(undo, act{name: step.Stop, do: func(ctx context.Context) error {

@@ -55,7 +55,7 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	r := &rollout{
 		Machine: m, app: app, store: disk, old: s.current,
 		new:     &store.Generation{App: app, Plan: longest(disk)},
-		receipt: store.NewReceipt(Steered), began: time.Now(),
+		receipt: store.NewReceipt(Steered), began: time.Now(), stalls: make(stalls),
 		// The one service of mode 0 runs on another unit than its generation's.
 		exchanged: s.current != nil && s.current.Mode == 0 && slices.Contains(s.foreign, units.Service(app)),
 	}
@@ -83,7 +83,7 @@ func (r *rollout) putRight(ctx context.Context, s situation, all []systemd.Unit)
 		wrong = append(wrong,
 			r.Traffic.Release(r.app, all),
 			r.steerTo(ctx, s.mine),
-			r.drained(ctx, s.strays, s.mine, allowanceOf(r.new)),
+			r.drained(ctx, without(s.strays, r.deaf(ctx, s.strays)), s.mine, allowanceOf(r.new)),
 			r.leave(ctx, s.strays, s.mine))
 	}
 	known, err := r.reinstate(context.WithoutCancel(ctx))

@@ -43,7 +43,7 @@ type rollout struct {
 	seen      map[string]systemd.Unit // the app's units at the last look
 	runs      map[string]string       // fresh unit → its invocation when it was ready
 	holders   map[int]string          // port → the app that it belongs to, as far as that was asked for
-	deaf      []string                // fresh units that accept nothing
+	stalls    stalls                  // what was seen of fresh units on which connections wait
 	before    []store.Step            // the steps that were taken before the rollout's own time began
 	receipt   *store.Receipt
 	counters  sockets.Counters

@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"context"
+	"slices"
 	"time"
 
 	"app-rollout/rollout-helper/sockets"
@@ -84,4 +86,24 @@ func (s stalls) dead(us []systemd.Unit) (names []string, decided bool) {
 		}
 	}
 	return names, decided
+}
+
+// deaf are those of the units, which are to stop, that accept nothing though connections
+// wait on them: these go to the old ones as soon as the unit is stopped. It takes as long
+// as that must be seen, if it has not been seen before.
+func (r *rollout) deaf(ctx context.Context, names []string) (deaf []string) {
+	for end := time.Now().Add(2 * stallTime); ; wait(context.WithoutCancel(ctx), tick) {
+		l, err := r.look(context.WithoutCancel(ctx))
+		if err != nil {
+			return nil
+		}
+		us := slices.DeleteFunc(l.of(names), func(u systemd.Unit) bool { return !u.Up() })
+		if err := r.stalls.see(r.Traffic, l.view, us); err != nil {
+			return nil
+		}
+		deaf, decided := r.stalls.dead(us)
+		if decided || ctx.Err() != nil || time.Now().After(end) {
+			return deaf
+		}
+	}
 }

@@ -57,6 +57,41 @@ func TestStalledIsStopped(t *testing.T) {
 	})
 }
 
+// TestStalledAfterKill: nor does the recovery wait for it, when the run was killed in the
+// watch. What waits on an instance that has only been busy it waits for.
+func TestStalledAfterKill(t *testing.T) {
+	for behave, least := range map[string]time.Duration{"stalls": 0, "busy": 25 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t)
+			w.env("BEHAVE=" + behave)
+			w.has.Owed = 1
+			var killed *world
+			w.onCall = func(_ int, call string) error {
+				if strings.HasPrefix(call, "waiting ") && killed == nil {
+					killed = w.copy(t)
+				}
+				return nil
+			}
+			_ = w.machine().Swap(t.Context(), "shop")
+			if killed == nil {
+				t.Fatal("nobody waited")
+			}
+			killed.has = w.has
+			began := time.Now()
+			if err := killed.machine().Recover(t.Context(), "shop"); err != nil {
+				t.Errorf("%s: %v", behave, err)
+			}
+			if took := time.Since(began); took < least || took > least+10*time.Second {
+				t.Errorf("%s: it took %v", behave, took)
+			}
+			if got, want := killed.running(), "shop@1/1 shop@2/1"; got != want {
+				t.Errorf("%s: %s run, want %s", behave, got, want)
+			}
+			killed.clean(t)
+		})
+	}
+}
+
 // TestRestartedIsAskedAgain: an answer is of one run of an instance. At boot an
 // instance may be restarted before all are ready.
 func TestRestartedIsAskedAgain(t *testing.T) {

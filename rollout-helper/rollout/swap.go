@@ -149,7 +149,7 @@ func (m *Machine) newRollout(ctx context.Context, app string) (*rollout, situati
 	if err != nil {
 		return nil, s, err
 	}
-	return &rollout{Machine: m, app: app, store: store.Of(m.Layout, app), old: s.current, was: unitNames(s.running())}, s, nil
+	return &rollout{Machine: m, app: app, store: store.Of(m.Layout, app), old: s.current, was: unitNames(s.running()), stalls: make(stalls)}, s, nil
 }
 
 // begin carries out the plan for a generation that is frozen.

@@ -20,7 +20,6 @@ func (r *rollout) watch(ctx context.Context) error {
 	end := time.Now().Add(seconds(r.new.WatchSec))
 	health := time.Now()
 	missed := false // at the look before, an instance did not listen
-	waited := make(stalls)
 	for {
 		l, err := r.look(ctx)
 		if err != nil {
@@ -57,16 +56,16 @@ func (r *rollout) watch(ctx context.Context) error {
 			}
 			health = time.Now()
 		}
-		if err := waited.see(r.Traffic, l.view, fresh); err != nil {
+		if err := r.stalls.see(r.Traffic, l.view, fresh); err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if !missed && time.Now().After(end) {
-			var decided bool
-			if r.deaf, decided = waited.dead(fresh); len(r.deaf) > 0 {
-				return &Failure{r.deaf[0], "has accepted none of the connections that wait for it, while it was watched"}
+			dead, decided := r.stalls.dead(fresh)
+			if len(dead) > 0 {
+				return &Failure{dead[0], "has accepted none of the connections that wait for it, while it was watched"}
 			}
 			if decided || time.Since(end) > 2*stallTime {
 				return nil

@@ -119,6 +119,9 @@ func (w *world) Ask(_ context.Context, _ string, _ *sockets.View, u systemd.Unit
 func (w *world) queued(name string) uint32 {
 	u := w.units[name]
 	if !slices.Contains(w.led, name) {
+		if u.behave == "stalls" && !u.led.IsZero() {
+			return 3 // who waits goes on waiting
+		}
 		u.led = time.Time{}
 		return 0
 	}
