@@ -22,7 +22,8 @@ func (r *rollout) forget(ctx context.Context) error {
 //
 // A unit that could not be stopped keeps its file, or a reload would turn it into one
 // of another generation. Steering stays, so that the unit gets no connections, and so
-// does the generation that it runs. What tells its clients to close goes. The next run puts that right.
+// does the generation that it runs. What tells its clients to close goes. The next run
+// puts that right.
 func (m *Machine) tidy(ctx context.Context, app string, g *store.Generation, names []string) error {
 	ctx = context.WithoutCancel(ctx)
 	all, err := m.refresh(ctx, app)

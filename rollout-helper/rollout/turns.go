@@ -99,25 +99,28 @@ func (r *rollout) attend(ctx context.Context, give func()) (stop func()) {
 		return func() {}
 	}
 	beside := len(r.was) > 0 && !r.inPlace()
-	most := shortTurn
-	if !beside {
-		most = max(shortTurn, min(longTurn, seconds(r.new.ReadySec)/4))
-	}
-	turn, stop := context.WithTimeout(ctx, most)
+	turn, stop := context.WithTimeout(ctx, r.mostTurn(beside))
 	r.turn = turn.Done()
+	until := func() { <-turn.Done() }
 	if !beside {
 		r.settled = stop
+		until = func() { r.untilIdle(turn) }
 	}
 	go func() {
 		defer give()
 		defer stop()
-		if beside {
-			<-turn.Done()
-		} else {
-			r.untilIdle(turn)
-		}
+		until()
 	}()
 	return stop
+}
+
+// mostTurn is the longest turn of an app whose old instances serve beside the new ones,
+// or not.
+func (r *rollout) mostTurn(beside bool) time.Duration {
+	if beside {
+		return shortTurn
+	}
+	return max(shortTurn, min(longTurn, seconds(r.new.ReadySec)/4))
 }
 
 // untilIdle waits until the new instances have all used some CPU time, and then use
