@@ -50,11 +50,44 @@ func (k *Kernel) Ask(ctx context.Context, app string, v *sockets.View, u systemd
 		return l.accepts(ctx, v, u, where, dial)
 	}
 	for _, g := range where {
-		if err := get(ctx, g, dial, plan.HealthPath, plan.HealthHost); err != nil {
+		err := steadily(ctx, v, u, g, func() error { return get(ctx, g, dial, plan.HealthPath, plan.HealthHost) })
+		if err != nil {
 			return fmt.Errorf("%w on %s", err, g)
 		}
 	}
 	return nil
+}
+
+// steadily asks a unit in a group until all of its listeners there have stood from before
+// it was asked until it has answered: else the answer may be another instance's, see unlock.
+// A server that replaces its workers does not fail for that.
+func steadily(ctx context.Context, v *sockets.View, u systemd.Unit, g sockets.Group, ask func() error) error {
+	for {
+		listeners, err := listenersIn(v, u, g)
+		if err != nil {
+			return err
+		}
+		if len(listeners) == 0 {
+			return errors.New("does not listen any more")
+		}
+		if err := ask(); err != nil {
+			return err
+		}
+		if stand, _, err := standing(cookies(listeners)); err != nil || stand {
+			return err
+		}
+		if v, err = sockets.Look(); err != nil {
+			return err
+		}
+	}
+}
+
+func cookies(listeners []sockets.Listener) map[uint64]bool {
+	all := make(map[uint64]bool, len(listeners))
+	for _, l := range listeners {
+		all[l.Cookie] = true
+	}
+	return all
 }
 
 // asked are those of a unit's own groups in which it is asked; see Ask.

@@ -115,11 +115,30 @@ func (d *door) knock(ctx context.Context, v *sockets.View, u systemd.Unit, g soc
 			return err
 		}
 	}
-	if d.open, err = others(v, u, g, listeners, len(d.waiting)); err != nil || d.open {
-		d.close()
+	if theirs, err := others(v, u, g, listeners, len(d.waiting)); err != nil {
 		return err
+	} else if theirs {
+		if err := d.unlock(); err != nil || d.open {
+			return err
+		}
 	}
 	return fmt.Errorf("listens on %s, but has not accepted the connection that was made to it", g)
+}
+
+// unlock opens the door, since a connection was accepted, if all listeners that were asked
+// stand. If one of them has closed, the kernel may have given what waited there to another
+// instance (net.ipv4.tcp_migrate_req), and goes on calling it the unit's. Then all is asked
+// anew.
+func (d *door) unlock() error {
+	stand, _, err := standing(d.listeners)
+	if err != nil {
+		return err
+	}
+	d.close()
+	if d.open = stand; !stand {
+		clear(d.listeners)
+	}
+	return nil
 }
 
 // look opens the door if one of the connections was accepted. It waits a moment for
@@ -130,15 +149,15 @@ func (d *door) look(moment time.Duration, conns []net.Conn) error {
 		if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
 			d.waiting = slices.DeleteFunc(d.waiting, func(c net.Conn) bool { return c == conn })
 			conn.Close()
-			open, err = stand(d.listeners)
+			var queued int
+			open, queued, err = standing(d.listeners)
+			open = open && queued == 0
 		}
 		if err != nil {
 			return err
 		}
 		if open {
-			d.open = true
-			d.close()
-			return nil
+			return d.unlock()
 		}
 	}
 	return nil
@@ -170,22 +189,23 @@ func accepted(conn net.Conn, moment time.Duration) (bool, error) {
 	}
 }
 
-// stand reports whether all these listeners listen still, and nobody waits at them.
-// Then a process has reset the connection, and not the kernel, which does so when a
-// listener closes or, if it is told to (net.ipv4.tcp_abort_on_overflow), when its
-// queue is full.
-func stand(listeners map[uint64]bool) (bool, error) {
+// standing reports whether all of these listeners, by their cookies, listen still, and how
+// many connections wait at them. A connection that was reset where all stand, and nobody
+// waits, a process has reset. The kernel does so when a listener closes or, if it is told to
+// (net.ipv4.tcp_abort_on_overflow), when its queue is full.
+func standing(listeners map[uint64]bool) (all bool, queued int, err error) {
 	v, err := sockets.Look()
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	n := 0
 	for _, l := range v.Listeners {
-		if listeners[l.Cookie] && l.Queued == 0 {
+		if listeners[l.Cookie] {
 			n++
+			queued += int(l.Queued)
 		}
 	}
-	return n == len(listeners), nil
+	return n == len(listeners), queued, nil
 }
 
 // others reports whether the unit has accepted a connection of somebody else's in the

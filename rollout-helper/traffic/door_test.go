@@ -1,9 +1,12 @@
 package traffic
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/sockets/socktest"
@@ -129,6 +132,51 @@ func TestResets(t *testing.T) {
 			g.t.Error("a connection that the kernel has reset is taken for accepted")
 		}
 	})
+}
+
+// TestAcceptedByAnother: if the listener that was asked closes, the kernel gives what waits
+// there to another instance. That this one answers proves nothing.
+func TestAcceptedByAnother(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_migrate_req", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, health := range []string{"", "/"} {
+		onGround(t, socktest.Config{Lazy: true}, socktest.Listen{}, func(g *ground) {
+			plan, v := units.Plan{Port: 8080, HealthPath: health}, look(g.t)
+			asked := make(chan error, 1)
+			ask := func() {
+				ctx, cancel := context.WithTimeout(g.t.Context(), time.Second)
+				defer cancel()
+				asked <- g.kernel.Ask(ctx, "shop", v, g.unit, nil, plan)
+			}
+			go ask()
+			g.queued(1)
+			other := socktest.Start(g.t, socktest.Cgroup(g.t, "other"), socktest.Config{
+				Name: "HTTP/1.1 204 No Content\r\n\r\n", Listen: []socktest.Listen{{Network: "tcp4", Address: address}}})
+			if health == "" {
+				if err := <-asked; err == nil {
+					g.t.Fatal("nobody accepts, and it answers")
+				}
+			}
+			g.server.Do(g.t, "close")
+			if health == "" {
+				socktest.Eventually(g.t, "the other one accepts", func() bool {
+					connections, err := sockets.Connections(8080)
+					return err == nil && (len(connections) == 0 || connections[0].Accepted)
+				})
+				go ask()
+			}
+			if err := <-asked; err == nil {
+				g.t.Error("another instance's answer is taken for the unit's")
+			} else {
+				g.t.Log(err)
+			}
+			other.Kill()
+		})
+	}
 }
 
 // TestBusyAccepts: a unit whose queue is long has answered if it has accepted another
