@@ -188,7 +188,7 @@ func TestHistoryOfRestarted(t *testing.T) {
 	if err := history(screen.Plain(&out), disk); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{": ready in 3.2 s, traffic steered, 0 connections\n  drained, 0 cut: hold 2 ms\n", "\nthe restart of generation 2 failed: shop@3.service ended; see: journalctl\n"} {
+	for _, want := range []string{": ready in 3.2 s, traffic steered, 0 connections drained, 0 cut: hold 2 ms\n", "\nthe restart of generation 2 failed: shop@3.service ended; see: journalctl\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("printed\n%swithout\n%s", out.String(), want)
 		}
@@ -203,13 +203,13 @@ func TestHistoryOfConnections(t *testing.T) {
 		strings.TrimSuffix(strings.Repeat(`{"step":"watch","ms":3005},`, 9), ",")+`]}`)
 	record(t, disk, 10, `"rollout":{"result":"failed","seconds":3.2,"traffic":"plain","drained":1,"told":2}`)
 	var out bytes.Buffer
-	if err := history(screen.Plain(&out), disk); err != nil {
+	if err := history(screen.Terminal(&out, 80), disk); err != nil {
 		t.Fatal(err)
 	}
-	text := regexp.MustCompile(`[0-9-]{10} [0-9:]{5}`).ReplaceAllString(out.String(), "YYYY-MM-DD hh:mm")
+	text := regexp.MustCompile(`[0-9-]{10} [0-9:]{5}`).ReplaceAllString(regexp.MustCompile(`\x1b\[\d*m`).ReplaceAllString(out.String(), ""), "YYYY-MM-DD hh:mm")
 	for _, want := range []string{
 		"GEN  WHEN              NODES  RESULT  TOOK      TOLD  LEFT  REST  CUT\n9    YYYY-MM-DD hh:mm  1      ready   3610.5 s  117   3     41    3\n",
-		"\n  changed: -; traffic steered, 120 connections drained (117 told to close), 2\n  answers could not tell, 41 closed at rest, 3 cut (streams: 2), 5 migrated (of\n  the whole machine)\n",
+		"\n  changed: -; traffic steered, 120 connections drained (117 told to close), 2\n    answers could not tell, 41 closed at rest, 3 cut (streams: 2), 5 migrated\n    (of the whole machine)\n",
 		"\n10   YYYY-MM-DD hh:mm  1      failed  3.2 s     2     0     0     0\n",
 	} {
 		if !strings.Contains(text, want) {

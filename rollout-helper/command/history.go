@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -105,7 +104,7 @@ func became(r *store.Receipt) []string {
 
 // below are the lines below the row of a generation.
 func below(g *store.Generation, changed string) (lines []string) {
-	add := func(text string) { lines = append(lines, fold(text)...) }
+	add := func(text string) { lines = append(lines, "  "+text) }
 	var told, took string
 	if r := g.Rollout; r != nil {
 		told, took = strings.Replace(r.Told(), ", ", "; ", 1), r.Took()
@@ -118,21 +117,6 @@ func below(g *store.Generation, changed string) (lines []string) {
 		add(restarted(g.Restart))
 	}
 	return lines
-}
-
-// width is that of a terminal on which all of the table is to be seen.
-const width = 80
-
-// fold breaks a text between words into indented lines of no more than width.
-func fold(text string) (lines []string) {
-	line := " "
-	for _, word := range strings.Fields(text) {
-		if utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width && line != " " {
-			lines, line = append(lines, line), " "
-		}
-		line += " " + word
-	}
-	return append(lines, line)
 }
 
 // restarted says when a generation was last restarted, and how that went.

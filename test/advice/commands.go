@@ -10,7 +10,8 @@ const (
 	unlike = "app-rollout check shop >/root/said"
 
 	// A run that takes so long that it can be seen.
-	slow    = "echo SYSTEMD_CLUSTER_WATCH_SEC=5 >>$env"
+	slow    = "echo SYSTEMD_CLUSTER_WATCH_SEC=4 >>$env"
+	quick   = "cp /root/good.env $env; app-rollout run shop"
 	watches = "systemctl show -P StatusText app-rollout@shop | grep -q watching"
 
 	// Root's .env asks for what its former owner might not.
@@ -134,9 +135,9 @@ var Commands = []Command{
 	{Advice: "app-rollout run …, which ends the hold", Before: heldShop + "; echo EXIT_AT_START=1 >>$env; systemctl start app-rollout@shop || :; app-rollout rollback shop", Ask: "app-rollout status shop",
 		Do: "cp /root/good.env $env; app-rollout run $1"},
 	{Advice: "no longer followed; it goes on: journalctl -f -u …", Before: slow, Ask: "app-rollout run shop & until " + watches + "; do sleep 0.05; done; kill -INT $!; kill -TERM $!; wait $!",
-		Do: "journalctl -f -u $1 >/root/said & until grep -q shop: /root/said; do sleep 0.05; done; kill $!", Stays: true},
+		Do: "journalctl -f -u $1 >/root/said & until grep -q shop: /root/said; do sleep 0.05; done; kill $!", Stays: true, Then: quick},
 	{Advice: "see: journalctl -u …", Before: slow, Ask: "app-rollout run shop & until " + watches + "; do sleep 0.05; done; pkill -x journalctl; wait $!",
-		Do: "journalctl -u $1 | grep -q shop:", Stays: true},
+		Do: "journalctl -u $1 | grep -q shop:", Stays: true, Then: quick},
 
 	// What is kept.
 	{Advice: "chown -R root: …", Before: "chown -R www-data $store", Ask: "app-rollout run shop", Do: "chown -R root: $1"},
