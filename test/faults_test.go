@@ -130,11 +130,16 @@ func TestFaults(t *testing.T) {
 				if (f.powerOff != nil) != down {
 					continue
 				}
+				before, row := *v, "| "+f.name+" |"
 				for _, k := range []*kind{rollout, bad, rollback, restart} {
+					already := v.inflicted
 					for _, p := range k.places {
 						v.cell(f, k, p)
 					}
+					row += fmt.Sprintf(" %d |", v.inflicted-already)
 				}
+				// A row of the table in RELIABILITY.md, if the whole matrix is run.
+				t.Logf("%s %d | %d |", row, v.answered+v.lost-before.answered-before.lost, v.lost-before.lost)
 			}
 			t.Logf("%d faults, %d connections, %d lost", v.inflicted, v.answered+v.lost, v.lost)
 		})

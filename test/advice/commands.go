@@ -93,8 +93,9 @@ var Commands = []Command{
 		Do: unlike, Then: "! grep -q 'cgroup2 file system' /root/said", Stays: true},
 	{Advice: "see whether a container or lockdown forbids it", Ask: "setpriv --bounding-set=-bpf,-sys_admin app-rollout check shop",
 		Do: unlike, Then: "! grep -q 'cannot be loaded' /root/said", Stays: true},
-	{Advice: "when that is mended: systemctl daemon-reload", Before: "echo SYSTEMD_CLUSTER_MODE=0 >>$env; app-rollout run shop; cp /root/good.env $env; findmnt -no SIZE -b /run >/root/size; mount -o remount,size=15M /run", Ask: "app-rollout run",
-		Do: "mount -o remount,size=$(cat /root/size) /run; systemctl daemon-reload", Then: check, Stays: true},
+	// Only apps that share a daemon-reload owe one at the end.
+	{Advice: "when that is mended: systemctl daemon-reload", Before: "sed s/8080/8081/ $env >/etc/app-rollout/blog.env; echo SYSTEMD_CLUSTER_MODE=0 >>$env; app-rollout run; cp /root/good.env $env; findmnt -no SIZE -b /run >/root/size; mount -o remount,size=15M /run",
+		Ask: "app-rollout run", Do: "mount -o remount,size=$(cat /root/size) /run; systemctl daemon-reload", Then: check + "; rm /etc/app-rollout/blog.env; app-rollout run blog", Stays: true},
 	{Advice: "setfacl -b …", Before: "chmod 664 $env; setfacl -m user:www-data:rw $env", Then: check},
 	{Advice: "point the links to the real place", Before: "mkdir /srv/shop/x; ln -sfn /srv/shop/$(printf 'x/../%.0s' $(seq 600)).env $link", Do: "ln -sfn $env $link", Then: check},
 	{Advice: "to roll out without following: systemctl start …", Before: "chmod -x /usr/bin/journalctl", Ask: "app-rollout run shop", Do: "systemctl start $1", Then: "chmod +x /usr/bin/journalctl", Stays: true},
