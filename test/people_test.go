@@ -109,7 +109,7 @@ ln -s /srv/shop/.env /etc/app-rollout/shop.env`, 0)
 		p.reads(live, "✗", "the last it logged (shop@", "exiting, as asked", "generation 1 still serves")
 
 		p.types("sed -i /EXIT_AT_START/d /srv/shop/.env", 0)
-		p.reads(p.onTerminal("app-rollout run shop", 0), "✓", "generation 4 serves", "instances listen")
+		p.reads(p.onTerminal("app-rollout run shop", 0), "✓", "generation 4 serves", "of 2 listen")
 		p.reads(p.onTerminal("app-rollout restart shop", 0), "✓", "generation 4 serves: restarted in", "traffic steered")
 		p.reads(p.types("app-rollout history shop", 0), "ready (current)", "failed", "EXIT_AT_START, GENERATION")
 		p.reads(p.onTerminal("app-rollout status; app-rollout check; app-rollout history shop; app-rollout logs shop; app-rollout --help", 0), "●", "no errors", "ready (current)", "exiting, as asked")

@@ -218,11 +218,11 @@ func (v *View) counts(a status.App, number int) string {
 		nodes = max(fresh, g.Nodes) // some may not have been begun yet
 	}
 	if !listens {
-		return fmt.Sprintf("generation %d: %d of %d instances run", number, ready, nodes)
+		return fmt.Sprintf("generation %d: %d of %d run", number, ready, nodes)
 	}
-	text := fmt.Sprintf("generation %d: %d of %d instances listen", number, ready, nodes)
+	text := fmt.Sprintf("generation %d: %d of %d listen", number, ready, nodes)
 	if old > 0 {
-		text += fmt.Sprintf(", %d connections on %d old ones", connections, old)
+		text += fmt.Sprintf(", %d connections on %d old", connections, old)
 	}
 	return text
 }
@@ -284,15 +284,15 @@ func (v *View) success(ctx context.Context, p *progress) string {
 	if err != nil || current == nil || current.Rollout == nil || p.began.IsZero() {
 		return ""
 	}
+	if p.step == step.Stop && p.number == 0 {
+		return p.name + ": its .env is gone, and so it was stopped"
+	}
 	serves := v.serves(ctx, p.name, current)
 	if r := current.Restart; r != nil && r.Started.After(v.began) {
 		return fmt.Sprintf("%s: %s: restarted in %.1f s%s", p.name, serves, r.Seconds, r.Told())
 	}
 	if current.Number == p.before {
 		return fmt.Sprintf("%s: %s, as before", p.name, serves)
-	}
-	if p.step == step.Stop && p.number == 0 {
-		return ""
 	}
 	r := current.Rollout
 	return fmt.Sprintf("%s: %s: rolled out in %.1f s%s", p.name, serves, r.Seconds, r.Told())

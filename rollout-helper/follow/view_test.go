@@ -145,9 +145,9 @@ func TestCounts(t *testing.T) {
 		want      string
 	}{
 		{2, []status.Instance{instance(1, 1)}, ""},
-		{2, []status.Instance{instance(1, 1), instance(2, 0)}, "generation 2: 0 of 3 instances listen, 4 connections on 1 old ones"},
-		{2, []status.Instance{instance(2, 1), instance(2, 1), instance(2, 1)}, "generation 2: 3 of 3 instances listen"},
-		{9, []status.Instance{instance(9, 0)}, "generation 9: 1 of 1 instances run"},
+		{2, []status.Instance{instance(1, 1), instance(2, 0)}, "generation 2: 0 of 3 listen, 4 connections on 1 old"},
+		{2, []status.Instance{instance(2, 1), instance(2, 1), instance(2, 1)}, "generation 2: 3 of 3 listen"},
+		{9, []status.Instance{instance(9, 0)}, "generation 9: 1 of 1 run"},
 	} {
 		if got := v.counts(status.App{Name: "shop", Nodes: 1, Instances: c.instances}, c.number); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
@@ -187,6 +187,11 @@ func TestRestartedView(t *testing.T) {
 		if got := v.success(t.Context(), &progress{name: "shop", before: 2, number: 2, began: time.Now()}); got != test.want {
 			t.Errorf("%s: %q, want %q", test.restart, got, test.want)
 		}
+	}
+	// An app that was stopped has the same generation as before, too.
+	const want = "shop: its .env is gone, and so it was stopped"
+	if got := v.success(t.Context(), &progress{name: "shop", before: 2, step: step.Stop, began: time.Now()}); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
