@@ -152,22 +152,33 @@ func setting(name string) (Setting, bool) {
 // nearest is the setting whose name differs least from name, "" if none resembles it:
 // if more than half of its own characters, without the prefix, would change.
 func nearest(name string) string {
-	own := strings.TrimPrefix(name, prefix)
+	own := bare(name)
 	best, least := "", len(own)/2+1
 	for _, s := range settings {
-		known := strings.TrimPrefix(s.Name, prefix)
-		d := distance(own, known)
-		if strings.HasSuffix(known, "_"+own) {
-			d = 0 // SYSTEMD_NODES
-		}
+		known := bare(s.Name)
 		if own == known {
 			return s.Name // SYSTEMD_PORT
 		}
-		if strings.HasPrefix(s.Name, prefix) && d < least {
+		if own == "" || !strings.HasPrefix(s.Name, prefix) {
+			continue
+		}
+		d := distance(own, known)
+		switch {
+		case strings.HasSuffix(known, "_"+own):
+			d = 0 // SYSTEMD_HOST
+		case own[0] != known[0]:
+			continue // two words may have much in common, and mean two things
+		}
+		if d < least {
 			best, least = s.Name, d
 		}
 	}
 	return best
+}
+
+// bare is a setting's name without what many names have in common.
+func bare(name string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(name, prefix), "CLUSTER_")
 }
 
 // distance counts the characters to insert and remove to get from a to b. A

@@ -268,3 +268,25 @@ func TestNumericName(t *testing.T) {
 		t.Errorf("a file of nobody's: %s", got)
 	}
 }
+
+// TestNearest: a name is suggested only if it is near; a part that many names have in
+// common makes no name near.
+func TestNearest(t *testing.T) {
+	for name, want := range map[string]string{
+		"NODES": "CLUSTER_NODES", "CLUSTER_NODE": "CLUSTER_NODES", "MODE": "CLUSTER_MODE", "START": "EXEC_START", "EXECSTART": "EXEC_START",
+		"USERNAME": "USER", "TYP": "TYPE", "RESTART_SECS": "RESTART_SEC", "HOST": "CLUSTER_HEALTH_HOST", "CLUSTER_HOST": "CLUSTER_HEALTH_HOST",
+		"FOO": "", "X": "", "CLUSTER": "", "CLUSTER_": "", "CLUSTER_TIMEOUT": "", "LOG_LEVEL": "", "ENVIRONMENT": "", "PAGER": "", "": "",
+	} {
+		if want != "" {
+			want = prefix + want
+		}
+		if got := nearest(prefix + name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	for _, name := range []string{"PORT", "CLUSTER_PORT"} {
+		if got := nearest(prefix + name); got != "PORT" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
