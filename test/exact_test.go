@@ -32,6 +32,7 @@ var exactApps = map[string]string{
 	"web":   "/usr/sbin/nginx -c /opt/exact/nginx.conf",
 	"proxy": "/usr/sbin/haproxy -Ws -f /opt/exact/haproxy.cfg",
 	"edge":  "/usr/bin/python3 /opt/apps/edge.py",
+	"nio":   "/usr/bin/java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC /opt/apps/Nio.java",
 }
 
 // nginx is asked for a file, and sends uploads on; HAProxy is before another server.
@@ -96,6 +97,9 @@ func TestExact(t *testing.T) {
 			if record.Traffic != "steered" || record.Result != "ready" {
 				t.Errorf("%s, %s: %s, %s: %s", generation, name, record.Result, record.Traffic, record.TrafficReason)
 			}
+			if generation != "g1" && record.ToldToClose == 0 {
+				t.Errorf("%s, %s: the receipt counts none that was told to close", generation, name)
+			}
 		}
 	}
 	roll("g1")
@@ -111,7 +115,7 @@ func TestExact(t *testing.T) {
 	}
 }
 
-var exactPorts = map[string]string{"shop": "8080", "web": "8090", "proxy": "8091", "edge": "8092"}
+var exactPorts = map[string]string{"shop": "8080", "web": "8090", "proxy": "8091", "edge": "8092", "nio": "8093"}
 
 // exactMachine is a machine with what the apps need.
 func exactMachine(t *testing.T) *app {

@@ -29,6 +29,11 @@ var errOpening = fmt.Errorf("the kernel has not taken the BPF programs within %.
 
 // ready waits until it is opened, and returns why it could not be.
 func (t *telling) ready() error {
+	select {
+	case <-t.opened:
+		return t.err // though the deadline may have passed since
+	default:
+	}
 	timer := time.NewTimer(time.Until(t.deadline))
 	defer timer.Stop()
 	select {

@@ -19,6 +19,7 @@ const (
 	nginx   = "127.0.0.1:8090"
 	haproxy = "127.0.0.1:8091"
 	edge    = "127.0.0.1:8092"
+	nio     = "127.0.0.1:8093"
 )
 
 func get(path string) string { return "GET " + path + " HTTP/1.1\r\nHost: shop\r\n\r\n" }
@@ -56,6 +57,7 @@ var talks = []*talk{
 	{name: "nginx, POST of 1 MB", address: nginx, request: post("/upload", "", megabyte), answer: with([]byte(sum(megabyte))), pause: little},
 	{name: "HAProxy, splice", address: haproxy, request: get(fmt.Sprint("/body?size=", len(large))), answer: filled(len(large)), pause: little},
 	{name: "FIONREAD, POST of 1 MB", address: edge, request: post("/", "", megabyte), answer: with([]byte(sum(megabyte))), pause: little},
+	{name: "Java NIO, POST of 1 MB", address: nio, request: post("/", "", megabyte), answer: with([]byte(sum(megabyte))), pause: little},
 
 	{name: "TLS", other: library(false, "https://"+secure, false)},
 	{name: "HTTP/2 with TLS", other: library(true, "https://"+secure, false)},
