@@ -1,6 +1,7 @@
 package units
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -125,7 +126,7 @@ func (s *Spec) commandWords(l Layout, value string) (words []string, why *Proble
 		}
 		first = s.Plan.WorkingDirectory + "/" + first[2:]
 	case first[0] != '/':
-		return nil, &Problem{Text: "must begin with an absolute path, or with ./ for a program in the working directory"}
+		return nil, &Problem{Text: "must begin with an absolute path, or with ./ for a program in the working directory", Remedy: elsewhere(l, first)}
 	}
 	program, why := resolveProgram(l, first)
 	if why != nil {
@@ -137,6 +138,16 @@ func (s *Spec) commandWords(l Layout, value string) (words []string, why *Proble
 	}
 	words[0] = program
 	return words, nil
+}
+
+// elsewhere names the place of a program that is where a shell would find it, or is "".
+func elsewhere(l Layout, name string) (remedy string) {
+	for _, dir := range []string{"/usr/local/bin/", "/usr/bin/"} {
+		if path := dir + name; !strings.Contains(name, "/") && unitPath(path) && exists(l.Path(path)) {
+			return "it is " + path
+		}
+	}
+	return ""
 }
 
 // resolveProgram is the path of a program that is there, without links in its
@@ -153,7 +164,7 @@ func resolveProgram(l Layout, path string) (resolved string, why *Problem) {
 	defer dir.Close()
 	mode, err := dir.Entry(base)
 	if err != nil {
-		return "", &Problem{Text: "must name a program that is there", Remedy: "correct the path"}
+		return "", &Problem{Text: "must name a program that is there", Remedy: cmp.Or(elsewhere(l, base), "correct the path")}
 	}
 	switch mode & unix.S_IFMT {
 	case unix.S_IFLNK:

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -61,10 +62,14 @@ func check(ctx context.Context, args []string) (*doctor.Report, error) {
 		return report, nil
 	}
 	d := &doctor.Doctor{Machine: e.Machine}
+	all, _, _ := e.Apps() // without them a file is nobody's
 	for _, arg := range args {
 		app, file, err := target(arg)
 		if err != nil {
 			return nil, err
+		}
+		if own := appOf(e.Layout, all, file); own != "" {
+			app, file = own, ""
 		}
 		if file != "" {
 			d.File(ctx, report, app, file)
@@ -100,6 +105,21 @@ func target(arg string) (app, file string, err error) {
 		app = "app"
 	}
 	return app, file, nil
+}
+
+// appOf is the app whose .env a file is, or whose link in /etc/app-rollout leads to it; ""
+// if it is no app's. Then what runs of the app is not in the way of the file.
+func appOf(l units.Layout, apps []string, file string) string {
+	info, err := os.Stat(file)
+	if file == "" || err != nil {
+		return ""
+	}
+	for _, app := range apps {
+		if own, err := os.Stat(l.Env(app)); err == nil && os.SameFile(own, info) {
+			return app
+		}
+	}
+	return ""
 }
 
 func printFindings(s *screen.Screen, r *doctor.Report) {

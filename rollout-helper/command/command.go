@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -41,7 +42,7 @@ func run(ctx context.Context, version string, args []string, std streams) int {
 }
 
 // flagsFirst puts the flags before the arguments, because the CLI library reads a flag
-// after an argument as an argument.
+// after an argument as an argument; and it knows no -n5.
 func flagsFirst(args []string) []string {
 	if len(args) < 2 {
 		return args
@@ -52,6 +53,8 @@ func flagsFirst(args []string) []string {
 		switch {
 		case !strings.HasPrefix(args[i], "-"):
 			others = append(others, args[i])
+		case count.MatchString(args[i]):
+			sorted = append(sorted, "-n", args[i][len("-n"):])
 		case takesValue(args[i]) && i+1 < len(args):
 			sorted = append(sorted, args[i], args[i+1])
 			i++
@@ -61,6 +64,9 @@ func flagsFirst(args []string) []string {
 	}
 	return append(sorted, others...)
 }
+
+// count is the flag -n with its value, as tail and journalctl take it.
+var count = regexp.MustCompile(`^-n\d+$`)
 
 // takesValue says whether the argument after a flag is the flag's value.
 func takesValue(flag string) bool { return flag == "-n" || flag == "--lines" }

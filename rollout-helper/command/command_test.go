@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,6 +35,7 @@ func TestFlagsFirst(t *testing.T) {
 		{"app-rollout logs shop -n 5 -f blog", "app-rollout logs -n 5 -f shop blog"},
 		{"app-rollout logs shop --lines=5", "app-rollout logs --lines=5 shop"},
 		{"app-rollout logs shop -n", "app-rollout logs -n shop"},
+		{"app-rollout logs shop -n5 -f", "app-rollout logs -n 5 -f shop"},
 	} {
 		if got := strings.Join(flagsFirst(strings.Fields(test.args)), " "); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
@@ -84,6 +86,22 @@ func TestPrintAsked(t *testing.T) {
 		a.Name = "shop"
 		if got, _ := asks(a); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// A file that an app's link leads to is the app's, by whatever way.
+func TestAppOf(t *testing.T) {
+	l := units.Layout{Root: t.TempDir()}
+	release := l.Path("/srv/shop/releases/1")
+	err := errors.Join(os.MkdirAll(release, 0o755), os.WriteFile(release+"/.env", nil, 0o644), os.WriteFile(release+"/other", nil, 0o644),
+		os.Symlink("releases/1", l.Path("/srv/shop/current")), os.MkdirAll(filepath.Dir(l.Env("shop")), 0o755), os.Symlink(release+"/.env", l.Env("shop")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{"/srv/shop/current/.env": "shop", "/srv/shop/releases/1/other": "", "/srv/shop/nothing": ""} {
+		if got := appOf(l, []string{"blog", "shop"}, l.Path(file)); got != want {
+			t.Errorf("%s: %q, want %q", file, got, want)
 		}
 	}
 }

@@ -133,7 +133,7 @@ var Commands = []Command{
 	{Advice: "app-rollout restart …", Before: "cp /opt/apps/server /srv/shop/server; echo SYSTEMD_EXEC_START=./server >>$env; app-rollout run shop; mv /srv/shop/server /root/server",
 		Ask: "app-rollout restart shop", Do: "mv /root/server /srv/shop/server; app-rollout restart $1", Then: "app-rollout restart shop"},
 
-	{Advice: "app-rollout run …, which ends the hold", Before: heldShop + "; echo EXIT_AT_START=1 >>$env; systemctl start app-rollout@shop || :; app-rollout rollback shop", Ask: "app-rollout status shop",
+	{Advice: "app-rollout run …, which ends the hold", Before: "app-rollout run shop; " + heldShop + "; echo EXIT_AT_START=1 >>$env; app-rollout run shop || :", Ask: "app-rollout status shop",
 		Do: "cp /root/good.env $env; app-rollout run $1"},
 	{Advice: "no longer followed; it goes on: journalctl -f -u …", Before: slow, Ask: "app-rollout run shop & until " + watches + "; do sleep 0.05; done; kill -INT $!; kill -TERM $!; wait $!",
 		Do: "journalctl -f -u $1 >/root/said & until grep -q shop: /root/said; do sleep 0.05; done; kill $!", Stays: true, Then: quick},

@@ -21,6 +21,8 @@ var Spellings = []Spelling{
 	{Advice: "give yours another name, like APP_…", Before: exec + "CACHE_DIRECTORY=/srv/cache\n", After: exec + "APP_CACHE_DIRECTORY=/srv/cache\n",
 		Want: map[string]string{"APP_CACHE_DIRECTORY": "/srv/cache"}},
 	{Advice: "let it say what to run", Before: "A=1\n", After: exec + "A=1\n"},
+	{Advice: "it is …", Before: "SYSTEMD_EXEC_START='app --now'\n", After: "SYSTEMD_EXEC_START='/usr/bin/app --now'\n"},
+	{Advice: "it is …", Before: "SYSTEMD_EXEC_START='/bin/app --now'\n", After: "SYSTEMD_EXEC_START='/usr/bin/app --now'\n"},
 	{Advice: "begin with the path", Before: "SYSTEMD_EXEC_START=-/usr/bin/app\n", After: exec},
 	{Advice: "name a directory above them", Before: exec + "SYSTEMD_READ_WRITE_PATHS='" + strings.Repeat("/srv/shop/data ", 65) + "'\n", After: exec + "SYSTEMD_READ_WRITE_PATHS=/srv/shop\n"},
 
