@@ -102,7 +102,9 @@ func (d *drain) step(ctx context.Context) (over bool, err error) {
 		d.late(work, time.Since(d.began))
 		return true, nil
 	}
-	d.part(ctx, each)
+	if work.HalfOpen == 0 { // nobody knows whose they are
+		d.part(ctx, each)
+	}
 	return false, nil
 }
 

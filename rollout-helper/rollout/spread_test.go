@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -113,6 +115,7 @@ func TestSpread(t *testing.T) {
 	}{
 		"answers are owed":      {4, 20, sockets.Work{Owed: 1, Idle: 1}, []string{closed}, 20 * time.Second, 100 * time.Millisecond},
 		"nothing is waited for": {4, 20, sockets.Work{Idle: 1}, nil, 0, 100 * time.Millisecond},
+		"half open":             {4, 20, sockets.Work{HalfOpen: 1, Idle: 1}, []string{closed}, 20 * time.Second, 100 * time.Millisecond},
 		"one instance":          {1, 20, sockets.Work{Idle: 1}, []string{closed}, 20 * time.Second, 0},
 		"no time":               {4, 0, sockets.Work{Idle: 1}, []string{closed}, 0, 100 * time.Millisecond},
 		"one second":            {4, 1, sockets.Work{Idle: 1}, []string{closed}, 925 * time.Millisecond, 150 * time.Millisecond},
@@ -124,6 +127,70 @@ func TestSpread(t *testing.T) {
 			first, last := at[0], at[len(at)-1]
 			if first < c.from || first > c.from+50*time.Millisecond || last < first || last-first > c.within {
 				t.Errorf("%s: told to stop from %v to %v", name, first, last)
+			}
+		})
+	}
+}
+
+// TestSpreadEverywhere: whatever is drained, its stops are spread: the instances that scaling
+// down, the way back, a rollback, a restart and a recovery stop.
+func TestSpreadEverywhere(t *testing.T) {
+	lines := func(more ...string) []string {
+		return append(more, "SYSTEMD_CLUSTER_WATCH_SEC=3", "SYSTEMD_CLUSTER_DRAIN_SEC=20", "SYSTEMD_CLUSTER_DRAIN_UNTIL=closed")
+	}
+	for name, c := range map[string]struct {
+		nodes string
+		act   func(w *world) error
+		stops string
+	}{
+		"scaling down": {"SYSTEMD_CLUSTER_NODES=3", func(w *world) error {
+			w.env(lines("SYSTEMD_CLUSTER_NODES=1")...)
+			return w.machine().Swap(w.t.Context(), "shop")
+		}, "shop@2 shop@3"},
+		"the way back": {"", func(w *world) error {
+			w.env(lines("BEHAVE=closes")...)
+			if err := w.machine().Swap(w.t.Context(), "shop"); err == nil {
+				return errors.New("it went well")
+			}
+			return nil
+		}, "shop@3 shop@4"},
+		"a rollback": {"", func(w *world) error {
+			has := w.has
+			w.has = sockets.Work{}
+			w.env(lines("NEW=1")...)
+			deployed(w.t, w)
+			w.has, w.stops = has, map[string]stopped{}
+			return w.machine().Rollback(w.t.Context(), "shop")
+		}, "shop@3 shop@4"},
+		"a restart": {"", func(w *world) error { return w.machine().Restart(w.t.Context(), "shop") }, "shop@1 shop@2"},
+		"a recovery": {"", func(w *world) error {
+			w.env(lines("NEW=1")...)
+			ctx, kill := context.WithCancel(w.t.Context())
+			defer kill()
+			var left *world
+			w.onCall = func(_ int, call string) error {
+				if left == nil && strings.HasPrefix(call, "tell ") {
+					left = w.copy(w.t)
+					kill()
+				}
+				return nil
+			}
+			_ = w.machine().Swap(ctx, "shop")
+			left.has, left.stops = w.has, w.stops
+			clear(w.stops)
+			return left.machine().Recover(w.t.Context(), "shop")
+		}, "shop@1 shop@2"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t, lines(c.nodes)...)
+			w.has, w.stops = sockets.Work{Idle: 1}, map[string]stopped{}
+			if err := c.act(w); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			names := strings.Fields(c.stops)
+			first, last := w.stops[names[0]+".service"].at, w.stops[names[1]+".service"].at
+			if apart := last.Sub(first); len(w.stops) != 2 || apart < 900*time.Millisecond || apart > 1100*time.Millisecond {
+				t.Errorf("%s: told to stop %v apart: %v", name, apart, w.stops)
 			}
 		})
 	}

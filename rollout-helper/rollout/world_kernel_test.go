@@ -189,7 +189,9 @@ func (w *world) Pending(_ string, _ *sockets.View, us []systemd.Unit) (all socke
 		} else if f := w.units[u.Name]; f != nil && f.pending.After(time.Now()) {
 			work.Owed++
 		}
-		all, each = all.Plus(work), append(each, work)
+		all = all.Plus(work)
+		work.HalfOpen = 0 // nobody knows whose they are
+		each = append(each, work)
 	}
 	return all, each, nil
 }
