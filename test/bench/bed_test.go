@@ -143,16 +143,18 @@ func (b *bed) generation(app string) store.Generation {
 	return g
 }
 
-// clients are up to three kinds at once: some that come on a fresh connection
-// each time, some that keep theirs, and some whose answers take their time. The
-// first two pause, so that the CPUs are not full and latencies mean something.
+// clients are up to four kinds at once: some that come on a fresh connection
+// each time, some that keep theirs and GET or POST, and some whose answers take their
+// time. All but the last pause, so that the CPUs are not full and latencies mean something.
 type clients struct {
-	fresh, kept, slow *machine.Load
+	fresh, kept, posting, slow *machine.Load
 }
 
 const (
-	freshClients, keptClients = 16, 8
-	pause                     = 5 * time.Millisecond
+	freshClients = 16
+	keptClients  = 4 // that GET, and as many that POST
+	postBytes    = 1000
+	pause        = 5 * time.Millisecond
 )
 
 func (b *bed) clients(app *behaviour) clients {
@@ -162,6 +164,7 @@ func (b *bed) clients(app *behaviour) clients {
 		c.slow = b.Load(load.Options{Addr: address, Workers: slowClients, Path: fmt.Sprintf("/?delay=%ds", slowAnswer), Timeline: true})
 	} else {
 		c.kept = b.Load(load.Options{Addr: address, Workers: keptClients, Pause: pause, Timeline: true, Keep: true})
+		c.posting = b.Load(load.Options{Addr: address, Workers: keptClients, Pause: pause, Timeline: true, Keep: true, Post: postBytes})
 	}
 	return c
 }
@@ -172,14 +175,14 @@ func (b *bed) freshOnly() clients {
 	return clients{fresh: b.Load(load.Options{Addr: address, Workers: freshClients, Pause: pause, Timeline: true})}
 }
 
-func (c clients) stop() (fresh, kept, slow *load.Report) {
+func (c clients) stop() (fresh, kept, posting, slow *load.Report) {
 	report := func(l *machine.Load) *load.Report {
 		if l == nil {
 			return load.Of(nil)
 		}
 		return l.Stop()
 	}
-	return report(c.fresh), report(c.kept), report(c.slow)
+	return report(c.fresh), report(c.kept), report(c.posting), report(c.slow)
 }
 
 // kinds names what was lost, most often first the plain ones.

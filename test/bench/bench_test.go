@@ -72,7 +72,7 @@ func TestBench(t *testing.T) {
 	parts := []struct {
 		name    string
 		measure func()
-	}{{"peers", p.peers}, {"generator", p.generator}, {"boot", p.boot}, {"many", p.many}, {"growth", p.growth}, {"servers", p.servers}}
+	}{{"peers", p.peers}, {"kept", p.kept}, {"generator", p.generator}, {"boot", p.boot}, {"many", p.many}, {"growth", p.growth}, {"servers", p.servers}}
 	for _, part := range parts {
 		t.Run(part.name, func(t *testing.T) {
 			p.t = t

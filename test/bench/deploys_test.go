@@ -33,14 +33,9 @@ var behaviours = []*behaviour{
 // of them are in hand when a deploy comes.
 const slowAnswer, slowClients = 3, 8
 
-// drain is how many seconds app-rollout is told to wait for what is in hand:
-// as long as the app's requests may take.
-func (a *behaviour) drain() int {
-	if a.slow {
-		return 3 * slowAnswer
-	}
-	return 1
-}
+// drainLimit is how many seconds app-rollout is told to wait for what is in hand, at most:
+// longer than the app's requests may take.
+const drainLimit = 3 * slowAnswer
 
 // deploys is how many a run measures; those of a slow app are fewer.
 func (a *behaviour) deploys() int {
@@ -53,11 +48,11 @@ func (a *behaviour) deploys() int {
 // deploySeries is what was seen of several deploys of one peer, of an app of
 // one behaviour.
 type deploySeries struct {
-	fresh, kept *load.Report
-	slow        *load.Report // of the clients whose answers take their time
-	deploys     []span
-	records     []*store.Receipt // ours
-	failed      int              // deploys whose command failed
+	fresh, kept, posting *load.Report
+	slow                 *load.Report // of the clients whose answers take their time
+	deploys              []span
+	records              []*store.Receipt // ours
+	failed               int              // deploys whose command failed
 }
 
 // seen is all that was seen of one peer.
@@ -115,7 +110,7 @@ func (b *bed) peers() (all []*seen, n *need) {
 // env writes the app's environment for the next start or deploy.
 func (b *bed) env(generation string, app *behaviour, bad bool) {
 	b.t.Helper()
-	text := fmt.Sprintf("GENERATION=%s\nSTOP=%s\nSYSTEMD_CLUSTER_DRAIN_SEC=%d\nBAD=%d\n", generation, app.stop, app.drain(), map[bool]int{true: 1}[bad])
+	text := fmt.Sprintf("GENERATION=%s\nSTOP=%s\nSYSTEMD_CLUSTER_DRAIN_SEC=%d\nBAD=%d\n", generation, app.stop, drainLimit, map[bool]int{true: 1}[bad])
 	b.Write("/etc/bench/env", text, 0o644)
 }
 
@@ -137,10 +132,10 @@ func (b *bed) deploySeries(p *peer, app *behaviour, c clients, first, times int)
 		}
 		time.Sleep(settle)
 	}
-	s.fresh, s.kept, s.slow = c.stop()
-	b.t.Logf("  %s: %v each; fresh: %v; kept: %v; slow: %v", app.name, s.median(), s.fresh, s.kept, s.slow)
-	if p.ours && s.fresh.Lost()+s.kept.Lost()+s.slow.Lost() > 0 {
-		b.t.Logf("  %v %v %v", s.fresh.Failures, s.kept.Failures, s.slow.Failures)
+	s.fresh, s.kept, s.posting, s.slow = c.stop()
+	b.t.Logf("  %s: %v each; fresh: %v; kept: %v; posting: %v; slow: %v", app.name, s.median(), s.fresh, s.kept, s.posting, s.slow)
+	if p.ours && s.fresh.Lost()+s.kept.Lost()+s.posting.Lost()+s.slow.Lost() > 0 {
+		b.t.Logf("  %v %v %v %v", s.fresh.Failures, s.kept.Failures, s.posting.Failures, s.slow.Failures)
 	}
 	return s
 }

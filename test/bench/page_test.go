@@ -29,12 +29,11 @@ func (p *page) peers() {
 }
 
 func (p *page) deploys(all []*seen, n *need) {
-	fast := behaviours[0]
 	p.heading("Deploys under load")
-	p.printf("Two instances of one small Node app are replaced %d times. Meanwhile %d clients make a fresh connection for each request and %d keep theirs; each pauses %d ms between requests. No client repeats a request: one that finds its kept connection closed counts as lost.\n\n"+
+	p.printf("Two instances of one small Node app are replaced %d times. Meanwhile %d clients make a fresh connection for each request, and %d keep theirs: half of these GET, and half POST %d bytes. Each pauses %d ms between requests. No client repeats a request: one that finds its kept connection closed counts as lost.\n\n"+
 		"\"Inside\" is from a deploy's command to %s after its end. \"Less the app\" is the duration without the time that the app itself needs. That time was measured with two instances that get no requests, on free ports, beside two that serve this load: from their start until they listened, and from SIGTERM to their end (medians of %d). So the swap by hand can come out near zero, and a tool that starts instances one after the other comes out longer.\n\n"+
 		"app-rollout waits for connections that have a request in hand, %d s at most (`SYSTEMD_CLUSTER_DRAIN_SEC`). Meanwhile the kernel tells clients that keep their connections to close them: it changes one line of the next answer. The graceful app answers with `Connection: close` by itself for half a second when it is told to stop, then it closes.\n",
-		deploys(), freshClients, keptClients, pause.Milliseconds(), ms(settle/2), needTimes, fast.drain())
+		deploys(), freshClients, 2*keptClients, postBytes, pause.Milliseconds(), ms(settle/2), needTimes, drainLimit)
 	for _, app := range behaviours {
 		p.printf("\n### An app that %s\n\n", app.about)
 		if app.slow {
@@ -47,8 +46,8 @@ func (p *page) deploys(all []*seen, n *need) {
 
 func (p *page) series(all []*seen, app *behaviour, n *need) {
 	p.printf("The app itself needs %s to start and %s to stop.\n\n", millis(Median(n.start)), millis(Median(n.stop[app.name])))
-	table := NewTable("", "lost per deploy, fresh / kept", "per 100,000, fresh / kept", "which", "a deploy takes", "less the app")
-	slowest := NewTable("", "fresh: max inside ÷ p99.9 outside", "max inside / outside", "p99.9 inside / outside", "kept: max inside ÷ p99.9 outside", "max inside / outside", "p99.9 inside / outside")
+	table := NewTable("", "lost per deploy, fresh / kept GET / kept POST", "per 100,000", "which", "a deploy takes", "less the app")
+	slowest := NewTable("", "fresh: max inside ÷ p99.9 outside", "max inside / outside", "p99.9 inside / outside", "kept GET: max inside ÷ p99.9 outside", "max inside / outside", "p99.9 inside / outside")
 	var bars []Bar
 	for _, s := range all {
 		d := s.series[app.name]
@@ -59,8 +58,8 @@ func (p *page) series(all []*seen, app *behaviour, n *need) {
 		if !s.graceful {
 			less = ms(d.median() - n.whole(app))
 		}
-		table.Row(s.name, fmt.Sprintf("%.1f / %.1f", d.each(d.fresh), d.each(d.kept)), fmt.Sprintf("%.1f / %.1f", lost(d.fresh), lost(d.kept)),
-			fmt.Sprintf("%s / %s", orDash(kinds(d.fresh)), orDash(kinds(d.kept))), ms(d.median()), less)
+		table.Row(s.name, fmt.Sprintf("%.1f / %.1f / %.1f", d.each(d.fresh), d.each(d.kept), d.each(d.posting)), fmt.Sprintf("%.1f / %.1f / %.1f", lost(d.fresh), lost(d.kept), lost(d.posting)),
+			fmt.Sprintf("%s / %s / %s", orDash(kinds(d.fresh)), orDash(kinds(d.kept)), orDash(kinds(d.posting))), ms(d.median()), less)
 		cells := []string{s.name}
 		for _, r := range []*load.Report{d.fresh, d.kept} {
 			inside, outside := d.split(r)
@@ -71,11 +70,13 @@ func (p *page) series(all []*seen, app *behaviour, n *need) {
 		if s.ours {
 			colour = ours
 		}
-		bars = append(bars, Bar{Name: s.name, Value: d.each(d.fresh) + d.each(d.kept), Colour: colour,
-			Text: fmt.Sprintf("%.1f fresh, %.1f kept", d.each(d.fresh), d.each(d.kept))})
+		kept := d.each(d.kept) + d.each(d.posting)
+		bars = append(bars, Bar{Name: s.name, Value: d.each(d.fresh) + kept, Colour: colour,
+			Text: fmt.Sprintf("%.1f fresh, %.1f kept", d.each(d.fresh), kept)})
 	}
 	p.printf("%s", table)
 	p.refusals(all, app)
+	p.drains(all, app)
 	p.printf("\nHow long answers took:\n\n%s", slowest)
 	p.picture("lost-"+app.name+".svg", "requests lost per deploy", Bars("Requests lost per deploy, on fresh and on kept connections, the app "+app.about, bars))
 
@@ -89,8 +90,13 @@ func (p *page) series(all []*seen, app *behaviour, n *need) {
 		if d.each(d.fresh) < me.each(me.fresh) {
 			p.ahead("Lost a deploy on fresh connections, "+about, fmt.Sprintf("%.1f", me.each(me.fresh)), s.name, fmt.Sprintf("%.1f", d.each(d.fresh)))
 		}
-		if d.each(d.kept) < me.each(me.kept) {
-			p.ahead("Lost a deploy on kept connections, "+about, fmt.Sprintf("%.1f", me.each(me.kept)), s.name, fmt.Sprintf("%.1f", d.each(d.kept)))
+		for _, l := range []struct {
+			how          string
+			mine, theirs float64
+		}{{"GET", me.each(me.kept), d.each(d.kept)}, {"POST", me.each(me.posting), d.each(d.posting)}} {
+			if l.theirs < l.mine {
+				p.ahead("Lost a deploy on kept connections, "+l.how+", "+about, fmt.Sprintf("%.1f", l.mine), s.name, fmt.Sprintf("%.1f", l.theirs))
+			}
 		}
 		for _, l := range []struct {
 			how          string
@@ -111,9 +117,21 @@ func (p *page) series(all []*seen, app *behaviour, n *need) {
 	}
 }
 
+// drains writes how long our drains took, and how much longer our deploys than the swap
+// by hand, which neither drains nor proves anything.
+func (p *page) drains(all []*seen, app *behaviour) {
+	me := us(all).series[app.name]
+	var took []float64
+	for _, r := range me.records {
+		took = append(took, stepOf(r, "drain"))
+	}
+	byHand := all[slices.IndexFunc(all, func(s *seen) bool { return s.baseline })].series[app.name].median()
+	p.printf("\nThe drains of app-rollout took %s (median; %s at most). With them, and without the watch, its deploys took %s longer than the swap by hand.\n", millis(Median(took)), millis(slices.Max(took)), ms(me.median()-byHand))
+}
+
 // slow writes about the app that has requests in hand at each deploy.
 func (p *page) slow(all []*seen, app *behaviour) {
-	p.printf("The same app, which dies of SIGTERM (gunicorn's workers finish what they have in hand). In addition %d clients send requests that take %d s to answer, one after the other, so that each has one in hand when a deploy comes. %d deploys. The drain time of app-rollout is %d s.\n\n", slowClients, slowAnswer, app.deploys(), app.drain())
+	p.printf("The same app, which dies of SIGTERM (gunicorn's workers finish what they have in hand). In addition %d clients send requests that take %d s to answer, one after the other, so that each has one in hand when a deploy comes. %d deploys. The drain time of app-rollout is %d s.\n\n", slowClients, slowAnswer, app.deploys(), drainLimit)
 	table := NewTable("", fmt.Sprintf("slow requests lost per deploy, of %d", slowClients), "which", "others lost per deploy", "which", "max inside ÷ p99.9 outside, others", "a deploy takes")
 	me := us(all).series[app.name]
 	for _, s := range all {

@@ -14,8 +14,9 @@ import (
 // kept is one worker's connection. With Options.Keep the worker asks again and again
 // on the same connection.
 type kept struct {
-	conn *stamped
-	in   *bufio.Reader
+	conn   *stamped
+	in     *bufio.Reader
+	closed int // connections that were found closed
 }
 
 func (k *kept) close() {
@@ -29,6 +30,10 @@ func (k *kept) close() {
 // said that it would close that one. It repeats nothing: a connection that turns
 // out to be closed is a failure, as it is for a client that must not repeat.
 func (k *kept) ask(o Options, deadline time.Time) (label string, kind Kind, detail string, came time.Time) {
+	if o.Look && k.conn != nil && k.conn.ended() {
+		k.closed++
+		k.close()
+	}
 	reused := k.conn != nil
 	if !reused {
 		conn, err := dial(o.Addr, deadline)
@@ -59,7 +64,13 @@ func (k *kept) exchange(o Options, deadline time.Time) (label string, kind Kind,
 	}
 	k.conn.SetDeadline(deadline)
 	host, _, _ := net.SplitHostPort(o.Addr)
-	if _, err := fmt.Fprintf(k.conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\n\r\n", o.Path, host); err != nil {
+	method, rest := http.MethodGet, "\r\n"
+	if o.Post > 0 {
+		method = http.MethodPost
+		rest = fmt.Sprintf("Content-Length: %d\r\n\r\n%s", o.Post, strings.Repeat("x", o.Post))
+	}
+	_, err := fmt.Fprintf(k.conn, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\n%s", method, o.Path, host, rest)
+	if err != nil {
 		return fail(err)
 	}
 	resp, err := http.ReadResponse(k.in, nil)
@@ -72,7 +83,7 @@ func (k *kept) exchange(o Options, deadline time.Time) (label string, kind Kind,
 	}
 	label, _, _ = strings.Cut(string(body), "\n")
 	label = strings.TrimSpace(label)
-	again = !resp.Close
+	again = !resp.Close || o.Stay
 	if resp.StatusCode != http.StatusOK {
 		return "", Wrong, resp.Status + ": " + label, again
 	}

@@ -8,6 +8,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +22,11 @@ type Options struct {
 	Timeout  time.Duration `json:"timeout"`  // of a whole attempt, until it is read; 0 means 10 s
 	Want     string        `json:"want"`     // a right answer's body contains it; "" takes any body that is not empty
 	Pause    time.Duration `json:"pause"`    // between a worker's attempts
+	Vary     time.Duration `json:"vary"`     // a pause is longer by up to so much, at random
 	Keep     bool          `json:"keep"`     // keep the connections between attempts
+	Post     int           `json:"post"`     // with Keep: POST so many bytes, instead of GET
+	Look     bool          `json:"look"`     // with Keep: look whether the server has closed, before each attempt
+	Stay     bool          `json:"stay"`     // with Keep: keep also the connections that the server wants closed
 	Timeline bool          `json:"timeline"` // keep every answer's times
 	Once     bool          `json:"once"`     // each worker makes one attempt only
 }
@@ -65,6 +70,7 @@ type Report struct {
 	P99      time.Duration  `json:"p99"`
 	P999     time.Duration  `json:"p999"`
 	Max      time.Duration  `json:"max"`
+	Closed   int            `json:"closed"`            // with Options.Look: connections that were found closed, and replaced
 	Untimed  int            `json:"untimed"`           // answers that the kernel gave no time, so that of reading was taken
 	Answers  []Answer       `json:"answers,omitempty"` // with Options.Timeline, as they were read
 	Failures []Failure      `json:"failures,omitempty"`
@@ -216,13 +222,9 @@ func Run(ctx context.Context, o Options, progress func(map[Kind]int)) *Report {
 				if o.Once {
 					return
 				}
-				if o.Pause > 0 {
-					select {
-					case <-ctx.Done():
-					case <-time.After(o.Pause):
-					}
-				}
+				o.rest(ctx)
 			}
+			c.closed(k.closed)
 		}()
 	}
 	if progress != nil {
@@ -239,6 +241,27 @@ func Run(ctx context.Context, o Options, progress func(map[Kind]int)) *Report {
 	wg.Wait()
 	c.report.End = time.Now().UnixNano()
 	return c.finish()
+}
+
+// rest is the pause between two attempts.
+func (o Options) rest(ctx context.Context) {
+	pause := o.Pause
+	if o.Vary > 0 {
+		pause += rand.N(o.Vary)
+	}
+	if pause <= 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
+}
+
+func (c *collector) closed(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Closed += n
 }
 
 func (c *collector) attempt(o Options, k *kept) {

@@ -1,7 +1,6 @@
 package load
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -181,60 +180,5 @@ func TestOnce(t *testing.T) {
 	})
 	if report.Answered() != workers || report.Lost() > 0 {
 		t.Errorf("%v, want %d answered", report, workers)
-	}
-}
-
-// TestKeep: one connection serves many attempts, until the server closes it. The
-// close is a failure only if the server did not announce it.
-func TestKeep(t *testing.T) {
-	for _, c := range []struct {
-		name, header string
-		lost         bool
-	}{{"announced", "Connection: close\r\n", false}, {"not announced", "", true}} {
-		t.Run(c.name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			go func() {
-				for {
-					conn, err := l.Accept()
-					if err != nil {
-						return
-					}
-					in := bufio.NewReader(conn)
-					for i := range 5 {
-						if _, err := http.ReadRequest(in); err != nil {
-							break
-						}
-						header := ""
-						if i == 4 {
-							header = c.header
-						}
-						fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n%sContent-Length: 3\r\n\r\nok\n", header)
-					}
-					conn.Close()
-				}
-			}()
-			ctx, cancel := context.WithCancel(context.Background())
-			report := make(chan *Report)
-			counts := make(chan map[Kind]int, 1000)
-			go func() {
-				report <- Run(ctx, Options{Addr: l.Addr().String(), Workers: 2, Keep: true, Pause: time.Millisecond}, func(k map[Kind]int) {
-					counts <- k
-				})
-			}()
-			for k := range counts {
-				if k[OK] > 100 {
-					break
-				}
-			}
-			cancel()
-			r := <-report
-			if lost := r.Lost() > 0; lost != c.lost {
-				t.Errorf("%v: %v", r, r.Failures)
-			}
-		})
 	}
 }

@@ -108,3 +108,14 @@ func (s *stamped) stamp(control []byte) {
 		}
 	}
 }
+
+// ended says whether the server has closed or reset the connection, without waiting.
+func (s *stamped) ended() bool {
+	ended := false
+	var one [1]byte
+	err := s.raw.Control(func(fd uintptr) {
+		n, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		ended = err == nil && n == 0 || err != nil && err != unix.EAGAIN && err != unix.EINTR
+	})
+	return err != nil || ended
+}

@@ -35,7 +35,8 @@ func (m *Machine) Load(o load.Options) *Load {
 	}
 	cmd := exec.Command("nsenter", "--target", strconv.Itoa(n.leader), "--net", "--", program,
 		"-addr", o.Addr, "-workers", strconv.Itoa(o.Workers), "-path", o.Path, "-want", o.Want,
-		"-pause", o.Pause.String(), "-timeline="+strconv.FormatBool(o.Timeline), "-keep="+strconv.FormatBool(o.Keep), "-once="+strconv.FormatBool(o.Once))
+		"-pause", o.Pause.String(), "-timeline="+strconv.FormatBool(o.Timeline), "-keep="+strconv.FormatBool(o.Keep), "-once="+strconv.FormatBool(o.Once),
+		"-vary", o.Vary.String(), "-post", strconv.Itoa(o.Post), "-look="+strconv.FormatBool(o.Look), "-stay="+strconv.FormatBool(o.Stay))
 	if o.Timeout > 0 {
 		cmd.Args = append(cmd.Args, "-timeout", o.Timeout.String())
 	}

@@ -9,6 +9,7 @@
 //	GENERATION      the answer's first word (default "-")
 //	DELAY           before every answer, a duration ("20ms")
 //	STATUS          of every answer (default 200)
+//	IDLE            close a connection that is at rest for so long, a duration
 //	HANG=1          never answer
 //	EXIT_ON=N       exit 1 on the N-th request, without an answer
 //	EXIT_AT_START=N exit with status N before listening
@@ -68,7 +69,7 @@ func main() {
 
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
-	server := &http.Server{Handler: handler()}
+	server := &http.Server{Handler: handler(), IdleTimeout: duration("IDLE")}
 	served := make(chan error)
 	if os.Getenv("NO_LISTEN") != "1" {
 		for _, address := range addresses() {
