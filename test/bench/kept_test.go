@@ -21,7 +21,7 @@ import (
 func (p *page) kept() {
 	b := &bed{t: p.t, Machine: machine.Boot(p.t, machine.Options{Install: true, Layers: []string{machine.Apps(p.t)}})}
 	p.heading("Connections that are kept")
-	p.printf("Two instances of a small Go server that dies of SIGTERM are replaced, without a health path and without the watch, under clients that keep their connections. The drain time is %d s.\n", keptDrain)
+	p.printf("Two instances of a small Go server that dies of SIGTERM are replaced, without a health path, under clients that keep their connections. The drain time is %d s.\n", keptDrain)
 	p.rests(b)
 	p.crowd(b)
 	p.telling(b)
