@@ -64,7 +64,8 @@ func perThousand(r *load.Report) string {
 func (p *page) rests(b *bed) {
 	times := min(10, deploys())
 	p.printf("\n### Clients that rest\n\n"+
-		"%d deploys for the first three kinds of clients, and as many for the others, with a watch of 1 s. Who asks within a quarter of a second is waited for, and told to close. A connection that rests longer is closed by the stop of its app, unless it is told while others are waited for. "+
+		"%d deploys for the first three kinds of clients, and as many for the others, with a watch of 1 s. Who asks within a quarter of a second is waited for, and told to close. A connection that was seen while its request was answered is waited for up to a second, because the answer may go on. "+
+		"A connection that rests longer is closed by the stop of its app, unless it is told while others are waited for. "+
 		"Most HTTP libraries look, before they ask, whether the server has closed the connection, and then make a new one. So do those of the columns before \"not looking\". What they lose was on its way when the app closed. Those that do not look are as many beside them, and lose a request on each connection that was closed at rest. "+
 		"In the last columns the clients that look meet an app that closes a connection by itself after a rest as long as the middle of theirs: without a deploy, all the time.\n\n", times)
 	table := NewTable("rest", "clients", "lost per deploy", "closed at rest per deploy", "lost per 1,000 closes", "not looking: lost per deploy", "own time-out: closes per minute", "lost per 1,000 closes")
