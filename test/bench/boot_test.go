@@ -10,11 +10,11 @@ import (
 	"app-rollout/test/machine"
 )
 
-// boot measures whole boots with the files of many apps. It starts no app: their
-// instances are wanted by multi-user.target, so the machine boots to another target.
-// One such target has nothing to do with multi-user.target. The other is ordered
-// after it but does not want it, so that systemd reads all units that it wants and
-// starts none.
+// boot measures whole boots with the files of many apps. It starts no app: multi-user.target
+// wants the instances of those that have been ready, and the boot service, which rolls out
+// the new ones. So the machine boots to another target. One such target has nothing to do
+// with multi-user.target. The other is ordered after it but does not want it, so that
+// systemd reads all units that it wants and starts none. Of new apps there are none.
 func (p *page) boot() {
 	const apps, boots = 1000, 5
 	t := p.t
@@ -38,8 +38,8 @@ func (p *page) boot() {
 		for d in /etc/app-rollout /var/lib/app-rollout; do mv $d.none $d; done`, apps))
 
 	p.heading("A boot with many apps")
-	p.printf("Debian 13 in a container is booted %d times each, in turn: without apps, and with the files of %d apps of two instances each. No app is started, because that would measure the apps: the machine boots to a target without them. Either nothing refers to their units, so that only the generator and systemd's look at the directory are added; or the target is ordered after `multi-user.target`, so that systemd reads all units too. The figures for userspace and the generators are medians of what `systemd-analyze` says.\n\n", boots, apps)
-	table := NewTable("apps", "units read", "userspace × none", "userspace", "generators × none", "generators' phase", "units that systemd has")
+	p.printf("Debian 13 in a container is booted %d times each, in turn: without apps, and with the files of %d apps of two instances each. No app is started, because that would measure the apps: the machine boots to a target without them. Either nothing refers to their units, so that only the generator and systemd's look at the directory are added; or the target is ordered after `multi-user.target`, so that systemd also reads all units which that wants: the instances of the recorded apps. Nothing wants those of the new apps, which `app-rollout-boot.service` rolls out later. The figures for userspace and the generators are medians of what `systemd-analyze` says.\n\n", boots, apps)
+	table := NewTable("apps", "wanted units read", "userspace × none", "userspace", "generators × none", "generators' phase", "units that systemd has")
 	current := "none"
 	for _, target := range []string{"generator", "units"} {
 		m.Must("systemctl", "set-default", target+".target")
