@@ -68,6 +68,10 @@ func (l Layout) Cached() (cached Layout, release func()) {
 	return Layout{Root: l.Root, cache: c}, c.dirs.Close
 }
 
+// OneMoment reports whether the layout is Cached, so that whoever has it may keep what it has
+// read of an app.
+func (l Layout) OneMoment() bool { return l.cache != nil }
+
 // tree follows paths, of which any part may belong to somebody who means harm.
 func (l Layout) tree() reach.Tree {
 	t := reach.Tree{Root: l.Root}

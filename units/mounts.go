@@ -62,9 +62,9 @@ func (l Layout) mountPoints(table string, column int) []string {
 }
 
 // Unescape undoes the octal escapes of a path in fstab(5) and mountinfo.
-func Unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
-}
+func Unescape(s string) string { return unescape.Replace(s) }
+
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // MountUnit is the unit that mounts something at a point, as `systemd-escape --path`
 // names it (systemd.unit(5), "String escaping for inclusion in unit names").

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +22,8 @@ type Doctor struct {
 	*rollout.Machine
 	view   *sockets.View          // nil if it cannot be seen
 	apps   map[string]*units.Spec // that were read
-	mounts string                 // /proc/self/mountinfo
+	ports  map[int][]string       // the apps among them that want a port, in the order in which they were read
+	mounts []mount                // what is mounted; nil before it is first asked
 }
 
 // begin reads what all apps are compared with.
@@ -31,7 +31,7 @@ func (d *Doctor) begin() {
 	if d.apps != nil {
 		return
 	}
-	d.apps = make(map[string]*units.Spec)
+	d.apps, d.ports = make(map[string]*units.Spec), make(map[int][]string)
 	// Without them some advice is missing; the machine's part says so.
 	d.view, _ = d.Traffic.Look()
 }
@@ -139,13 +139,16 @@ func (d *Doctor) advise(ctx context.Context, r *Report, spec *units.Spec, ports 
 		r.warn(app, *p)
 	}
 	d.apps[app] = spec
+	if !slices.Contains(d.ports[plan.Port], app) {
+		d.ports[plan.Port] = append(d.ports[plan.Port], app)
+	}
 }
 
 // port looks who else has, or wants, the app's port.
 func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 	app, port := spec.App, spec.Plan.Port
-	for _, other := range slices.Sorted(maps.Keys(d.apps)) {
-		if other != app && d.apps[other].Plan.Port == port {
+	for _, other := range slices.Sorted(slices.Values(d.ports[port])) {
+		if other != app {
 			r.warn(app, problem.Problem{Path: spec.Source.Path, Text: "PORT " + strconv.Itoa(port) + " is the app " + other + "'s too", Remedy: "give one of them another, unless they listen on different addresses"})
 		}
 	}

@@ -12,17 +12,18 @@ import (
 // those on a mount that neither fstab nor a unit makes. For the others an instance waits
 // (RequiresMountsFor=).
 func (d *Doctor) notAtBoot(paths ...string) (problems []*units.Problem) {
-	if d.mounts == "" {
+	if d.mounts == nil {
 		// What is mounted meanwhile is left to the next check.
-		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		table, err := os.ReadFile("/proc/self/mountinfo")
 		if err != nil {
 			return nil
 		}
-		d.mounts = string(mounts)
+		d.mounts = mountsIn(string(table))
 	}
 	seen := make(map[string]bool)
 	for _, path := range paths {
-		point, kind := mountOf(d.mounts, path)
+		at := mountOf(d.mounts, path)
+		point, kind := at.point, at.kind
 		if point == "/" || point == "" || seen[point] {
 			continue
 		}
@@ -37,23 +38,33 @@ func (d *Doctor) notAtBoot(paths ...string) (problems []*units.Problem) {
 	return problems
 }
 
-// mountOf finds the mount that a path lies on (proc_pid_mountinfo(5)): the one with the
-// longest mount point above the path, and the last one if several share that point.
-func mountOf(mountinfo, path string) (point, kind string) {
+// mount is a mount point and the kind of file system that is mounted there.
+type mount struct{ point, kind string }
+
+// mountsIn are those in a table as proc_pid_mountinfo(5) has it, in their order.
+func mountsIn(mountinfo string) (all []mount) {
 	for line := range strings.Lines(mountinfo) {
 		before, after, _ := strings.Cut(line, " - ")
 		fields := strings.Fields(before)
 		if len(fields) < 5 {
 			continue
 		}
-		at := units.Unescape(fields[4])
-		inside := at == "/" || path == at || strings.HasPrefix(path, at+"/")
-		if inside && len(at) >= len(point) {
-			point = at
-			kind, _, _ = strings.Cut(after, " ")
+		kind, _, _ := strings.Cut(after, " ")
+		all = append(all, mount{units.Unescape(fields[4]), kind})
+	}
+	return all
+}
+
+// mountOf finds the mount that a path lies on: the one with the longest mount point above
+// the path, and the last one if several share that point.
+func mountOf(mounts []mount, path string) (at mount) {
+	for _, m := range mounts {
+		inside := m.point == "/" || path == m.point || strings.HasPrefix(path, m.point+"/")
+		if inside && len(m.point) >= len(at.point) {
+			at = m
 		}
 	}
-	return point, kind
+	return at
 }
 
 // mountedAtBoot reports whether something mounts the point at boot: fstab, a unit, or

@@ -238,7 +238,8 @@ func TestMountOf(t *testing.T) {
 		"/srv2/shop":           "/ ext4",
 		"/srv/with space/.env": "/srv/with space tmpfs",
 	} {
-		point, kind := mountOf(table, path)
+		at := mountOf(mountsIn(table), path)
+		point, kind := at.point, at.kind
 		if got := point + " " + kind; got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
 		}

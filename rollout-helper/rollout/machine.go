@@ -116,6 +116,7 @@ type Machine struct {
 	mu      sync.Mutex
 	settled chan struct{}     // closed when the wait of awaitPorts is over; nil before it begins
 	firsts  func() []newcomer // see newcomers; nil before it is first asked
+	owners  map[int][]string  // see portOwners; nil before it is first asked
 	failed  map[string]string // app → the digest of what has failed in this run and is not rejected
 }
 

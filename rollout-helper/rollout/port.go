@@ -35,21 +35,51 @@ import (
 // app whose .env is gone has no ports, for a person has stopped it. holder is "" if the
 // port belongs to no other app.
 func (m *Machine) holder(app string, port int) string {
-	stored, err := store.Apps(m.Layout)
-	if err != nil {
-		return "" // no app has been ready yet
-	}
-	for _, other := range stored {
-		if other == app || !m.asked(other) {
-			continue
-		}
-		// What is wrong with another app's store, that app's own run says.
-		g, err := store.Of(m.Layout, other).Current()
-		if err == nil && g != nil && hasPort(g, port) {
+	for _, other := range m.portOwners()[port] {
+		if other != app {
 			return other
 		}
 	}
 	return ""
+}
+
+// portOwners are the apps that the ports belong to, in the order of their names. A command
+// that looks at all apps in one moment reads them once: else, with n apps, each of which is
+// new, n times n records would be read.
+func (m *Machine) portOwners() map[int][]string {
+	if !m.Layout.OneMoment() {
+		return m.readOwners()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.owners == nil {
+		m.owners = m.readOwners()
+	}
+	return m.owners
+}
+
+func (m *Machine) readOwners() map[int][]string {
+	owners := make(map[int][]string)
+	stored, err := store.Apps(m.Layout)
+	if err != nil {
+		return owners // no app has been ready yet
+	}
+	for _, app := range stored {
+		if !m.asked(app) {
+			continue
+		}
+		// What is wrong with another app's store, that app's own run says.
+		g, err := store.Of(m.Layout, app).Current()
+		if err != nil || g == nil {
+			continue
+		}
+		for _, port := range append(slices.Clone(g.Ports), g.Port) {
+			if port != 0 && !slices.Contains(owners[port], app) {
+				owners[port] = append(owners[port], app)
+			}
+		}
+	}
+	return owners
 }
 
 // hasPort reports whether a generation, which may be nil, has been ready on a port.

@@ -373,3 +373,32 @@ func TestKeptPorts(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnersOnce: a command that looks at all apps in one moment reads once whose the ports
+// are; a run asks anew each time.
+func TestOwnersOnce(t *testing.T) {
+	for _, once := range []bool{true, false} {
+		w := newWorld(t)
+		w.neighbour([]int{4000}, "PORT=3000")
+		m := w.machine()
+		if once {
+			layout, release := w.layout.Cached()
+			defer release()
+			m.Layout = layout
+		}
+		for _, port := range []int{3000, 4000} {
+			if got := m.holder("shop", port); got != "blog" {
+				t.Errorf("port %d is %q's", port, got)
+			}
+			if got := m.holder("blog", port); got != "" {
+				t.Errorf("port %d, which is its own, is %q's", port, got)
+			}
+		}
+		if err := os.RemoveAll(store.Of(w.layout, "blog").Dir(1)); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.holder("shop", 3000); (got == "blog") != once {
+			t.Errorf("in one moment: %v: now it is %q's", once, got)
+		}
+	}
+}
