@@ -1,6 +1,7 @@
 package units
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -288,5 +289,36 @@ func TestNearest(t *testing.T) {
 		if got := nearest(prefix + name); got != "PORT" {
 			t.Errorf("%s: %q", name, got)
 		}
+	}
+}
+
+// TestSwitches: each setting that is a switch takes all words that systemd takes for one,
+// and the words of a side mean the same.
+func TestSwitches(t *testing.T) {
+	l := shopTree(t)
+	switches := 0
+	for _, set := range settings {
+		_, err := ask(l, 0, run+set.Name+"=perhaps\n")
+		if !strings.Contains(fmt.Sprint(err), "1, yes, true") {
+			continue
+		}
+		switches++
+		for _, side := range [][]string{{"1", "yes", "true", "on", "TRUE", "Yes"}, {"0", "no", "false", "off", "Off"}} {
+			first := ""
+			for _, word := range side {
+				s, err := ask(l, 0, run+"SYSTEMD_USER=alice\n"+set.Name+"="+word+"\n")
+				if err != nil {
+					t.Errorf("%s=%s: %v", set.Name, word, err)
+					continue
+				}
+				asks := fmt.Sprint(s.Plan, s.directives)
+				if first = cmp.Or(first, asks); asks != first {
+					t.Errorf("%s=%s means\n%s\nand %s\n%s", set.Name, word, asks, side[0], first)
+				}
+			}
+		}
+	}
+	if switches < 5 {
+		t.Errorf("only %d switches were found", switches)
 	}
 }
