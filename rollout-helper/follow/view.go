@@ -155,13 +155,40 @@ func (v *View) draw(ctx context.Context) {
 		v.looked = time.Now()
 	}
 	v.clear()
-	for _, p := range v.apps {
-		if p.began.IsZero() {
-			continue
-		}
-		v.out.Println(v.out.Cut(v.line(p)))
+	for _, line := range v.live() {
+		v.out.Println(v.out.Cut(line))
 		v.shown++
 	}
+}
+
+// live are the live lines, one for each app that has begun. If there are more than the
+// terminal has rows, which could not be drawn anew, those of apps that have failed or are
+// as good as done give way first.
+func (v *View) live() (lines []string) {
+	var under, ended []*progress
+	for _, p := range v.apps {
+		switch {
+		case p.began.IsZero():
+		case !p.ended.IsZero() || p.step == step.Forget:
+			ended = append(ended, p)
+		default:
+			under = append(under, p)
+		}
+	}
+	all, more := v.apps, 0
+	if most := v.out.Most(); len(under)+len(ended) > most {
+		more = len(under) + len(ended) - (most - 1)
+		all = append(under, ended...)[:most-1]
+	}
+	for _, p := range all {
+		if !p.began.IsZero() {
+			lines = append(lines, v.line(p))
+		}
+	}
+	if more > 0 {
+		lines = append(lines, fmt.Sprintf("… and %d more", more))
+	}
+	return lines
 }
 
 func (v *View) line(p *progress) string {

@@ -256,3 +256,25 @@ func TestViewFits(t *testing.T) {
 
 // moves are the sequences by which the live lines are removed.
 var moves = regexp.MustCompile(`\x1b\[\d*[AJ]`)
+
+// TestManyLive: no more live lines than rows are drawn, those of the apps that are under
+// way first.
+func TestManyLive(t *testing.T) {
+	v, _ := newTestView(t, true)
+	v.apps = nil
+	for n := range 64 {
+		p := &progress{name: "app" + strconv.Itoa(n), step: step.Start, began: time.Now()}
+		if n < 60 {
+			p.ended = time.Now()
+		}
+		v.apps = append(v.apps, p)
+	}
+	lines := v.live()
+	if len(lines) != v.out.Most() || !strings.HasPrefix(lines[3], "app63 ") || lines[len(lines)-1] != "… and 42 more" {
+		t.Errorf("%q", lines)
+	}
+	v.apps = v.apps[:8]
+	if lines := v.live(); len(lines) != 8 || !strings.HasPrefix(lines[0], "app0 ") {
+		t.Errorf("%q", lines)
+	}
+}

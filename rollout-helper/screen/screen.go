@@ -19,6 +19,7 @@ type Screen struct {
 	w     io.Writer
 	color bool
 	width int // in characters
+	rows  int // that it has
 	now   time.Time
 }
 
@@ -32,6 +33,9 @@ func New(f *os.File) *Screen {
 	s.color = os.Getenv("NO_COLOR") == ""
 	if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
 		s.width = int(size.Col)
+		if size.Row > 0 {
+			s.rows = int(size.Row)
+		}
 	}
 	return s
 }
@@ -41,8 +45,12 @@ func Plain(w io.Writer) *Screen { return &Screen{w: w, width: 80, now: time.Now(
 
 // Terminal prints to a terminal of width columns.
 func Terminal(w io.Writer, width int) *Screen {
-	return &Screen{TTY: true, w: w, color: true, width: width, now: time.Now()}
+	return &Screen{TTY: true, w: w, color: true, width: width, rows: 24, now: time.Now()}
 }
+
+// Most is how many lines there can be at once that are to be drawn anew, with a line below
+// them for the cursor.
+func (s *Screen) Most() int { return max(1, s.rows-1) }
 
 // Write prints text as it is.
 func (s *Screen) Write(text []byte) (int, error) { return s.w.Write(text) }
