@@ -64,6 +64,7 @@ var Elsewhere = map[string]string{
 	"stop the app (systemctl stop …), then: …":                                                                                           "TestNothingToSteer",
 
 	// Without a machine, because what they are said of is rare, or takes long there.
+	"see what the kernel says: dmesg":                                  "TestDamagedDisk",
 	"remove those that are not needed":                                 "TestTooManyApps",
 	"see: app-rollout check …":                                         "TestBootStaysAstray",
 	"see app-rollout check":                                            "TestGaveUp",
@@ -76,7 +77,5 @@ var Elsewhere = map[string]string{
 	"generation … is up; what the .env asks for failed before (generation …) and is not tried again by itself: app-rollout run … tries it": "TestBootTries",
 }
 
-// Untried are the remedies that no test follows, and why.
-var Untried = map[string]string{
-	"see what the kernel says: dmesg": "it is said of a damaged disk, and what the kernel says then is for a person to judge",
-}
+// Untried are the remedies that no test follows, and why. There is none.
+var Untried = map[string]string{}

@@ -31,7 +31,7 @@ func remedy(err error) string {
 		return Sudo(err)
 	case errors.Is(err, unix.EAGAIN): // fcntl(2), F_SETLEASE
 		return "end the program that holds a lease on it"
-	case errors.Is(err, unix.EIO), errors.Is(err, unix.EUCLEAN): // a disk or a file system is damaged
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EUCLEAN), errors.Is(err, unix.EBADMSG): // a disk or a file system is damaged
 		return "see what the kernel says: dmesg"
 	}
 	return ""

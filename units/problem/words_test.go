@@ -11,6 +11,7 @@ import (
 func TestSystem(t *testing.T) {
 	for errno, remedy := range map[unix.Errno]string{
 		unix.EIO:     "see what the kernel says: dmesg",
+		unix.EBADMSG: "see what the kernel says: dmesg",
 		unix.EUCLEAN: "see what the kernel says: dmesg",
 		unix.EAGAIN:  "end the program that holds a lease on it",
 		unix.ELOOP:   "",
