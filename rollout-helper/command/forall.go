@@ -50,8 +50,12 @@ func each(ctx context.Context, m *rollout.Machine, names []string, do func(conte
 			continue
 		}
 		failed = append(failed, r.App)
-		for _, err := range problem.Each(r.Err) {
-			m.Report(failure(r.App, err))
+		for i, err := range problem.Each(r.Err) {
+			e := failure(r.App, err)
+			if i == 0 {
+				e.Result = "failed" // once for each app, however many problems it has
+			}
+			m.Report(e)
 		}
 	}
 	if len(failed) == 0 {

@@ -35,6 +35,7 @@ const (
 	generationField = "APP_ROLLOUT_GENERATION"
 	instanceField   = "APP_ROLLOUT_INSTANCE" // of a failure: the instance that did it
 	remedyField     = "APP_ROLLOUT_REMEDY"   // of a failure: what to do
+	resultField     = "APP_ROLLOUT_RESULT"   // of the record that tells how it ended for an app: "ready" or "failed"
 	serviceField    = "APP_ROLLOUT_SERVICE"  // the service whose helper wrote the record
 )
 
@@ -84,6 +85,9 @@ func (l *Log) Event(e rollout.Event) {
 	}
 	if e.Remedy != "" {
 		fields[remedyField] = e.Remedy
+	}
+	if e.Result != "" {
+		fields[resultField] = e.Result
 	}
 	if e.Generation > 0 {
 		fields[generationField] = strconv.Itoa(e.Generation)

@@ -45,7 +45,7 @@ func (r *rollout) back(ctx context.Context, cause error) error {
 	wrong = append(wrong, r.take(undo, act{name: step.Stop, do: func(ctx context.Context) error {
 		return r.leave(ctx, without(r.fresh, r.was), nil) // in place the service goes back by a restart
 	}}))
-	r.finish(step.Back, "undone")
+	r.finish(step.Back, "undone", "")
 	// If it was interrupted, the candidate was not found bad, so it is not rejected.
 	interrupted := ctx.Err() != nil
 	if r.new.Ready = r.restart; !interrupted {

@@ -15,6 +15,9 @@ type Event struct {
 	Text       string
 	Remedy     string // of what went wrong: what to do about it
 	Level      Level
+	// Result says how the run has ended for the app, as a receipt does. One event at most
+	// has it in each run, and each rollout that went well.
+	Result string
 }
 
 // warning is an event that tells of an error which ends nothing.

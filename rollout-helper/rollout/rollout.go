@@ -159,7 +159,11 @@ func (r *rollout) forward(ctx context.Context, last []act) error {
 	}
 	err := errors.Join(wrong...)
 	r.tellWrapped(ctx)
-	r.finish(step.Forget, "done")
+	result := ""
+	if err == nil {
+		result = r.receipt.Result
+	}
+	r.finish(step.Forget, "done", result)
 	if e := r.store.Save(r.new); e != nil {
 		r.say(Warning, step.Forget, "the receipt of the rollout could not be written: %v", e)
 	}
@@ -196,11 +200,15 @@ func (r *rollout) take(ctx context.Context, a act) error {
 }
 
 func (r *rollout) say(level Level, at, format string, args ...any) {
+	r.Report(r.event(level, at, format, args...))
+}
+
+func (r *rollout) event(level Level, at, format string, args ...any) Event {
 	e := Event{App: r.app, Step: at, Text: fmt.Sprintf(format, args...), Level: level}
 	if r.new != nil {
 		e.Generation = r.new.Number
 	}
-	r.Report(e)
+	return e
 }
 
 // warn reports an error that does not end the rollout.
@@ -228,14 +236,16 @@ func (r *rollout) candidate() []string { return slices.Concat(r.kept, r.fresh) }
 func (r *rollout) surplus() []string { return without(r.was, r.candidate()) }
 
 // finish completes the receipt by what the kernel counted and how long all took, and
-// reports it.
-func (r *rollout) finish(at, end string) {
+// reports it, with the result of the run if this is it.
+func (r *rollout) finish(at, end, result string) {
 	grown := r.Traffic.Counters().Since(r.counters)
 	r.receipt.Migrated, r.receipt.MigrateFailed = grown.MigrateSuccess, grown.MigrateFailure
 	r.receipt.ListenDrops, r.receipt.ListenOverflow = grown.ListenDrops, grown.ListenOverflows
 	r.receipt.Seconds = time.Since(r.began).Seconds()
 	r.silence()
-	r.say(Info, at, "%s in %.1f s%s: %s", end, r.receipt.Seconds, r.receipt.Told(), r.receipt.Took())
+	e := r.event(Info, at, "%s in %.1f s%s: %s", end, r.receipt.Seconds, r.receipt.Told(), r.receipt.Took())
+	e.Result = result
+	r.Report(e)
 }
 
 // silence keeps the receipt of an app without a TCP listener from speaking of traffic
