@@ -99,6 +99,8 @@ func TestForeignUnits(t *testing.T) {
 		if got, want := p.asks(), strings.Repeat("g2 ", len(foreigners)); got != want {
 			t.Errorf("mended, they answer %s", got)
 		}
+		p.edits("full")
+		p.edits("solo")
 		p.parts()
 		p.home()
 	})
@@ -217,6 +219,24 @@ func (p *person) processes(name string) {
 	p.Sh("sed -i '$d' " + a.path())
 	p.types("app-rollout run "+name, 0)
 	want("one has come", 5, 5)
+}
+
+// edits changes a unit file in place that a rollout has written: that is told, and what is
+// named with it puts it right.
+func (p *person) edits(name string) {
+	p.t.Helper()
+	unit := strings.Fields(p.other(p.t, name).instances())[0] + ".service"
+	p.Sh("sed -i '/^.Service.$/a Nice=5' /run/systemd/system/" + unit)
+	says, mend := "/run/systemd/system/"+unit+": was changed after a rollout has written it", "app-rollout restart "+name
+	p.reads(p.types("app-rollout check "+name, 0), says, "; "+mend)
+	p.reads(p.types("app-rollout status "+name, 0), "unit:", says, "; "+mend)
+	p.types(mend, 0)
+	if said := p.types("app-rollout check "+name, 0); strings.Contains(said, "was changed") {
+		p.t.Errorf("it is still said:\n%s", said)
+	}
+	if got := p.Property(strings.Fields(p.other(p.t, name).instances())[0]+".service", "Nice"); got != "0" {
+		p.t.Errorf("%s: Nice is %s", name, got)
+	}
 }
 
 // parts masks what shares the ports.

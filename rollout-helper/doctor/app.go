@@ -51,6 +51,9 @@ func (d *Doctor) App(ctx context.Context, r *Report, app string) {
 	p, err := d.Plan(ctx, app)
 	d.advise(ctx, r, spec, !rollout.NotItsPort(err))
 	d.wrapper(ctx, r, spec)
+	for _, p := range d.Edited(app) {
+		r.warn(app, *p)
+	}
 	// What cannot be looked at may be what a run would refuse. So it counts as an error,
 	// and a user without rights gets no better answer than root.
 	const untold = "what a run would do cannot be told: "

@@ -125,7 +125,12 @@ func (r *rollout) run(ctx context.Context) error {
 // unit before that, because all of a run share one daemon-reload. If it crashes meanwhile,
 // systemd starts it from that unit before its turn: see reinstate.
 func (r *rollout) await(ctx context.Context) (give func(), err error) {
-	if r.inPlace() && !r.restart {
+	switch {
+	case r.inPlace() && r.restart:
+		if err := r.rewrite(ctx); err != nil {
+			return nil, err
+		}
+	case r.inPlace():
 		r.exchanged = true
 		if err := r.writeUnits(r.new.Number, r.fresh); err != nil {
 			return nil, err

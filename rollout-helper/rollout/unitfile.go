@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"app-rollout/units"
 	"app-rollout/units/store"
@@ -25,7 +26,7 @@ func (m *Machine) writeUnits(app string, generation int, names []string) (change
 	for _, name := range names {
 		// A file that is right is left alone: systemd would want a daemon-reload for a
 		// newer one.
-		if has, err := os.ReadFile(m.Layout.UnitFile(name)); err == nil && isUnitOf(has, app, generation) {
+		if has, err := os.ReadFile(m.Layout.UnitFile(name)); err == nil && isUnitOf(has, app, generation) && bytes.Equal(frozenOf(has), text) {
 			continue
 		}
 		if err := writeUnit(m.Layout.UnitFile(name), ownUnit(text)); err != nil {
@@ -44,8 +45,10 @@ func (r *rollout) writeUnits(generation int, names []string) error {
 // ownUnit is the text of such a file. Nothing wants the unit, so every
 // `systemctl isolate` would stop it. Only that of the rescue target is to stop it.
 func ownUnit(unit []byte) []byte {
-	return bytes.Replace(unit, []byte("[Unit]\n"), []byte("[Unit]\nIgnoreOnIsolate=yes\nConflicts=rescue.target\n"), 1)
+	return bytes.Replace(unit, []byte("[Unit]\n"), []byte("[Unit]\n"+strings.Join(ownLines, "\n")+"\n"), 1)
 }
+
+var ownLines = []string{"IgnoreOnIsolate=yes", "Conflicts=rescue.target"}
 
 // isUnitOf reports whether such a file is a generation's, whichever version of this
 // program wrote it.

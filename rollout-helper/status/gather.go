@@ -142,6 +142,9 @@ func (e Eyes) app(ctx context.Context, name string, view *sockets.View, runs map
 	for _, err := range problem.Each(e.Layout.Shadows(name)) {
 		a.Shadows = append(a.Shadows, *problem.Of(err))
 	}
+	for _, p := range e.Edited(name) {
+		a.Shadows = append(a.Shadows, *p)
+	}
 	a.Asked = e.asked(name, current, err == nil)
 	if a.Asked.State == Pending {
 		e.refused(ctx, name, &a.Asked)

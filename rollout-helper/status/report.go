@@ -52,7 +52,8 @@ type App struct {
 	Instances  []Instance  `json:"instances"`
 	// Wrapper is the problem that something keeps the stop signal from the server.
 	Wrapper *problem.Problem `json:"wrapper,omitempty"`
-	// Shadows are files in the names of the app's units that we have not written.
+	// Shadows are files in the names of the app's units that we have not written, or that
+	// somebody has changed since.
 	Shadows []problem.Problem `json:"foreign_units,omitempty"`
 	Hidden  []Unseen          `json:"hidden,omitempty"`
 }
