@@ -34,6 +34,7 @@ func TestUpgrade(t *testing.T) {
 		clients := u.clients()
 		u.duringRollouts(func() { u.Install(newer) })
 		u.shared("older")
+		u.lines = []string{"SYSTEMD_CLUSTER_BALANCE=leastconn"} // 0.1.0 does not know it
 		u.rolls("upgraded during rollouts")
 		u.shared("current")
 		u.answered(clients)
@@ -45,7 +46,10 @@ func TestUpgrade(t *testing.T) {
 		}
 		u.shared("current")
 		clients = u.clients()
+		u.Sh(balances + "; sed -i /BALANCE/d /etc/app-rollout/*.env")
 		u.touchesNothing(older)
+		u.Sh("! " + balances)
+		u.lines = nil
 		u.rolls("downgraded")
 		u.touchesNothing(newer)
 		u.shared("older")
@@ -61,12 +65,16 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
+// balances is a command that fails unless an app is balanced.
+const balances = "test -e /run/app-rollout-bpf/balance/*/count"
+
 // upgrade is a machine with two apps, on which the version of the package changes.
 type upgrade struct {
 	*machine.Machine
 	t       *testing.T
 	apps    []*app
 	version int               // of the .envs: the answers begin with it
+	lines   []string          // in the .envs
 	serves  map[string]string // the version that each app serves
 }
 
@@ -85,7 +93,7 @@ func (u *upgrade) write() (version string) {
 	version = fmt.Sprintf("v%d", u.version)
 	for _, a := range u.apps {
 		_, number, _ := strings.Cut(address(a), ":")
-		a.write("PORT="+number, "GENERATION="+version)
+		a.write(append(u.lines, "PORT="+number, "GENERATION="+version)...)
 	}
 	return version
 }

@@ -44,6 +44,7 @@ var badSettings = []struct {
 	{"SYSTEMD_CLUSTER_HEALTH_PATH=health\nPORT=3000", 0, "SYSTEMD_CLUSTER_HEALTH_PATH must be an HTTP path: a / and printable ASCII without spaces, 1024 characters at most"},
 	{"SYSTEMD_CLUSTER_HEALTH_PATH='/a HTTP/1.1'\nPORT=3000", 0, "SYSTEMD_CLUSTER_HEALTH_PATH must be an HTTP path: a / and printable ASCII without spaces, 1024 characters at most"},
 	{"SYSTEMD_CLUSTER_DRAIN_UNTIL=idle", 0, "SYSTEMD_CLUSTER_DRAIN_UNTIL must be answered or closed"},
+	{"SYSTEMD_CLUSTER_BALANCE=roundrobin", 0, "SYSTEMD_CLUSTER_BALANCE must be leastconn or hash"},
 	{"SYSTEMD_CLUSTER_DRAIN_KEEPALIVE=yes", 0, "SYSTEMD_CLUSTER_DRAIN_KEEPALIVE must be close or leave"},
 	{"SYSTEMD_CLUSTER_HEALTH_HOST=shop.example", 0, "SYSTEMD_CLUSTER_HEALTH_HOST needs SYSTEMD_CLUSTER_HEALTH_PATH, to know what to ask for"},
 	{"SYSTEMD_CLUSTER_HEALTH_HOST='a b'", 0, "SYSTEMD_CLUSTER_HEALTH_HOST must be a host's name or address, and a port after a colon if you like"},

@@ -119,6 +119,14 @@ func drainUntil(s *Spec, _, v string) string {
 	return ""
 }
 
+func balance(s *Spec, _, v string) string {
+	s.Plan.Balanced = v == "leastconn"
+	if v != "leastconn" && v != "hash" {
+		return "leastconn or hash"
+	}
+	return ""
+}
+
 func seconds(into *int, v string, least, most int) string {
 	n, ok := number(strings.TrimSuffix(v, "s"), least, most)
 	if !ok {

@@ -15,6 +15,7 @@ type Plan struct {
 	LeaveKeepalive   bool   `json:"leave_keepalive,omitempty"` // kept-alive clients are not told to close
 	DrainClosed      bool   `json:"drain_closed,omitempty"`    // the drain waits until every connection is gone
 	ReleaseSec       int    `json:"release_sec,omitempty"`     // what the release command has; 0: there is none
+	Balanced         bool   `json:"balanced,omitempty"`        // new connections go to the instance with the least to do
 	TimeoutStopSec   int    `json:"timeout_stop_sec"`
 	Type             string `json:"type"` // Type= of the unit
 	User             string `json:"user"` // User= of the unit

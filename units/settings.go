@@ -88,6 +88,8 @@ var settings = []Setting{
 		Help: "a command that each rollout runs once before it starts anything, as a migration of the database: written like SYSTEMD_EXEC_START, and run with the app's user, sandbox, directory and variables; if it fails, nothing is touched"},
 	{Name: "SYSTEMD_CLUSTER_RELEASE_TIMEOUT_SEC", Default: "600", apply: releaseSec,
 		Help: "seconds that the release command has, 1 to 86400; then it is stopped, and the rollout has failed"},
+	{Name: "SYSTEMD_CLUSTER_BALANCE", Default: "hash", apply: balance,
+		Help: "which instance gets a new connection between rollouts: hash, one by the kernel's hash; leastconn, the one with the fewest connections that wait for an answer, then the fewest connections (Linux 6.1 or newer)"},
 	{Name: "SYSTEMD_DESCRIPTION", Section: sectionUnit, Directive: "Description", Otherwise: "APP", apply: description,
 		Help: "what systemctl calls the app"},
 	{Name: "SYSTEMD_TYPE", Section: sectionService, Directive: "Type", Default: "exec", apply: serviceType,

@@ -84,6 +84,8 @@ func TestPlan(t *testing.T) {
 		"SYSTEMD_CLUSTER_DRAIN_KEEPALIVE=leave":                                                      func(p *Plan) { p.LeaveKeepalive = true },
 		"SYSTEMD_CLUSTER_DRAIN_UNTIL=closed":                                                         func(p *Plan) { p.DrainClosed = true },
 		"SYSTEMD_CLUSTER_DRAIN_UNTIL=answered":                                                       func(p *Plan) {},
+		"SYSTEMD_CLUSTER_BALANCE=leastconn":                                                          func(p *Plan) { p.Balanced = true },
+		"SYSTEMD_CLUSTER_BALANCE=hash":                                                               func(p *Plan) {},
 		"SYSTEMD_CLUSTER_DRAIN_KEEPALIVE=close":                                                      func(p *Plan) {},
 		"PORT=3000\nSYSTEMD_CLUSTER_HEALTH_PATH=/up\nSYSTEMD_CLUSTER_HEALTH_HOST=[::1]:3000":         func(p *Plan) { p.Port, p.HealthPath, p.HealthHost = 3000, "/up", "[::1]:3000" },
 		"SYSTEMD_CLUSTER_REUSE_PORT=0":                                                               func(p *Plan) { p.ReusePort = false },

@@ -82,7 +82,7 @@ func newApp(version string, std streams) *cli.App {
 		Commands: []*cli.Command{
 			runCommand(std), statusCommand(std), checkCommand(std), showCommand(std),
 			restartCommand(std), rollbackCommand(std), historyCommand(std), logsCommand(std),
-			swapCommand(std), recoverCommand(std), portsCommand(std),
+			swapCommand(std), recoverCommand(std), portsCommand(std), unbalanceCommand(),
 		},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{misused("app-rollout", err)} },
 		ExitErrHandler: func(*cli.Context, error) {}, // statuses are mapped in run

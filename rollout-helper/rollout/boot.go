@@ -176,7 +176,12 @@ func (m *Machine) adopt(ctx context.Context, app string, current *store.Generati
 	m.batch.pass(app)
 	defer m.batch.work()()
 	unready = r.crowded(ctx, r.ready(ctx))
-	return unready, errors.Join(m.Traffic.Release(app, all), m.remember(app, current, names))
+	if current.Balanced {
+		if all, err = m.refresh(ctx, app); err != nil {
+			return unready, err
+		}
+	}
+	return unready, errors.Join(m.settleAndSay(app, current, all), m.remember(app, current, names))
 }
 
 // bootUnits are the units that the boot starts for a generation: those that run or, if it

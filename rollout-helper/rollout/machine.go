@@ -65,6 +65,10 @@ type Traffic interface {
 	// Release ends all steering of the groups that the units listen in, all
 	// asking, and all that Tell has begun.
 	Release(app string, us []systemd.Unit) error
+	// Balance has new connections between rollouts go to the unit with the least to
+	// do, or, if not least, by the kernel's hash. It is to be called after Release. A
+	// steering.Unavailable says that they cannot be balanced, and go by the hash.
+	Balance(app string, us []systemd.Unit, least bool) error
 	// Wrapped returns the process that keeps the stop signal from the server of a
 	// unit, nil if none does; see sockets.Wrapped. With a port only who listens on
 	// that counts.

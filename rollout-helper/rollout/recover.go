@@ -48,7 +48,8 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 		return err
 	}
 	if !s.unfinished() {
-		return m.Traffic.Release(app, all)
+		_, err := m.settle(app, s.current, all) // the last rollout has said why it is not balanced
+		return err
 	}
 	m.Report(Event{App: app, Step: step.Recover, Text: "putting right what an unfinished run has left", Level: Warning})
 	disk := store.Of(m.Layout, app)

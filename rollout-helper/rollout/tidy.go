@@ -17,7 +17,7 @@ func (r *rollout) forget(ctx context.Context) error {
 }
 
 // tidy leaves only the units of one generation behind, and the record of them. It ends
-// the steering and removes the unit files of all others, then the generations that
+// the steering, balances what is to be balanced, and removes the unit files of all others, then the generations that
 // nothing needs.
 //
 // A unit that could not be stopped keeps its file, or a reload would turn it into one
@@ -33,7 +33,7 @@ func (m *Machine) tidy(ctx context.Context, app string, g *store.Generation, nam
 	strays := without(live(all), names)
 	var wrong []error
 	if len(strays) == 0 {
-		wrong = append(wrong, m.Traffic.Release(app, all))
+		wrong = append(wrong, m.settleAndSay(app, g, all))
 	} else {
 		wrong = append(wrong, m.Traffic.EndTell(app))
 	}

@@ -92,6 +92,30 @@ func (w *world) Steer(_ string, _ *sockets.View, serving, asked []systemd.Unit) 
 	return nil
 }
 
+// Balance notes nothing of an app that is not balanced.
+func (w *world) Balance(_ string, us []systemd.Unit, least bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !least {
+		w.balanced = nil
+		return nil
+	}
+	var names []string
+	for _, u := range us {
+		if u.Up() {
+			names = append(names, u.Name)
+		}
+	}
+	if err := w.call("balance %s", list(names)); err != nil {
+		return err
+	}
+	if w.unbalance != "" {
+		return &steering.Unavailable{Reason: w.unbalance}
+	}
+	w.balanced = names
+	return nil
+}
+
 func (w *world) Ask(_ context.Context, _ string, _ *sockets.View, u systemd.Unit, _ []sockets.Group, _ units.Plan) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -172,7 +196,7 @@ func (w *world) Release(string, []systemd.Unit) error {
 	if err := w.call("release"); err != nil {
 		return err
 	}
-	w.led = nil
+	w.led, w.balanced = nil, nil
 	return nil
 }
 

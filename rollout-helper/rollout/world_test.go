@@ -29,28 +29,30 @@ type world struct {
 	t      *testing.T
 	layout units.Layout
 
-	mu       sync.Mutex
-	units    map[string]*fakeUnit
-	known    map[string]systemd.Unit // what this run has read of the units, see Refresh
-	template map[string]string       // mode 0's service, or the template → what systemd's generators made of it when they ran last
-	led      []string                // the units that get new connections; nil: all that listen
-	stopping bool
-	boots    int                // how often it was rebooted
-	unsteer  string             // why traffic cannot be steered
-	untell   string             // why clients cannot be told to close
-	partly   string             // why some cannot
-	told     [2]int             // how many were, and how many answers could not tell
-	strange  bool               // a stranger listens on the app's port
-	has      sockets.Work       // the connections that each unit has all the time
-	settles  *sockets.Work      // what the kernel tells of the connections at their end
-	followed []string           // the units whose connections are followed to their end
-	stops    map[string]stopped // when each unit was told to stop, and how long it got for it; nil: nobody asks
-	events   []Event
-	calls    []string
-	onCall   func(n int, call string) error               // what a call is answered with instead
-	check    func()                                       // looks at the world at every call
-	used     func() time.Duration                         // the CPU time that each unit has used; nil: it uses none any more
-	starts   func(u *fakeUnit) (result string, err error) // what a start job does instead
+	mu        sync.Mutex
+	units     map[string]*fakeUnit
+	known     map[string]systemd.Unit // what this run has read of the units, see Refresh
+	template  map[string]string       // mode 0's service, or the template → what systemd's generators made of it when they ran last
+	led       []string                // the units that get new connections; nil: all that listen
+	stopping  bool
+	boots     int                // how often it was rebooted
+	unsteer   string             // why traffic cannot be steered
+	balanced  []string           // the units that are balanced
+	unbalance string             // why they cannot be
+	untell    string             // why clients cannot be told to close
+	partly    string             // why some cannot
+	told      [2]int             // how many were, and how many answers could not tell
+	strange   bool               // a stranger listens on the app's port
+	has       sockets.Work       // the connections that each unit has all the time
+	settles   *sockets.Work      // what the kernel tells of the connections at their end
+	followed  []string           // the units whose connections are followed to their end
+	stops     map[string]stopped // when each unit was told to stop, and how long it got for it; nil: nobody asks
+	events    []Event
+	calls     []string
+	onCall    func(n int, call string) error               // what a call is answered with instead
+	check     func()                                       // looks at the world at every call
+	used      func() time.Duration                         // the CPU time that each unit has used; nil: it uses none any more
+	starts    func(u *fakeUnit) (result string, err error) // what a start job does instead
 }
 
 type fakeUnit struct {

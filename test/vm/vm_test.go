@@ -86,6 +86,7 @@ func dataDisk(t *testing.T, dir string) string {
 	build("ports.test", "./rollout-helper/ports", "test", "-c")
 	build("steering.test", "./rollout-helper/steering", "test", "-c")
 	build("traffic.test", "./rollout-helper/traffic", "test", "-c")
+	build("balance.test", "./rollout-helper/balance", "test", "-c")
 	build("closing.test", "./rollout-helper/closing", "test", "-c")
 	image := filepath.Join(dir, "data")
 	if err := FileSystem(image, files, "64M"); err != nil {

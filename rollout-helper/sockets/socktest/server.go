@@ -110,6 +110,14 @@ func (s *Server) Kill() {
 	s.cmd.Wait()
 }
 
+// Freeze stops the server as it is (SIGSTOP). It can still be killed.
+func (s *Server) Freeze(t testing.TB) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Do has the server close its listeners ("close"), begin to accept ("accept"), or
 // accept one connection at each listener ("one"), and waits until it has or, with
 // "one", has begun to.

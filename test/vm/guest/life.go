@@ -83,6 +83,7 @@ var bpfTests = map[string][]string{
 	"steering": {"TestAskedIsGone", "TestRestart", "TestNoServerLeft", "TestRecover", "TestMigrate", "TestSlotsAreUsedAgain",
 		"TestArrayOfVersion010", "TestPolicy"},
 	"traffic": {"TestAccepts", "TestResets", "TestBusyAccepts"},
+	"balance": {"TestFew", "TestComesBack", "TestExactUnheard", "TestForgotten", "TestSteered", "TestEnd"},
 	"closing": {"TestAnswers", "TestConversations", "TestTakenOff", "TestNewInterfaces"},
 }
 
