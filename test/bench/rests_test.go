@@ -61,6 +61,12 @@ func perThousand(r *load.Report) string {
 	return fmt.Sprintf("%.1f", 1000*float64(r.Lost())/float64(closes(r)))
 }
 
+// tried is what an experiment has found that is not part of a run.
+const tried = "Tried, and not built in: to wait for one more request on each connection that has rested for less than a tenth of the default drain time, 3 s, instead of a quarter of a second. " +
+	"On a busy machine, in 12 deploys each, 600 clients that rest 1 to 5 s and 300 that rest half a second met drains of 3.0 s instead of 1.0 s. " +
+	"Of those that rest longest and look, 300 a deploy, 50 instead of 197 connections were closed at rest, and in all deploys 0 instead of 10 requests were lost. Of as many that do not look, 49 instead of 197 a deploy lost one. " +
+	"So it makes the race rarer as far as the clients ask within that time, and makes every deploy longer that comes while any client rests. Who would rather wait sets `SYSTEMD_CLUSTER_DRAIN_UNTIL=closed`."
+
 func (p *page) rests(b *bed) {
 	times := min(10, deploys())
 	p.printf("\n### Clients that rest\n\n"+
@@ -85,7 +91,7 @@ func (p *page) rests(b *bed) {
 				fmt.Sprintf("%.0f", float64(closes(own))/max(minutes, 1e-9)), perThousand(own))
 		}
 	}
-	p.printf("%s\nThe drains took %s.\n", table, strings.Join(drains, ", "))
+	p.printf("%s\nThe drains took %s.\n\n%s\n", table, strings.Join(drains, ", "), tried)
 }
 
 // races has clients ask while the instances are replaced so many times.
