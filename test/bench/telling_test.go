@@ -69,6 +69,9 @@ func (b *bed) draining(generation, how string) (byOld, byNew cost) {
 	b.Wait("the drain", time.Minute, func() bool {
 		return strings.Contains(b.Property("app-rollout@shop.service", "StatusText"), "waiting for")
 	})
+	if how == "close" && b.tellers() == 0 {
+		b.t.Fatal("the programs that tell clients are not seen while they do")
+	}
 	byOld = b.costOf(old)
 	byNew = b.costOf(b.Load(load.Options{Addr: address, Workers: tellingClients, Keep: true, Timeline: true}))
 	b.Sh("touch " + letGo)
