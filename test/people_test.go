@@ -92,6 +92,10 @@ ln -s /srv/shop/.env /etc/app-rollout/shop.env`, 0)
 		p.types("systemctl start app-rollout.service", 0)
 		p.reads(p.types("app-rollout status", 0), "2 of 2 instances are up", "port 8080", "asks for what runs", "shop@1", "50 %")
 
+		if said := p.types("app-rollout check /srv/shop/.env", 0); strings.Contains(said, "is taken by") {
+			t.Errorf("the app is in the way of its own file:\n%s", said)
+		}
+
 		client := p.clients(2, 10*time.Millisecond)
 		p.types("sed -i s/one/two/ /srv/shop/.env; echo EXIT_AT_START=3 >>/srv/shop/.env", 0)
 		p.reads(p.types("app-rollout status", 0), "changed: EXIT_AT_START, GENERATION; the next run rolls it out")

@@ -68,11 +68,8 @@ func check(ctx context.Context, args []string) (*doctor.Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		if own := appOf(e.Layout, all, file); own != "" {
-			app, file = own, ""
-		}
 		if file != "" {
-			d.File(ctx, report, app, file)
+			d.File(ctx, report, app, file, appOf(e.Layout, all, file))
 			continue
 		}
 		if err := known(e, []string{app}); err != nil {

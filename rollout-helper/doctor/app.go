@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type Doctor struct {
 	*rollout.Machine
 	view   *sockets.View          // nil if it cannot be seen
 	apps   map[string]*units.Spec // that were read
+	of     string                 // the app of the file that is checked by its path; "" if it is no app's
 	ports  map[int][]string       // the apps among them that want a port, in the order in which they were read
 	mounts []mount                // what is mounted; nil before it is first asked
 }
@@ -85,9 +87,11 @@ func (d *Doctor) withoutEnv(ctx context.Context, r *Report, app string) {
 }
 
 // File checks an .env that lies elsewhere, as if a link in /etc/app-rollout led
-// to it.
-func (d *Doctor) File(ctx context.Context, r *Report, app, path string) {
+// to it. If one does already, of is its app, and else "".
+func (d *Doctor) File(ctx context.Context, r *Report, app, path, of string) {
 	d.begin()
+	d.of = of
+	defer func() { d.of = "" }()
 	src, err := d.Layout.ReadFile(app, path)
 	if err != nil {
 		r.Refuse(app, err)
@@ -151,11 +155,11 @@ func (d *Doctor) advise(ctx context.Context, r *Report, spec *units.Spec, ports 
 func (d *Doctor) port(ctx context.Context, r *Report, spec *units.Spec) {
 	app, port := spec.App, spec.Plan.Port
 	for _, other := range slices.Sorted(slices.Values(d.ports[port])) {
-		if other != app {
+		if other != app && other != d.of {
 			r.warn(app, problem.Problem{Path: spec.Source.Path, Text: "PORT " + strconv.Itoa(port) + " is the app " + other + "'s too", Remedy: "give one of them another, unless they listen on different addresses"})
 		}
 	}
-	us, err := d.Units(ctx, app)
+	us, err := d.Units(ctx, cmp.Or(d.of, app))
 	if err != nil || d.view == nil {
 		return // the machine's part says so
 	}

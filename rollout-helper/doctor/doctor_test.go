@@ -323,3 +323,33 @@ func TestSince(t *testing.T) {
 		}
 	}
 }
+
+// askedFor notes which units are looked at.
+type askedFor struct {
+	noUnits
+	patterns []string
+}
+
+func (a *askedFor) Units(_ context.Context, patterns ...string) ([]systemd.Unit, error) {
+	a.patterns = append(a.patterns, patterns...)
+	return nil, nil
+}
+
+// TestFileOfApp: what an app runs is not in the way of the file that its link leads to.
+func TestFileOfApp(t *testing.T) {
+	l := units.Layout{Root: t.TempDir()}
+	file, program := l.Path("/srv/shop/.env"), l.Path("/usr/bin/shop")
+	err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.MkdirAll(filepath.Dir(program), 0o755), os.WriteFile(program, nil, 0o755),
+		os.WriteFile(file, []byte("SYSTEMD_EXEC_START=/usr/bin/shop\nPORT=3000\n"), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for of, want := range map[string]string{"shop": "shop.service", "": "app.service"} {
+		asked := &askedFor{}
+		d := &Doctor{Machine: &rollout.Machine{Layout: l, Systemd: asked, Traffic: kernel{}}}
+		d.File(t.Context(), New(), "app", "/srv/shop/.env", of)
+		if !slices.Contains(asked.patterns, want) {
+			t.Errorf("of %q: looked at %q, not at %s", of, asked.patterns, want)
+		}
+	}
+}
