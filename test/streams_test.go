@@ -98,7 +98,49 @@ func TestConnectionsCounted(t *testing.T) {
 	shop.begins("waiting for 1 connection", append(lines, "GENERATION=g4")...)
 	answered(store.Counts{Drained: 1})
 
+	shop.recoveryTells(append(lines, "STOP=die")...)
 	shop.untilClosed()
+}
+
+// again is a client that asks on one connection, and once more on it when there is a file.
+// It writes down what is answered then.
+const again = `#!/usr/bin/python3
+import os, socket, time
+c = socket.create_connection(("127.0.0.1", 8080))
+def ask():
+    c.sendall(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+    return c.recv(4096)
+ask()
+open("/run/held-again", "w")
+while not os.path.exists("/run/ask-again"): time.sleep(0.02)
+with open("/run/answer-again.tmp", "wb") as f: f.write(ask())
+os.rename("/run/answer-again.tmp", "/run/answer-again")
+`
+
+// recoveryTells kills a run while it drains. Clients of the old instances are told to close
+// while the recovery drains them, and the long answer that it waits for comes.
+func (a *app) recoveryTells(lines ...string) {
+	a.t.Helper()
+	const recovery = "app-rollout-recover@shop.service"
+	a.Write("/opt/again", again, 0o755)
+	a.deploy(append(lines, "GENERATION=k1")...)
+	long := a.openRequest()
+	a.Must("systemd-run", "--collect", "--unit=again", "/opt/again")
+	a.Wait("a client that rests", 20*time.Second, func() bool { return a.Exists("/run/held-again") })
+	a.begins("waiting for 1 connection", append(lines, "GENERATION=k2")...)
+	a.Must("systemctl", "kill", "--signal=KILL", a.service())
+	a.untilOf(recovery, "waiting for 1 connection")
+	a.Sh("touch /run/ask-again")
+	a.Wait("the answer", 20*time.Second, func() bool { return a.Exists("/run/answer-again") })
+	if answer := a.Read("/run/answer-again"); !strings.HasPrefix(answer, "HTTP/1.1 200 ") || !strings.Contains(answer, "\r\nConnection: close") {
+		a.t.Errorf("the recovery has told the client %q", answer)
+	}
+	long.answer()
+	if one := long.client.Stop(); one.Lost() != 0 {
+		a.t.Errorf("a request that is answered while the recovery waits for it: %v", one)
+	}
+	a.Wait("the recovery", 60*time.Second, func() bool { return a.Property(recovery, "ActiveState") == "inactive" })
+	a.want("shop@11 shop@12")
 }
 
 // sockets is a client that opens WebSockets until each of so many instances has one. It
