@@ -93,6 +93,8 @@ func TestKeptClients(t *testing.T) {
 			}()
 		}
 	}
+	// Some take seconds to start. All are to be there in each rollout.
+	shop.Wait("connections", time.Minute, func() bool { return shop.established() >= n })
 	direct := shop.Load(load.Options{Addr: port, Workers: 4, Want: "g", Timeline: true, Keep: true})
 	behind := make(map[string]*machine.Load)
 	for _, p := range proxies {
@@ -101,8 +103,6 @@ func TestKeptClients(t *testing.T) {
 		})
 		behind[p.name] = shop.Load(load.Options{Addr: "127.0.0.1:" + p.port, Workers: 4, Want: "g", Keep: true, Pause: 5 * time.Millisecond})
 	}
-	// Some clients take seconds to start.
-	shop.Wait("connections", time.Minute, func() bool { return shop.established() >= n+4+len(proxies) })
 	shop.more(direct, 100)
 	for g := 2; g <= 6; g++ {
 		shop.deploy(append(lines, fmt.Sprintf("GENERATION=g%d", g))...)
