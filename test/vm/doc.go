@@ -3,6 +3,6 @@
 // the host's kernel; a virtual machine has the kernel that users have.
 //
 // The tests proper run inside, in the program in test/vm/guest, which writes
-// what it finds to the second serial port. No network is needed. `sudo make vm`
-// runs it all.
+// what it finds to the second serial port. No network is needed but a port on the
+// loopback interface. `sudo make vm` runs it all.
 package vm

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,6 +71,7 @@ func lastLine(out []byte) string {
 // VM is one run of qemu, from power on to power off or a power cut.
 type VM struct {
 	Lines <-chan string // what the guest writes to its second serial port; closed when the power is off
+	Addr  string        // leads by the network card to the guest's port 8080
 
 	cmd     *exec.Cmd
 	disk    Disk
@@ -98,6 +100,9 @@ func Boot(dir string, disk Disk, data string) (*VM, error) {
 	if err := os.WriteFile(v.log(), nil, 0o644); err != nil {
 		return nil, err
 	}
+	if v.Addr, err = freePort(); err != nil {
+		return nil, err
+	}
 	args := append(slices.Clone(accelerator), "-M", "q35", "-smp", fmt.Sprint(cpus()), "-m", "1024", "-nodefaults", "-display", "none", "-no-reboot",
 		"-kernel", disk.Kernel, "-initrd", disk.Initrd, "-append", commandLine,
 		"-chardev", "file,id=console,append=on,path="+v.console, "-serial", "chardev:console",
@@ -105,6 +110,7 @@ func Boot(dir string, disk Disk, data string) (*VM, error) {
 		"-blockdev", "driver=blklogwrites,node-name=disk,file.driver=file,file.filename="+live.Image+",log.driver=file,log.filename="+v.log(),
 		"-device", "virtio-blk-pci,drive=disk,discard=off,write-zeroes=off",
 		"-blockdev", "driver=file,node-name=data,read-only=on,filename="+data, "-device", "virtio-blk-pci,drive=data",
+		"-netdev", "user,id=net,restrict=on,hostfwd=tcp:"+v.Addr+"-:8080", "-device", "virtio-net-pci,netdev=net,romfile=",
 		"-device", "virtio-rng-pci")
 	v.cmd = exec.Command("qemu-system-x86_64", args...)
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -136,6 +142,15 @@ func Boot(dir string, disk Disk, data string) (*VM, error) {
 		close(v.exited)
 	}()
 	return v, <-started
+}
+
+// freePort is an address that nobody listens on.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 // log is the path of the log of what is written to the disk.

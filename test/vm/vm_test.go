@@ -3,14 +3,17 @@
 package vm
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"app-rollout/test/load"
 	"app-rollout/test/machine"
 )
 
@@ -113,6 +116,7 @@ const bootLimit = 10 * time.Minute
 // returns its last word: "CUT", "DONE" or "".
 func follow(t *testing.T, v *VM) string {
 	t.Helper()
+	var kept func() *load.Report
 	limit := time.After(bootLimit)
 	began := time.Now()
 	for {
@@ -125,6 +129,15 @@ func follow(t *testing.T, v *VM) string {
 				return ""
 			case word == "CUT", word == "DONE":
 				return word
+			case word == "ASK":
+				kept = ask(v.Addr)
+			case word == "ENOUGH":
+				r := kept()
+				t.Logf("the host's client: %v", r)
+				untold, _ := strconv.Atoi(text)
+				if r.Lost() > untold || r.Answered() == 0 {
+					t.Errorf("the host's client: %v: %v", r, r.Failures)
+				}
 			case word == "FAIL":
 				t.Errorf("%s", text)
 			case line != "":
@@ -134,5 +147,18 @@ func follow(t *testing.T, v *VM) string {
 			t.Errorf("not done after %v\n%s", bootLimit, v.Console())
 			return ""
 		}
+	}
+}
+
+// ask is a client that keeps its connection, until the function that it returns is called.
+func ask(addr string) (stop func() *load.Report) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan *load.Report)
+	go func() {
+		done <- load.Run(ctx, load.Options{Addr: addr, Workers: 1, Keep: true, Pause: 80 * time.Millisecond, Timeout: 30 * time.Second}, nil)
+	}()
+	return func() *load.Report {
+		cancel()
+		return <-done
 	}
 }

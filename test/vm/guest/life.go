@@ -27,7 +27,7 @@ func (g *guest) shop(generation string, lines ...string) {
 	g.write("/etc/app-rollout/shop.env", strings.Join(append([]string{
 		"SYSTEMD_CLUSTER_MODE=1", "SYSTEMD_CLUSTER_NODES=2", "SYSTEMD_CLUSTER_WATCH_SEC=1",
 		"SYSTEMD_EXEC_START=/opt/apps/server", "SYSTEMD_MEMORY_MAX=64M", "SYSTEMD_RESTART_SEC=1s",
-		"PORT=8080", "GENERATION=" + generation}, lines...), "\n")+"\n")
+		"PORT=8080", "LISTEN=0.0.0.0:PORT", "GENERATION=" + generation}, lines...), "\n")+"\n")
 }
 
 // firstLife goes from a bare Debian to the middle of a rollout, where the power
@@ -84,7 +84,7 @@ var bpfTests = map[string][]string{
 		"TestArrayOfVersion010", "TestPolicy"},
 	"traffic": {"TestAccepts", "TestResets", "TestBusyAccepts"},
 	"balance": {"TestFew", "TestComesBack", "TestExactUnheard", "TestForgotten", "TestSteered", "TestEnd"},
-	"closing": {"TestAnswers", "TestConversations", "TestTakenOff", "TestNewInterfaces"},
+	"closing": {"TestAnswers", "TestConversations", "TestTakenOff", "TestNewInterfaces", "TestMultipath", "TestSigned"},
 }
 
 // bpf runs these tests on this kernel. They load their programs with the rights that
@@ -122,16 +122,18 @@ func (g *guest) shared() {
 	g.say("two instances share the port")
 }
 
-// rollouts rolls out three times under load. While the second one is watched,
-// the clock is set back, so that the third is earlier than those before it.
+// rollouts rolls out three times under load, and of clients that keep their connections.
+// What it starts dies of its stop signal. While the second one is watched, the clock is
+// set back, so that the third is earlier than those before it.
 func (g *guest) rollouts() {
-	stopLoad := g.load()
+	stopLoad, endPaths := g.load(), g.paths()
+	told, untold := 0, 0
 	for i := range 3 {
 		candidate, watch := fmt.Sprintf("g%d", i+2), "SYSTEMD_CLUSTER_WATCH_SEC=1"
 		if i == 1 {
 			watch = "SYSTEMD_CLUSTER_WATCH_SEC=3"
 		}
-		g.shop(candidate, watch)
+		g.shop(candidate, watch, "STOP=die")
 		ended := make(chan result, 1)
 		go func() { ended <- g.try("app-rollout run shop") }()
 		if i == 1 {
@@ -147,12 +149,22 @@ func (g *guest) rollouts() {
 		rollout := g.record("shop")
 		g.equal("traffic", rollout.Traffic, "steered")
 		g.equal("reason for no better", rollout.Reason, "")
-		if rollout.Cut > 0 {
-			g.fail("%d connections cut", rollout.Cut)
+		// With an emulated CPU clients may rest too long between two requests, or the kernel
+		// may take too long to take the programs.
+		told, untold = told+rollout.Told, untold+rollout.Closed
+		if rollout.Cut > 0 || rollout.Told+rollout.Closed < 2 {
+			g.fail("%d connections cut, %d told to close, %d closed", rollout.Cut, rollout.Told, rollout.Closed)
+		}
+		if rollout.Told == 0 {
+			g.say("nobody was told to close: %s", r.out)
 		}
 		g.say("rollout %d: %.1f s, traffic %s, %d drained, %d cut; ms:%s", i+1, r.took.Seconds(), rollout.Traffic, rollout.Drained, rollout.Cut, rollout.steps())
 	}
 	g.nothingLost("three rollouts", stopLoad())
+	endPaths(untold)
+	if told == 0 {
+		g.fail("no client was told to close")
+	}
 	g.equal("history", g.sh("app-rollout history shop | grep -o '^[0-9]*' | xargs"), "1 2 3 4")
 	g.equal("the current generation", g.sh("app-rollout history shop | grep current | cut -d' ' -f1"), "4")
 }
@@ -304,6 +316,8 @@ type record struct {
 	Traffic string `json:"traffic"`
 	Reason  string `json:"traffic_reason"`
 	Drained int    `json:"drained"`
+	Told    int    `json:"told"`
+	Closed  int    `json:"closed"`
 	Cut     int    `json:"cut"`
 	Steps   []struct {
 		Name         string  `json:"step"`

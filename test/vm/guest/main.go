@@ -1,8 +1,8 @@
 // Command guest runs inside the virtual machines of test/vm, from a unit of its
 // own. It takes the machine through its life and writes what it finds to the
-// second serial port, a line each: "FAIL …" for what is wrong, "CUT" where the
-// power is to be cut, "DONE" before it switches the machine off, and the rest
-// for people.
+// second serial port, a line each: "FAIL …" for what is wrong, "ASK" and "ENOUGH" where
+// clients on the host begin and end, "CUT" where the power is to be cut, "DONE" before
+// it switches the machine off, and the rest for people.
 package main
 
 import (
@@ -24,6 +24,13 @@ const (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "ask" {
+		if err := askOn(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	port, err := os.OpenFile("/dev/ttyS1", os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
