@@ -19,6 +19,9 @@ import (
 // relist is how often the interfaces are listed.
 const relist = 200 * time.Millisecond
 
+// ErrLate says that the kernel has not taken the programs yet. It may still do so.
+var ErrLate = errors.New("the kernel is still loading the BPF programs")
+
 // Partial says behind which network interfaces clients are not told, and why not. Behind
 // all others they are.
 type Partial struct{ Wrong []error }

@@ -90,9 +90,9 @@ type Traffic interface {
 	// PrepareTell begins what Tell needs, in the background.
 	PrepareTell(app string)
 	// Tell has the units' answers tell their kept-alive clients to close, from the next
-	// request on, until Release. It is to be called at every look. A
-	// steering.Unavailable says that this machine cannot do that, a closing.Partial that
-	// it does so, but not behind all network interfaces.
+	// request on, until Release. It is to be called at every look. A closing.ErrLate says
+	// that it cannot be done yet, a steering.Unavailable that this machine cannot do it, a
+	// closing.Partial that it is done, but not behind all network interfaces.
 	Tell(app string, us []systemd.Unit) error
 	// EndTell ends what Tell has begun.
 	EndTell(app string) error

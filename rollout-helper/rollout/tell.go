@@ -41,12 +41,19 @@ func (r *rollout) tell(us []systemd.Unit) error {
 		r.untold = true
 		r.say(Warning, step.Drain, "kept-alive clients are not told to close: %s", not.Reason)
 	case errors.As(err, &partial):
-		if why := partial.Error(); why != r.partly {
-			r.partly = why
-			r.say(Warning, step.Drain, "some kept-alive clients are not told to close: %s", why)
-		}
+		r.sayPartly("some kept-alive clients are not told to close: " + partial.Error())
+	case errors.Is(err, closing.ErrLate): // they will be told as soon as that can be done
+		r.sayPartly("kept-alive clients are not told to close yet: " + err.Error())
 	default:
 		return err
 	}
 	return nil
+}
+
+// sayPartly says what keeps clients from being told for now, or some of them, once.
+func (r *rollout) sayPartly(why string) {
+	if why != r.partly {
+		r.partly = why
+		r.say(Warning, step.Drain, "%s", why)
+	}
 }

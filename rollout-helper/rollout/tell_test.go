@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"app-rollout/rollout-helper/sockets"
 )
@@ -43,6 +44,32 @@ func TestTells(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTellsLate: clients are told as soon as the kernel has taken the programs, though that
+// takes longer than usual, and until then they are waited for. A line says so once.
+func TestTellsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, watchSec, "SYSTEMD_CLUSTER_DRAIN_SEC=20")
+		w.has, w.calls, w.events = sockets.Work{Idle: 1, Recent: 1}, nil, nil
+		w.untaken = time.Now().Add(8 * time.Second)
+		w.onCall = func(_ int, call string) error {
+			if strings.HasPrefix(call, "tell ") && !time.Now().Before(w.untaken) {
+				w.has = sockets.Work{} // who was told has gone
+			}
+			return nil
+		}
+		w.env(watchSec, "SYSTEMD_CLUSTER_DRAIN_SEC=20", "NEW=1")
+		began := time.Now()
+		deployed(t, w)
+		if took := time.Since(began); took < 8*time.Second || took > 12*time.Second {
+			t.Errorf("the rollout took %v", took)
+		}
+		const line = "kept-alive clients are not told to close yet: the kernel is still loading the BPF programs"
+		if said := w.said(); strings.Count(said, line) != 1 || strings.Contains(said, "clients still ask again") {
+			t.Errorf("%q is not said once, or the clients were given up:\n%s", line, said)
+		}
+	})
 }
 
 // TestTellsSome: where some clients cannot be told, all others are, and a line says so once.

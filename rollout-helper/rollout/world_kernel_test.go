@@ -279,6 +279,9 @@ func (w *world) Tell(_ string, us []systemd.Unit) error {
 	if w.untell != "" {
 		return &steering.Unavailable{Reason: w.untell}
 	}
+	if time.Now().Before(w.untaken) {
+		return closing.ErrLate
+	}
 	if w.partly != "" {
 		return &closing.Partial{Wrong: []error{errors.New(w.partly)}}
 	}

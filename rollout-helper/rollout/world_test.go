@@ -41,6 +41,7 @@ type world struct {
 	unbalance string             // why they cannot be
 	untell    string             // why clients cannot be told to close
 	partly    string             // why some cannot
+	untaken   time.Time          // until then the kernel has not taken the programs that tell
 	told      [2]int             // how many were, and how many answers could not tell
 	strange   bool               // a stranger listens on the app's port
 	has       sockets.Work       // the connections that each unit has all the time

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"app-rollout/rollout-helper/closing"
 )
 
 // TestOpened: what was opened in time stays opened when that time has passed.
@@ -17,7 +19,7 @@ func TestOpened(t *testing.T) {
 		}
 	}
 	opening := &telling{deadline: past, opened: make(chan struct{})}
-	if err := opening.ready(); !errors.Is(err, errOpening) {
+	if err := opening.ready(); !errors.Is(err, closing.ErrLate) {
 		t.Errorf("%v, want that it is being opened", err)
 	}
 }

@@ -2,7 +2,6 @@ package traffic
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 	"time"
 
@@ -15,17 +14,14 @@ import (
 // telling is what tells the clients of one app to close. It is opened in the
 // background, since that takes the kernel some time for each network interface.
 type telling struct {
-	deadline time.Time     // nobody waits longer for it to be opened
+	deadline time.Time     // nobody waits for it to be opened after that
 	opened   chan struct{} // closed when the two below are there
 	closing  *closing.Closing
 	err      error
 }
 
-// openTime is how long opening may take. A tenth of a second is usual.
+// openTime is how long opening is waited for. A tenth of a second is usual.
 const openTime = 5 * time.Second
-
-// errOpening is why clients cannot be told if that was not enough.
-var errOpening = fmt.Errorf("the kernel has not taken the BPF programs within %.0f s", openTime.Seconds())
 
 // ready waits until it is opened, and returns why it could not be.
 func (t *telling) ready() error {
@@ -40,7 +36,7 @@ func (t *telling) ready() error {
 	case <-t.opened:
 		return t.err
 	case <-timer.C:
-		return errOpening
+		return closing.ErrLate
 	}
 }
 
@@ -62,7 +58,7 @@ func (k *Kernel) PrepareTell(app string) {
 }
 
 // Tell has the units' answers tell their kept-alive clients to close, from the next
-// request on.
+// request on. It is closing.ErrLate as long as the kernel has not taken the programs.
 func (k *Kernel) Tell(app string, us []systemd.Unit) error {
 	k.PrepareTell(app)
 	t := k.app(app).telling
@@ -71,6 +67,9 @@ func (k *Kernel) Tell(app string, us []systemd.Unit) error {
 		err = t.closing.Tell(paths(us))
 	}
 	var partial *closing.Partial
+	if errors.Is(err, closing.ErrLate) {
+		return err
+	}
 	if err != nil && !errors.As(err, &partial) {
 		return &steering.Unavailable{Reason: err.Error(), Err: err}
 	}
@@ -103,7 +102,7 @@ func (k *Kernel) EndTell(app string) error {
 		return closing.Sweep(pins(app))
 	}
 	switch err := t.ready(); {
-	case errors.Is(err, errOpening):
+	case errors.Is(err, closing.ErrLate):
 		go func() {
 			if <-t.opened; t.err == nil {
 				_ = t.closing.Close()
