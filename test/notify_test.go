@@ -80,6 +80,13 @@ func TestNotify(t *testing.T) {
 	shop.fails("a bad release", "exited with status 3", bad)
 	want("a bad release", "shop failed")
 
+	shop.write("PORT=nine")
+	if r := shop.run(); r.Code != 1 {
+		t.Errorf("status %d: %s%s", r.Code, r.Out, r.Err)
+	}
+	want("a bad .env", "shop failed")
+	shop.write(bad)
+
 	// Of three apps two fail, one of which has two mistakes in its .env.
 	blog, wiki := shop.other(t, "blog"), shop.other(t, "wiki")
 	blog.write(watch, "PORT=nine", "SYSTEMD_CLUSTER_NODES=none")
@@ -101,9 +108,14 @@ func TestNotify(t *testing.T) {
 	}
 	shop.Sh("chmod +x /opt/apps/server")
 
-	shop.begins("watching", "SYSTEMD_CLUSTER_WATCH_SEC=60", "GENERATION=g3")
-	shop.Sh("systemctl kill --signal=KILL --kill-whom=main " + shop.service())
-	want("a helper that was killed", "failed")
+	// A helper is killed when one app is done and another one is not.
+	shop.write("SYSTEMD_CLUSTER_WATCH_SEC=60", "GENERATION=g3")
+	wiki.write(watch, "PORT=8082", "NEW=1")
+	shop.Must("systemctl", "start", "--no-block", "app-rollout.service")
+	shop.logged("wiki: done in", "-b", "-u", "app-rollout.service")
+	shop.untilOf("app-rollout.service", "watching")
+	shop.Sh("systemctl kill --signal=KILL --kill-whom=main app-rollout.service")
+	want("a helper that was killed", "failed, wiki ready")
 
 	shop.write(bad, "NEW=1")
 	shop.Reboot()

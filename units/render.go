@@ -244,7 +244,7 @@ func (s *Spec) protectHome() string {
 			}
 		}
 	}
-	for _, word := range s.exec {
+	for _, word := range slices.Concat(s.exec, s.release) {
 		for _, home := range homes {
 			if strings.Contains(word, home+"/") {
 				return "read-only"

@@ -37,7 +37,7 @@ func forAll(ctx context.Context, m *rollout.Machine, names []string, do func(con
 func allApps(m *rollout.Machine) (apps []string, fine bool, err error) {
 	apps, problems, err := m.Apps()
 	for _, p := range problems {
-		m.Report(rollout.Event{Text: p.What(), Remedy: p.Remedy, Level: rollout.Failed})
+		m.Report(rollout.Event{Text: p.What(), Remedy: p.Remedy, Level: rollout.Failed, Result: "failed"})
 	}
 	return apps, len(problems) == 0, err
 }

@@ -58,7 +58,7 @@ func printUnit(s *screen.Screen, spec *units.Spec, number int) {
 	s.Printf("%s", spec.Unit(dir))
 	if release := spec.ReleaseUnit(dir); release != "" {
 		s.Println()
-		comment(s, units.ReleaseService(spec.App)+", which a run starts before anything else")
+		comment(s, units.ReleaseService(spec.App))
 		s.Printf("%s", release)
 	}
 }
@@ -83,6 +83,9 @@ func foretell(disk store.Store, app string, p *rollout.Plan) []string {
 		return append(lines, "A run would stop "+list(p.Stop)+": "+p.Why(disk))
 	}
 	did := fmt.Sprintf("A run of %s would roll out generation %d: ", app, p.Generation)
+	if p.Spec.Plan.ReleaseSec > 0 && len(p.Keep) == 0 {
+		did += "run its release command, "
+	}
 	switch {
 	case p.InPlace:
 		did += "restart " + list(p.Start)

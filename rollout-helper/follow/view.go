@@ -287,7 +287,7 @@ func (v *View) teach(p *progress) {
 		if r.Unit == "" {
 			continue
 		}
-		lines := journal.LastLines(r.Unit, mostRead)
+		lines := journal.LastLines(r.Unit, v.began, mostRead)
 		if len(lines) == 0 {
 			v.out.Say("   ", v.out.Paint(screen.Dim, r.Unit+" has logged nothing"))
 			continue

@@ -168,10 +168,11 @@ func (r *Reader) Close() {
 	_ = r.process.Wait()
 }
 
-// LastLines are the last n lines that a unit's own processes have logged since the
-// machine booted. They are all of one instance, because no number is given out twice.
-func LastLines(unit string, n int) []string {
-	out, err := exec.Command("journalctl", "--quiet", "--boot", "--output=cat", fmt.Sprintf("--lines=%d", n), "_SYSTEMD_UNIT="+unit).Output()
+// LastLines are the last n lines that a unit's own processes have logged since a time in
+// this boot. An instance has a number that no other one had, but all release commands of an
+// app run in one unit.
+func LastLines(unit string, since time.Time, n int) []string {
+	out, err := exec.Command("journalctl", "--quiet", "--boot", "--output=cat", fmt.Sprintf("--since=@%d", since.Unix()), fmt.Sprintf("--lines=%d", n), "_SYSTEMD_UNIT="+unit).Output()
 	if err != nil {
 		return nil
 	}

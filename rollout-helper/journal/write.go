@@ -27,9 +27,12 @@ type Log struct {
 	err     io.Writer
 	journal bool
 	service string // the service whose helper this is; "" for a person's command
+	run     string // and its invocation; "" for a person's command
 }
 
-// The fields of a record, beside units.LogField.
+// The fields of a record, beside units.LogField. The journal cannot tell who has written the
+// last records of a process that has ended since. So two fields of our own say it, which
+// are believed of root alone.
 const (
 	stepField       = "APP_ROLLOUT_STEP"
 	generationField = "APP_ROLLOUT_GENERATION"
@@ -37,6 +40,7 @@ const (
 	remedyField     = "APP_ROLLOUT_REMEDY"   // of a failure: what to do
 	resultField     = "APP_ROLLOUT_RESULT"   // of the record that tells how it ended for an app: "ready" or "failed"
 	serviceField    = "APP_ROLLOUT_SERVICE"  // the service whose helper wrote the record
+	runField        = "APP_ROLLOUT_RUN"      // the invocation of that service
 )
 
 // NewLog is the log of this process. It prints to the process's output if that does not
@@ -46,7 +50,7 @@ func NewLog(out, err io.Writer) *Log {
 	// systemd.exec(5). A command in such a service whose output goes elsewhere inherits
 	// it, so it is compared with the output.
 	stream, failed := sdjournal.StderrIsJournalStream()
-	return &Log{out: out, err: err, journal: failed == nil && stream, service: Service()}
+	return &Log{out: out, err: err, journal: failed == nil && stream, service: Service(), run: os.Getenv("INVOCATION_ID")}
 }
 
 // Service is the unit that this process runs in, by its control group; see
@@ -79,7 +83,7 @@ func (l *Log) Event(e rollout.Event) {
 		}
 		return
 	}
-	fields := map[string]string{units.LogField: e.App, stepField: e.Step, serviceField: l.service}
+	fields := map[string]string{units.LogField: e.App, stepField: e.Step, serviceField: l.service, runField: l.run}
 	if e.Unit != "" {
 		fields[instanceField] = e.Unit
 	}

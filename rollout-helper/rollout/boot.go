@@ -72,7 +72,9 @@ func (m *Machine) boot(ctx context.Context, app string) error {
 		return nil
 	}
 	if left := m.bootLeaves(spec); left != nil {
-		m.Report(warning(app, step.Boot, left))
+		if current.Digest != spec.Digest() {
+			m.Report(warning(app, step.Boot, left))
+		}
 		return unready
 	}
 	return m.swapTo(ctx, app, spec, m.bootLeaves)

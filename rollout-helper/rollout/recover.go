@@ -157,7 +157,12 @@ func longest(disk store.Store) (p units.Plan) {
 // the store.
 func (m *Machine) sweep(app string) error {
 	var left []string
-	for _, pattern := range []string{m.Layout.Run(app) + "/*.tmp", m.Layout.UnitFile(app + ".service.tmp"), m.Layout.UnitFile(app + "@*.service.tmp")} {
+	unitFiles := []string{units.Service(app), app + "@*.service", units.ReleaseService(app)}
+	patterns := []string{m.Layout.Run(app) + "/*.tmp"}
+	for _, name := range unitFiles {
+		patterns = append(patterns, m.Layout.UnitFile(name+".tmp"))
+	}
+	for _, pattern := range patterns {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			return err

@@ -25,30 +25,26 @@ import (
 // somebody else has begun.
 const releaseTick = 4 * tick
 
-// release runs the release command of the candidate, if it has one.
+// release runs the release command of the candidate, if it has one, when that which a
+// killed run may have left has ended.
 func (r *rollout) release(ctx context.Context) error {
-	if r.new.ReleaseSec == 0 {
-		return nil
-	}
-	r.batch.pass(r.app) // others need not wait for it
+	r.began = time.Now()
 	unit := units.ReleaseService(r.app)
-	began := time.Now()
+	r.batch.pass(r.app) // others need not wait for it
 	defer func() {
-		r.before = append(r.before, store.Step{Name: step.Release, Milliseconds: float64(time.Since(began).Microseconds()) / 1000})
+		r.before = append(r.before, store.Step{Name: step.Release, Milliseconds: float64(time.Since(r.began).Microseconds()) / 1000})
+		if err := r.clearRelease(ctx, unit); err != nil {
+			r.warn(step.Release, err)
+		}
 	}()
-	if err := r.awaitRelease(ctx, unit); err != nil {
+	if err := r.awaitRelease(ctx, unit); err != nil || r.new.ReleaseSec == 0 {
 		return err
 	}
 	text, err := r.store.ReleaseUnit(r.new.Number)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := r.clearRelease(ctx, unit); err != nil {
-			r.warn(step.Release, err)
-		}
-	}()
-	if err := writeUnit(r.Layout.UnitFile(unit), text); err != nil {
+	if err := writeUnit(r.Layout.UnitFile(unit), ownUnit(text)); err != nil {
 		return err
 	}
 	// systemd may still have the unit of an earlier generation in memory.
@@ -67,6 +63,9 @@ func (r *rollout) release(ctx context.Context) error {
 	u, err := r.unit(ctx, unit)
 	if err != nil {
 		return err
+	}
+	if u.Load == "loaded" && u.Source != units.SourcePath(r.app, r.new.Number) {
+		return &problem.Problem{Path: u.Fragment, Text: "stands in the way of the release command: what it says was run instead", Remedy: "systemctl revert " + unit}
 	}
 	return r.released(result, u)
 }
@@ -104,7 +103,7 @@ func (r *rollout) released(result string, u systemd.Unit) error {
 	case u.Result == "timeout":
 		return &Failure{u.Name, fmt.Sprintf("had not ended after %d s, and was stopped", r.new.ReleaseSec)}
 	case result == "canceled":
-		return &Failure{u.Name, "was stopped by another job before it had ended"}
+		return &notStarted{&Failure{u.Name, "was stopped by another job before it had ended"}}
 	}
 	return started(result, nil, u)
 }
@@ -129,7 +128,7 @@ const releaseStop = time.Hour
 // that has ended.
 func (m *Machine) forgetRelease(ctx context.Context, app string) error {
 	unit := units.ReleaseService(app)
-	if _, err := os.Lstat(m.Layout.UnitFile(unit)); err != nil {
+	if !m.releaseLeft(app) {
 		return nil
 	}
 	if u, err := m.unit(ctx, unit); err != nil || running(u) {
@@ -138,17 +137,34 @@ func (m *Machine) forgetRelease(ctx context.Context, app string) error {
 	return m.clearRelease(ctx, unit)
 }
 
+// releaseLeft reports whether a killed run has left the unit of a release command.
+func (m *Machine) releaseLeft(app string) bool {
+	_, err := os.Lstat(m.Layout.UnitFile(units.ReleaseService(app)))
+	return err == nil
+}
+
 // unreleased ends a rollout whose release command has failed. Nothing was touched.
 func (r *rollout) unreleased(ctx context.Context, cause error) error {
+	undo, began := context.WithoutCancel(ctx), r.began
+	if stopping, err := r.Systemd.Stopping(undo); err == nil && stopping {
+		return cause
+	}
 	r.open()
+	r.began, r.receipt.Started = began, began
+	r.receipt.Seconds = time.Since(began).Seconds()
 	r.receipt.Traffic, r.receipt.TrafficReason, r.receipt.Counts = "", "", nil
 	r.tcp = r.old != nil && (r.old.Port != 0 || len(r.old.Ports) > 0)
-	serves := r.serves(context.WithoutCancel(ctx), r.old, r.was, still)
-	if ctx.Err() != nil {
-		return told(fmt.Sprintf("the rollout was interrupted; %s", serves), "to begin anew: "+r.again())
+	serves := r.serves(undo, r.old, r.was, still)
+	interrupted := ctx.Err() != nil
+	var wrong error
+	if !interrupted {
+		wrong = r.record(cause)
 	}
-	if err := r.record(cause); err != nil {
+	if err := errors.Join(wrong, r.store.Prune()); err != nil {
 		r.warn(step.Release, err)
+	}
+	if interrupted {
+		return told(fmt.Sprintf("the rollout was interrupted; %s", serves), "to begin anew: "+r.again())
 	}
 	return r.failed(cause, serves)
 }

@@ -67,7 +67,7 @@ func TestReleaseFails(t *testing.T) {
 			t.Run(how+"/"+mode, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := up(t, "SYSTEMD_CLUSTER_MODE="+mode)
-					before := w.running()
+					before, began := w.running(), time.Now()
 					w.calls = nil
 					w.env("SYSTEMD_CLUSTER_MODE="+mode, releases, "RELEASE="+how)
 					err := w.machine().Swap(t.Context(), "shop")
@@ -78,9 +78,17 @@ func TestReleaseFails(t *testing.T) {
 						t.Errorf("started %v; %s run, before %s", ran, w.running(), before)
 					}
 					disk := store.Of(w.layout, "shop")
+					numbers, err := disk.Generations()
+					if err != nil || len(numbers) != map[bool]int{true: 1, false: 2}[how == "cancelled"] {
+						t.Errorf("the generations %v are kept, %v", numbers, err)
+					}
 					rejected, err := disk.Rejected()
-					if err != nil || rejected == nil || rejected.Rollout.Steps[0].Name != step.Release || !strings.Contains(rejected.Rollout.Reason, releaseUnit) {
+					if err != nil || (rejected == nil) != (how == "cancelled") {
 						t.Errorf("rejected: %+v, %v", rejected, err)
+					}
+					if rejected != nil && (rejected.Rollout.Steps[0].Name != step.Release || !strings.Contains(rejected.Rollout.Reason, releaseUnit) ||
+						!rejected.Rollout.Started.Equal(began)) {
+						t.Errorf("the receipt of the failed one: %+v", rejected.Rollout)
 					}
 					w.env("SYSTEMD_CLUSTER_MODE="+mode, releases)
 					deployed(t, w)

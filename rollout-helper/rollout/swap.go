@@ -97,12 +97,12 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	if err != nil {
 		return err
 	}
-	release, refusal := m.admit(s, spec.Plan, r.again())
+	unclaim, refusal := m.admit(s, spec.Plan, r.again())
 	if refusal != nil {
 		refusal.Path = spec.Source.Path
 		return refusal
 	}
-	defer release()
+	defer func() { unclaim() }()
 	for _, p := range spec.Idle {
 		m.Report(warning(app, step.Freeze, p))
 	}
@@ -111,29 +111,34 @@ func (m *Machine) rollout(ctx context.Context, app string, spec *units.Spec) err
 	}
 	r.say(Info, step.Freeze, "generation %d is frozen", r.new.Number)
 	p := s.plan(spec.Plan, spec.Unsized())
-	if len(p.Keep) == 0 {
+	if len(p.Keep) == 0 && (r.new.ReleaseSec > 0 || m.releaseLeft(app)) {
+		unclaim() // no other app is refused the port for as long as a release command may take
+		unclaim = func() {}
 		if err := r.release(ctx); err != nil {
 			return r.unreleased(ctx, err)
 		}
-		if p, err = r.planAnew(ctx, spec); err != nil {
+		if s, err = r.situationNow(ctx); err != nil {
 			return err
 		}
+		again, refusal := m.admit(s, spec.Plan, r.again())
+		if refusal != nil {
+			refusal.Path = spec.Source.Path
+			return refusal
+		}
+		unclaim, p = again, s.plan(spec.Plan, spec.Unsized())
 	}
 	return r.begin(ctx, p)
 }
 
-// planAnew is the plan after a release command, which may have taken hours.
-func (r *rollout) planAnew(ctx context.Context, spec *units.Spec) (*Plan, error) {
+// situationNow looks again after a release command, which may have taken hours.
+func (r *rollout) situationNow(ctx context.Context) (situation, error) {
 	all, err := r.refresh(ctx, r.app)
 	if err != nil {
-		return nil, err
+		return situation{}, err
 	}
 	s, err := r.situation(ctx, r.app, all)
-	if err != nil {
-		return nil, err
-	}
 	r.was = unitNames(s.running())
-	return s.plan(spec.Plan, spec.Unsized()), nil
+	return s, err
 }
 
 // newRollout is a rollout from what runs now, and the situation that it begins in.
@@ -211,6 +216,11 @@ func (m *Machine) remove(ctx context.Context, app string) error {
 			limit += seconds(s.current.TimeoutStopSec)
 		}
 		if err := m.end(ctx, names, limit); err != nil {
+			return err
+		}
+	}
+	if m.releaseLeft(app) {
+		if err := m.clearRelease(ctx, units.ReleaseService(app)); err != nil {
 			return err
 		}
 	}
