@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"errors"
 
 	"app-rollout/units/step"
 )
@@ -23,7 +24,11 @@ func (r *rollout) commit(ctx context.Context) error {
 		}
 	}
 	if r.old != nil {
-		if err := r.writeUnits(r.old.Number, r.surplus()); err != nil {
+		// Without its unit the old generation cannot be kept. To go on is the way out.
+		var damaged *damagedUnit
+		if err := r.writeUnits(r.old.Number, r.surplus()); errors.As(err, &damaged) {
+			r.warn(step.Commit, err)
+		} else if err != nil {
 			return err
 		}
 	}

@@ -43,6 +43,9 @@ var damages = []damage{
 	}, "belongs to another generation", away},
 	{"the unit is gone", func(w *world) error { return os.Remove(storeDir(w) + "/generations/1/unit") },
 		"unit: is missing", away},
+	{"the unit is garbage", func(w *world) error {
+		return os.WriteFile(storeDir(w)+"/generations/1/unit", []byte("x"), 0o600)
+	}, "", nil},
 	{"current dangles", func(w *world) error { return os.Rename(storeDir(w)+"/generations/1", storeDir(w)+"/elsewhere") },
 		"leads to a generation that is gone", func(w *world) error { return os.Remove(storeDir(w) + "/current") }},
 	{"current dangles, and is put right", func(w *world) error {

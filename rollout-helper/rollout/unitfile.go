@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"app-rollout/units"
+	"app-rollout/units/problem"
 	"app-rollout/units/store"
 )
 
@@ -23,11 +24,19 @@ func (m *Machine) writeUnits(app string, generation int, names []string) (change
 	if err != nil {
 		return false, err
 	}
+	damaged := !isUnitOf(text, app, generation)
 	for _, name := range names {
 		// A file that is right is left alone: systemd would want a daemon-reload for a
 		// newer one.
-		if has, err := os.ReadFile(m.Layout.UnitFile(name)); err == nil && isUnitOf(has, app, generation) && bytes.Equal(frozenOf(has), text) {
+		has, err := os.ReadFile(m.Layout.UnitFile(name))
+		if err == nil && isUnitOf(has, app, generation) && (damaged || bytes.Equal(frozenOf(has), text)) {
 			continue
+		}
+		if damaged {
+			return changed, &damagedUnit{problem.Problem{
+				Path: filepath.Join(store.Of(m.Layout, app).Dir(generation), "unit"),
+				Text: "is damaged", Remedy: "start the app anew: app-rollout run " + app,
+			}}
 		}
 		if err := writeUnit(m.Layout.UnitFile(name), ownUnit(text)); err != nil {
 			return changed, err
@@ -36,6 +45,9 @@ func (m *Machine) writeUnits(app string, generation int, names []string) (change
 	}
 	return changed, nil
 }
+
+// damagedUnit says that a frozen unit is no unit any more.
+type damagedUnit struct{ problem.Problem }
 
 func (r *rollout) writeUnits(generation int, names []string) error {
 	_, err := r.Machine.writeUnits(r.app, generation, names)
