@@ -99,8 +99,18 @@ func (d *door) knock(ctx context.Context, v *sockets.View, u systemd.Unit, g soc
 	}
 	if n := len(d.waiting); n == 0 || n < len(listeners) && time.Since(d.last) > another {
 		conn, err := dial(ctx, g)
-		if err != nil {
+		reset := errors.Is(err, unix.ECONNRESET) // after the handshake, before we could see that this was done
+		if err != nil && !reset {
 			return fmt.Errorf("does not take a connection on %s: %w", g, plain(err))
+		}
+		for _, one := range listeners {
+			d.listeners[one.Cookie] = true
+		}
+		if reset {
+			if err := d.wasReset(); err != nil || d.open {
+				return err
+			}
+			return notAccepted(g)
 		}
 		// Nothing will be said: a process that reads learns that at once, and closes.
 		// And a listener that waits for data (TCP_DEFER_ACCEPT) lets the connection in,
@@ -108,9 +118,6 @@ func (d *door) knock(ctx context.Context, v *sockets.View, u systemd.Unit, g soc
 		// net/ipv4/tcp_minisocks.c). Should it fail, the next read says why.
 		_ = conn.(*net.TCPConn).CloseWrite()
 		d.waiting, d.last = append(d.waiting, conn), time.Now()
-		for _, one := range listeners {
-			d.listeners[one.Cookie] = true
-		}
 		if err := d.look(patience, []net.Conn{conn}); err != nil || d.open {
 			return err
 		}
@@ -122,7 +129,23 @@ func (d *door) knock(ctx context.Context, v *sockets.View, u systemd.Unit, g soc
 			return err
 		}
 	}
+	return notAccepted(g)
+}
+
+func notAccepted(g sockets.Group) error {
 	return fmt.Errorf("listens on %s, but has not accepted the connection that was made to it", g)
+}
+
+// wasReset opens the door if a process has reset a connection, which it has accepted then:
+// if all listeners that were asked stand, and nobody waits at them. The kernel resets what
+// waits at a listener that closes and, if it is told to (net.ipv4.tcp_abort_on_overflow),
+// what comes when its queue is full.
+func (d *door) wasReset() error {
+	stand, queued, err := standing(d.listeners)
+	if err != nil || !stand || queued > 0 {
+		return err
+	}
+	return d.unlock()
 }
 
 // unlock opens the door, since a connection was accepted, if all listeners that were asked
@@ -149,9 +172,10 @@ func (d *door) look(moment time.Duration, conns []net.Conn) error {
 		if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
 			d.waiting = slices.DeleteFunc(d.waiting, func(c net.Conn) bool { return c == conn })
 			conn.Close()
-			var queued int
-			open, queued, err = standing(d.listeners)
-			open = open && queued == 0
+			if err := d.wasReset(); err != nil || d.open {
+				return err
+			}
+			continue
 		}
 		if err != nil {
 			return err
@@ -190,9 +214,7 @@ func accepted(conn net.Conn, moment time.Duration) (bool, error) {
 }
 
 // standing reports whether all of these listeners, by their cookies, listen still, and how
-// many connections wait at them. A connection that was reset where all stand, and nobody
-// waits, a process has reset. The kernel does so when a listener closes or, if it is told to
-// (net.ipv4.tcp_abort_on_overflow), when its queue is full.
+// many connections wait at them.
 func standing(listeners map[uint64]bool) (all bool, queued int, err error) {
 	v, err := sockets.Look()
 	if err != nil {

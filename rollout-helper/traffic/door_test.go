@@ -3,10 +3,14 @@ package traffic
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"app-rollout/rollout-helper/sockets"
 	"app-rollout/rollout-helper/sockets/socktest"
@@ -77,7 +81,13 @@ func (g *ground) refuses() {
 // answers waits until the unit has accepted.
 func (g *ground) answers() {
 	g.t.Helper()
-	socktest.Eventually(g.t, "it is accepted", func() bool { return g.ask() == nil })
+	var why error
+	defer func() {
+		if g.t.Failed() {
+			g.t.Log(why)
+		}
+	}()
+	socktest.Eventually(g.t, "it is accepted", func() bool { why = g.ask(); return why == nil })
 	if len(g.kernel.app("shop").doors) > 0 {
 		g.t.Error("it is accepted, but more is waited for")
 	}
@@ -129,6 +139,29 @@ func TestResets(t *testing.T) {
 		g.refuses()
 		g.server.Do(g.t, "close")
 		if err := g.kernel.Ask(g.t.Context(), "shop", v, g.unit, nil, units.Plan{Port: 8080}); err == nil {
+			g.t.Error("a connection that the kernel has reset is taken for accepted")
+		}
+	})
+}
+
+// TestResetAtOnce: a connection may be reset before connect(2) tells that there was one.
+func TestResetAtOnce(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	reset := func(context.Context, sockets.Group) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.ECONNRESET)}
+	}
+	group := sockets.Group{Addr: netip.MustParseAddrPort(address)}
+	onGround(t, socktest.Config{Lazy: true}, socktest.Listen{}, func(g *ground) {
+		v := look(g.t)
+		d := &door{listeners: make(map[uint64]bool)}
+		if err := d.knock(g.t.Context(), v, g.unit, group, reset); err != nil || !d.open {
+			g.t.Errorf("a process has reset it, and the answer is: %v", err)
+		}
+		g.server.Do(g.t, "close")
+		d = &door{listeners: make(map[uint64]bool)}
+		if err := d.knock(g.t.Context(), v, g.unit, group, reset); err == nil || d.open {
 			g.t.Error("a connection that the kernel has reset is taken for accepted")
 		}
 	})
