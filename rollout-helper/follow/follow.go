@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,13 +48,16 @@ func All(m rollout.Systemd, services []string, v *View) (failed bool, err error)
 			v.record(r)
 		case e := <-ends:
 			left--
-			failed, err = failed || e.failed, cmp.Or(err, e.err)
+			if err = cmp.Or(err, e.err); e.failed != "" {
+				failed = true
+				v.broke(e.service, e.failed)
+			}
 		case <-ticker.C:
 			v.draw(ctx)
 		case <-signals:
 			if interrupted {
 				v.clear()
-				return false, fmt.Errorf("no longer followed; it goes on: journalctl -f -u %s", services[0])
+				return false, unfollowed(services)
 			}
 			interrupted = true
 			v.note(interrupt(runs, v))
@@ -61,6 +65,11 @@ func All(m rollout.Systemd, services []string, v *View) (failed bool, err error)
 	}
 	v.summary(ctx)
 	return failed, err
+}
+
+// unfollowed is the error of a person who does not wait for the services any longer.
+func unfollowed(services []string) error {
+	return fmt.Errorf("no longer followed; it goes on: journalctl -f -u %s", strings.Join(services, " -u "))
 }
 
 // interrupt stops the services that can still go back, and says what happens to

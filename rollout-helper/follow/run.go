@@ -24,8 +24,9 @@ type run struct {
 
 // end is how a run ended: the service failed, or it could not be followed.
 type end struct {
-	failed bool
-	err    error
+	service string
+	failed  string // how, in systemd's word; "" if it did not
+	err     error
 }
 
 // follow starts the service and passes on what it logs until the service has
@@ -63,8 +64,11 @@ func (r *run) follow(ctx context.Context) end {
 			return end{err: err}
 		}
 	}
-	us, err = r.systemd.Units(ctx, r.service)
-	return end{failed: len(us) > 0 && us[0].Active == "failed", err: err}
+	e := end{service: r.service}
+	if us, e.err = r.systemd.Units(ctx, r.service); len(us) > 0 && us[0].Active == "failed" {
+		e.failed = cmp.Or(us[0].Result, "unknown")
+	}
+	return e
 }
 
 // start starts the service, stops it if it is interrupted, and passes on what

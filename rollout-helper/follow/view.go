@@ -15,6 +15,7 @@ import (
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/screen"
 	"app-rollout/rollout-helper/status"
+	"app-rollout/units/problem"
 	"app-rollout/units/step"
 	"app-rollout/units/store"
 )
@@ -30,7 +31,13 @@ type View struct {
 	looked   time.Time
 	wide     int // the longest name
 	began    time.Time
+
+	told   []string // the services that have logged a failure
+	broken []broken // those that have failed
 }
+
+// broken is a service that has failed, and how in systemd's word.
+type broken struct{ service, how string }
 
 // progress is how far one app has come.
 type progress struct {
@@ -99,6 +106,9 @@ func (v *View) record(r journal.Record) {
 			p.ended = time.Now()
 		}
 	}
+	if r.Failed() {
+		v.told = append(v.told, r.Service)
+	}
 	switch {
 	case !v.out.TTY && r.Step == step.End && !r.Failed():
 		// This view has a summary of its own.
@@ -115,6 +125,28 @@ func (v *View) record(r journal.Record) {
 		v.clear()
 		v.out.Say(r.Text)
 	}
+}
+
+// broke takes in that a service has failed.
+func (v *View) broke(service, how string) { v.broken = append(v.broken, broken{service, how}) }
+
+// silent are the services that have failed, and of which no failure was logged, as those
+// whose helper was killed.
+func (v *View) silent() (all []broken) {
+	for _, b := range v.broken {
+		explained := slices.Contains(v.told, b.service) ||
+			slices.ContainsFunc(v.apps, func(p *progress) bool { return len(p.failures) > 0 && actsOn(b.service, p.name) })
+		if !explained {
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+// actsOn reports whether a service acts on an app: the app's own, or one for all apps.
+func actsOn(service, app string) bool {
+	_, name, one := strings.Cut(strings.TrimSuffix(service, ".service"), "@")
+	return !one || name == app
 }
 
 // committed says that a service has nothing to take back any more.
@@ -257,18 +289,30 @@ func (v *View) counts(a status.App, number int) string {
 // summary is the end: one line an app, and where one failed, what helps.
 func (v *View) summary(ctx context.Context) {
 	v.clear()
-	failed := 0
+	failed, silent := 0, v.silent()
 	for _, p := range v.apps {
 		if len(p.failures) > 0 {
 			failed++
 			v.teach(p)
 			continue
 		}
+		if slices.ContainsFunc(silent, func(b broken) bool { return actsOn(b.service, p.name) }) {
+			failed++
+			continue
+		}
 		if text := v.success(ctx, p); text != "" && v.out.TTY {
 			v.out.Say(v.out.Paint(screen.Green, "✓"), text)
 		}
 	}
-	if len(v.apps) > 1 {
+	for _, b := range silent {
+		p := problem.Problem{Text: fmt.Sprintf("%s failed (%s)", b.service, b.how), Remedy: "see: journalctl -b -u " + b.service}
+		if v.out.TTY {
+			v.out.Say(v.out.Paint(screen.Red, "✗"), p.Error())
+		} else {
+			v.err.Println(p.Error())
+		}
+	}
+	if len(v.apps) > 1 && !slices.ContainsFunc(silent, func(b broken) bool { return actsOn(b.service, "") }) {
 		v.out.Printf("%d apps in %.1f s: %d well, %d failed\n", len(v.apps), time.Since(v.began).Seconds(), len(v.apps)-failed, failed)
 	}
 }

@@ -207,6 +207,73 @@ func TestEndView(t *testing.T) {
 	}
 }
 
+// TestSilentView: a service that fails without a word, as one whose helper was killed, is
+// named once, with where to look; its apps are not told to be well.
+func TestSilentView(t *testing.T) {
+	const says = "app-rollout@shop.service failed (oom-kill); see: journalctl -b -u app-rollout@shop.service"
+	for _, c := range []struct {
+		name     string
+		services []string // that fail
+		records  []journal.Record
+		want     string
+		well     bool // so shop is told to be
+	}{
+		{"killed", []string{"app-rollout@shop.service"}, nil, says + "\n2 apps in T s: 1 well, 1 failed\n", false},
+		{"killed, one for all", []string{"app-rollout.service"}, nil, "app-rollout.service failed (oom-kill); see: journalctl -b -u app-rollout.service\n", false},
+		{"it says why", []string{"app-rollout@shop.service"}, []journal.Record{{App: "shop", Step: step.Failed, Text: "shop: why", Priority: "3"}},
+			"shop: why\n2 apps in T s: 1 well, 1 failed\n", false},
+		{"it says why, but not of which app", []string{"app-rollout.service"}, []journal.Record{{Service: "app-rollout.service", Text: "why", Priority: "3"}},
+			"why\n2 apps in T s: 2 well, 0 failed\n", true},
+		{"another one says why", []string{"app-rollout@shop.service", "app-rollout@blog.service"},
+			[]journal.Record{{App: "blog", Service: "app-rollout@blog.service", Step: step.Failed, Text: "blog: why", Priority: "3"}},
+			"blog: why\n" + says + "\n2 apps in T s: 0 well, 2 failed\n", false},
+		{"only a warning was said", []string{"app-rollout@shop.service"}, []journal.Record{{App: "shop", Service: "app-rollout@shop.service", Text: "shop: hm", Priority: "4"}},
+			"shop: hm\n" + says + "\n2 apps in T s: 1 well, 1 failed\n", false},
+	} {
+		for _, tty := range []bool{false, true} {
+			v, out := newTestView(t, tty)
+			v.eyes.Systemd = mute{}
+			if err := ready(v, "shop"); err != nil {
+				t.Fatal(err)
+			}
+			v.record(journal.Record{App: "shop", Step: step.Start, Text: "shop: starting", Priority: "6"})
+			for _, r := range c.records {
+				v.record(r)
+			}
+			for _, service := range c.services {
+				v.broke(service, "oom-kill")
+			}
+			v.summary(t.Context())
+			got := took.ReplaceAllString(strings.TrimPrefix(out.String(), "shop: starting\n"), "in T s")
+			if tty && strings.Contains(got, "✓") != c.well || !tty && got != c.want {
+				t.Errorf("%s, on a terminal: %v: %q, want %q", c.name, tty, got, c.want)
+			}
+		}
+	}
+}
+
+// took is how long a run took.
+var took = regexp.MustCompile(`in [0-9.]+ s`)
+
+// ready makes an app be on a generation that is ready, as it was before the run.
+func ready(v *View, app string) error {
+	disk := store.Of(v.eyes.Layout, app)
+	err := errors.Join(os.MkdirAll(disk.Dir(2), 0o700), os.Symlink("generations/2", v.eyes.Layout.State(app)+"/current"))
+	text := `{"app":"` + app + `","generation":2,"digest":"d","nodes":2,"ready":true,"rollout":{}}`
+	for name, text := range map[string]string{"generation.json": text, "env": "", "unit": "", "environment": ""} {
+		err = errors.Join(err, os.WriteFile(filepath.Join(disk.Dir(2), name), []byte(text), 0o600))
+	}
+	return err
+}
+
+// TestUnfollowed: who does not wait any longer is told how to follow all that goes on.
+func TestUnfollowed(t *testing.T) {
+	const want = "journalctl -f -u app-rollout@shop.service -u app-rollout@blog.service"
+	if err := unfollowed([]string{"app-rollout@shop.service", "app-rollout@blog.service"}); !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
+}
+
 // TestViewFits: neither the live lines nor what stays of a run is wider than the terminal,
 // however many instances there are.
 func TestViewFits(t *testing.T) {
