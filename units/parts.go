@@ -1,5 +1,7 @@
 package units
 
+import "strings"
+
 // What keeps instances from sharing their port.
 const (
 	PortsService = "app-rollout-ports.service"
@@ -30,6 +32,21 @@ func (l Layout) MaskedParts() (all []*Problem) {
 		}
 	}
 	return all
+}
+
+// MaskedService is the problem that a service of this package is masked, by its own name or
+// by that of its template; nil if it is not.
+func (l Layout) MaskedService(service string) *Problem {
+	names := []string{service}
+	if name, instance, ok := strings.Cut(service, "@"); ok && instance != ".service" {
+		names = append(names, name+"@.service")
+	}
+	for _, name := range names {
+		if p := l.mask(name, service+" cannot be started"); p != nil {
+			return p
+		}
+	}
+	return nil
 }
 
 // Unshared says what keeps instances from sharing their port, nil if nothing is masked

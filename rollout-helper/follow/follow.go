@@ -35,7 +35,7 @@ func All(m rollout.Systemd, services []string, v *View) (failed bool, err error)
 	records, ends := make(chan journal.Record), make(chan end)
 	var runs []*run
 	for _, service := range services {
-		r := &run{systemd: m, service: service, records: records, interrupted: make(chan struct{})}
+		r := &run{systemd: m, layout: v.eyes.Layout, service: service, records: records, interrupted: make(chan struct{})}
 		runs = append(runs, r)
 		go func() { ends <- r.follow(ctx) }()
 	}

@@ -11,12 +11,14 @@ import (
 	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
 	"app-rollout/units/problem"
 )
 
 // run is one service that is started and followed.
 type run struct {
 	systemd     rollout.Systemd
+	layout      units.Layout
 	service     string
 	records     chan<- journal.Record // takes what the service logs
 	interrupted chan struct{}         // closed: the service is to stop
@@ -102,8 +104,12 @@ func (r *run) start(ctx context.Context, log *journal.Reader) (passed int, err e
 	}
 }
 
-// masked is the error about a service that cannot be started.
+// masked is the error about a service that cannot be started. If no file is found that
+// masks it, there is only systemd's word for it.
 func (r *run) masked() error {
+	if p := r.layout.MaskedService(r.service); p != nil {
+		return p
+	}
 	return &problem.Problem{Text: r.service + " is masked", Remedy: "systemctl unmask " + r.service}
 }
 

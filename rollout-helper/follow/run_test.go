@@ -2,6 +2,10 @@ package follow
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	godbus "github.com/godbus/dbus/v5"
@@ -9,6 +13,7 @@ import (
 	"app-rollout/rollout-helper/journal"
 	"app-rollout/rollout-helper/rollout"
 	"app-rollout/rollout-helper/systemd"
+	"app-rollout/units"
 	"app-rollout/units/problem"
 )
 
@@ -30,6 +35,27 @@ func (s still) Start(ctx context.Context, _ string) (string, error) {
 	return "", ctx.Err()
 }
 
+// A mask is taken away where it lies: of the service or of its template, for good or until
+// the next boot.
+func TestMasked(t *testing.T) {
+	for path, want := range map[string]string{
+		"/etc/systemd/system/app-rollout@shop.service": "systemctl unmask app-rollout@shop.service",
+		"/run/systemd/system/app-rollout@shop.service": "systemctl unmask --runtime app-rollout@shop.service",
+		"/etc/systemd/system/app-rollout@.service":     "systemctl unmask app-rollout@.service",
+		"/run/systemd/system/app-rollout@.service":     "systemctl unmask --runtime app-rollout@.service",
+	} {
+		l := units.Layout{Root: t.TempDir()}
+		if err := errors.Join(os.MkdirAll(filepath.Dir(l.Path(path)), 0o755), os.Symlink("/dev/null", l.Path(path))); err != nil {
+			t.Fatal(err)
+		}
+		r := &run{systemd: still{load: "masked"}, layout: l, service: "app-rollout@shop.service"}
+		p := problem.Of(r.follow(t.Context()).err)
+		if p.Remedy != want || p.Path != path || !strings.Contains(p.Text, "app-rollout@shop.service") {
+			t.Errorf("%s: got %+v, want the remedy %q", path, *p, want)
+		}
+	}
+}
+
 // A run that cannot be followed ends with an error that says what to do in a field.
 func TestRemedies(t *testing.T) {
 	t.Setenv("PATH", "") // there is no journalctl
@@ -49,7 +75,7 @@ func TestRemedies(t *testing.T) {
 		"journalctl ends": {"loaded", func(ctx context.Context, r *run) error { _, err := r.start(ctx, ended); return err },
 			"see: journalctl -u app-rollout@shop.service"},
 	} {
-		r := &run{systemd: still{load: c.load}, service: "app-rollout@shop.service"}
+		r := &run{systemd: still{load: c.load}, layout: units.Layout{Root: t.TempDir()}, service: "app-rollout@shop.service"}
 		err := c.follow(t.Context(), r)
 		if p := problem.Of(err); p.Remedy != c.remedy || p.Text == "" {
 			t.Errorf("%s: got %+v, want the remedy %q", name, *p, c.remedy)
