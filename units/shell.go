@@ -15,7 +15,7 @@ type shellism struct{ text, remedy string }
 func shellisms(command string) (all []shellism) {
 	for _, word := range bareWords(command) {
 		for _, s := range shellSyntax {
-			if s.word.MatchString(word) && !slices.Contains(all, s.shellism) {
+			if (!word.cut || s.begins) && s.word.MatchString(word.text) && !slices.Contains(all, s.shellism) {
 				all = append(all, s.shellism)
 			}
 		}
@@ -24,26 +24,33 @@ func shellisms(command string) (all []shellism) {
 }
 
 var shellSyntax = []struct {
-	word *regexp.Regexp
+	word   *regexp.Regexp
+	begins bool // it is told by the beginning of a word, whatever follows
 	shellism
 }{
-	{regexp.MustCompile(`^(\d*|&)(>>?|<|>&|<&)`), shellism{"has a > or < in it, but no shell redirects what it prints",
+	{regexp.MustCompile(`^(\d*|&)(>>?|<|>&|<&)`), true, shellism{"has a > or < in it, but no shell redirects what it prints",
 		"leave it out: app-rollout logs shows all output"}},
-	{regexp.MustCompile(`^[^&]*[^&]&$|^&$`), shellism{"has a & in it, but no shell puts it into the background",
+	{regexp.MustCompile(`^[^&]*[^&]&$|^&$`), false, shellism{"has a & in it, but no shell puts it into the background",
 		"leave it out: systemd does that"}},
-	{regexp.MustCompile(`^(&&|\|\|?)$|;$`), shellism{"has a &&, | or ; in it, but no shell runs a second command",
+	{regexp.MustCompile(`^(&&|\|\|?)$|;$`), false, shellism{"has a &&, | or ; in it, but no shell runs a second command",
 		"put the commands into a script, with exec before the server"}},
-	{regexp.MustCompile("`|^[^=]*=?\\$\\("), shellism{"has a command to replace in it, but no shell runs that",
+	{regexp.MustCompile("`|^[^=]*=?\\$\\("), false, shellism{"has a command to replace in it, but no shell runs that",
 		"put it into a script, with exec before the server"}},
 }
 
-// bareWords are the words of a command that no quote or backslash is part of.
-func bareWords(command string) (words []string) {
+// A bareWord is a word of a command up to its first quote or backslash.
+type bareWord struct {
+	text string
+	cut  bool // there is one
+}
+
+// bareWords are the words of a command that do not begin with a quote or backslash.
+func bareWords(command string) (words []bareWord) {
 	var word []byte
 	quoted, in := false, byte(0)
 	end := func() {
-		if len(word) > 0 && !quoted {
-			words = append(words, string(word))
+		if len(word) > 0 {
+			words = append(words, bareWord{string(word), quoted})
 		}
 		word, quoted = nil, false
 	}
@@ -62,7 +69,7 @@ func bareWords(command string) (words []string) {
 			quoted = true
 		case c == ' ' || c == '\t':
 			end()
-		default:
+		case !quoted:
 			word = append(word, c)
 		}
 	}
