@@ -253,8 +253,9 @@ func (m *Machine) awaitPorts(ctx context.Context) {
 		if err != nil {
 			return
 		}
+		all, err := m.refreshAll(ctx, awaited)
 		awaited = slices.DeleteFunc(awaited, func(g *store.Generation) bool {
-			return time.Since(began) > min(seconds(g.ReadySec), portsTime) || m.hasPorts(ctx, v, g)
+			return time.Since(began) > min(seconds(g.ReadySec), portsTime) || err == nil && m.hasPorts(v, g, all[g.App])
 		})
 	}
 }
@@ -262,13 +263,31 @@ func (m *Machine) awaitPorts(ctx context.Context) {
 // portsTick is how often awaitPorts looks.
 const portsTick = 4 * tick
 
-// hasPorts reports whether all instances of a generation run and listen on its PORT, and
-// whether all ports are bound that they listened on when it became ready.
-func (m *Machine) hasPorts(ctx context.Context, v *sockets.View, g *store.Generation) bool {
-	all, err := m.refresh(ctx, g.App)
-	if err != nil {
-		return false
+// refreshAll is refresh for the apps of several generations, with one question to PID 1 for
+// all of them: one for each would be n questions, each of which it answers by going through
+// the units of n apps.
+func (m *Machine) refreshAll(ctx context.Context, all []*store.Generation) (map[string][]systemd.Unit, error) {
+	var names []string
+	for _, g := range all {
+		names = append(names, patterns(g.App)...)
 	}
+	us, err := m.Systemd.Refresh(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	byApp := make(map[string][]systemd.Unit)
+	for _, u := range us {
+		if i, ok := units.ParseInstance(u.Name); ok {
+			byApp[i.App] = append(byApp[i.App], u)
+		}
+	}
+	return byApp, nil
+}
+
+// hasPorts reports whether all instances of a generation, whose app has these units, run
+// and listen on its PORT, and whether all ports are bound that they listened on when it
+// became ready.
+func (m *Machine) hasPorts(v *sockets.View, g *store.Generation, all []systemd.Unit) bool {
 	up := slices.DeleteFunc(all, func(u systemd.Unit) bool { return !u.Up() })
 	if len(up) < g.Nodes {
 		return false

@@ -237,3 +237,22 @@ func TestReadyFirst(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestRefreshAll: the units of several apps are read with one question to PID 1.
+func TestRefreshAll(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"blog@1.service", "blog@2.service", "other@1.service", "shop.service", "shop-jobs@1.service"} {
+		w.neighbourRuns(name, "ok")
+	}
+	w.calls = nil
+	all, err := w.machine().refreshAll(t.Context(), []*store.Generation{{App: "blog"}, {App: "shop"}, {App: "docs"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 2 || len(all["blog"]) != 2 || len(all["shop"]) != 1 {
+		t.Errorf("%+v", all)
+	}
+	if !slices.Equal(w.calls, []string{"units"}) {
+		t.Errorf("%q", w.calls)
+	}
+}
