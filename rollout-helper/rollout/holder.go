@@ -65,7 +65,7 @@ func (c *crowdedOut) AsProblem() *problem.Problem {
 	}
 	p := c.failure.AsProblem()
 	p.Text += fmt.Sprintf(", and its PORT %d is taken by %s", c.port, strings.Join(taken, ", "))
-	p.Remedy = problem.Join("stop that, or give the app another port", p.Remedy)
+	p.Remedy = problem.Join("stop that, or give the app another port, unless the app listens on another address", p.Remedy)
 	return p
 }
 

@@ -2,9 +2,12 @@ package rollout
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"app-rollout/units/store"
 )
 
 // TestPortTaken: who has the port that an instance does not get is named, whether the
@@ -21,7 +24,7 @@ func TestPortTaken(t *testing.T) {
 				w.env("BEHAVE="+behave, "SYSTEMD_CLUSTER_READY_SEC=1")
 				who, do := "", ""
 				if taken {
-					who, do = ", and its PORT 3000 is taken by stranger on 0.0.0.0:3000", "stop that, or give the app another port; "
+					who, do = ", and its PORT 3000 is taken by stranger on 0.0.0.0:3000", "stop that, or give the app another port, unless the app listens on another address; "
 				}
 				err := w.machine().Swap(t.Context(), "shop")
 				if err == nil || !strings.Contains(err.Error(), ".service "+how+who+"; nothing serves; "+do+"see: journalctl -b -u shop@") {
@@ -33,5 +36,21 @@ func TestPortTaken(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestPortNotFree: of a stranger on the port of an app that does not run yet it is not said
+// that it listens there too.
+func TestPortNotFree(t *testing.T) {
+	w := newWorld(t)
+	w.strange = true
+	if err := os.WriteFile(w.layout.Path("/etc/passwd"), []byte("shop:x:0:0::/:/bin/sh\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := &rollout{Machine: w.machine(), app: "shop", new: new(store.Generation)}
+	r.new.User, r.new.Port = "shop", 3000
+	const want = "stranger.service listens on 0.0.0.0:3000; stop it or give one of them another port"
+	if err := r.checkPortFree(); err == nil || err.Error() != want {
+		t.Errorf("%v, want %q", err, want)
 	}
 }

@@ -129,16 +129,17 @@ func (r *rollout) checkNoStranger(l look) error {
 	}
 	for _, listener := range l.view.Listeners {
 		if groups[listener.Group] && !mine[listener.Cgroup] {
-			return r.strangerAt(listener)
+			return r.strangerAt(listener, " too")
 		}
 	}
 	return nil
 }
 
-// strangerAt is the problem that somebody else listens where the app does.
-func (r *rollout) strangerAt(l sockets.Listener) error {
+// strangerAt is the problem that somebody else listens where the app does (too is " too"),
+// or is about to (too is "").
+func (r *rollout) strangerAt(l sockets.Listener, too string) error {
 	return &problem.Problem{
-		Text:   fmt.Sprintf("%s listens on %s too", r.Traffic.Owner(l.Cgroup), l.Group),
+		Text:   fmt.Sprintf("%s listens on %s%s", r.Traffic.Owner(l.Cgroup), l.Group, too),
 		Remedy: "stop it or give one of them another port",
 	}
 }

@@ -208,7 +208,7 @@ func (r *rollout) checkPortFree() error {
 	for _, l := range v.Listeners {
 		address := l.Addr.Addr().Unmap()
 		if l.UID == uid && int(l.Addr.Port()) == r.new.Port && (address.IsUnspecified() || address.IsLoopback()) {
-			return r.strangerAt(l)
+			return r.strangerAt(l, "")
 		}
 	}
 	return nil

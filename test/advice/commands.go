@@ -118,7 +118,7 @@ var Commands = []Command{
 	{Advice: "# Do not edit: … is where it comes from. For more: systemctl edit --force …", Ask: "app-rollout show shop", Stays: true,
 		Do: "script --quiet --return --command 'SYSTEMD_EDITOR=/root/editor systemctl edit --force $2' /dev/null", Then: "app-rollout run shop; systemctl show -p Nice 'shop@*.service' | grep -qx Nice=5; rm -r /etc/systemd/system/shop@.service.d; systemctl daemon-reload"},
 
-	{Advice: "stop that, or give the app another port",
+	{Advice: "stop that, or give the app another port, unless the app listens on another address",
 		Before: "systemd-run --unit=squatter python3 -m http.server 8085; echo SYSTEMD_CLUSTER_READY_SEC=5 | cat $env - | sed s/8080/8085/ >/etc/app-rollout/blog.env; until ss -Hltn | grep -q :8085; do sleep 0.05; done",
 		Ask:    "app-rollout run blog", Do: "systemctl stop squatter", Then: "app-rollout run blog; rm /etc/app-rollout/blog.env; app-rollout run blog"},
 	{Advice: "give … another PORT, then: …", Before: "cp $env /etc/app-rollout/blog.env", Ask: "app-rollout run blog", Do: "sed -i s/8080/8081/ /etc/app-rollout/$1.env; $2",
