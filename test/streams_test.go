@@ -301,8 +301,9 @@ func (a *app) unixSockets(write func(a *app, lines ...string)) {
 	write(site, append(lines, "SYSTEMD_CLUSTER_NODES=1")...)
 	site.rollOut()
 	r := site.run()
-	const mend = "systemctl restart 'site@*.service'"
-	if r.Code != 1 || !strings.Contains(r.Err, "still runs, but nobody reaches it at "+socket+" any more: "+mend+"; ") {
+	const mend, stop = "systemctl restart 'site@*.service'", "systemctl stop 'site@*.service'"
+	const anew = "stop the app (" + stop + "), then: app-rollout run site"
+	if r.Code != 1 || !strings.Contains(r.Err, "still runs, but nobody reaches it at "+socket+" any more: "+mend+"; ") || !strings.Contains(r.Err, "; "+anew) {
 		t.Errorf("status %d: %s%s", r.Code, r.Out, r.Err)
 	}
 	answers := `python3 -c 'import socket; c = socket.socket(socket.AF_UNIX); c.connect("` + socket + `"); c.sendall(b"GET / HTTP/1.0\r\n\r\n"); assert b"200 OK" in c.recv(4096)'`
@@ -312,10 +313,10 @@ func (a *app) unixSockets(write func(a *app, lines ...string)) {
 	a.Sh(mend)
 	a.Wait("an answer", 20*time.Second, func() bool { return a.Run(t.Context(), "sh", "-c", answers).Code == 0 })
 
-	// With a path for each instance it is deployed as any other app.
-	site.discard()
+	// With a path for each instance, as advised, it is deployed as any other app.
 	script("/run/socks/site-$SYSTEMD_INSTANCE.sock")
 	write(site, lines...)
+	a.Sh(stop)
 	site.rollOut()
 	site.rollOut()
 }

@@ -48,7 +48,7 @@ var Elsewhere = map[string]string{
 	"see: journalctl -b -u …; to change the address, stop the app (systemctl stop …), then: …": "TestNobodyElseOnThePort",
 	"to roll it out: …":                           "TestRelease",
 	"stop it or give one of them another port":    "TestNobodyElseOnThePort",
-	"try sudo, or join the group systemd-journal": "TestLogs",
+	"try sudo, or join the group systemd-journal": "TestLogsLater",
 	"move its directory away":                     "TestDamage",
 	"… puts it right":                             "TestFaults",
 	"app-rollout run":                             "TestFaults",
