@@ -55,7 +55,7 @@ func TestFailedRolloutChangesNothing(t *testing.T) {
 		// A generation that dies loses the requests that it has in hand, and no others.
 		const workers = 4
 		client = shop.clients(workers, 5*time.Millisecond)
-		shop.write("EXIT_AFTER=5s", "SYSTEMD_CLUSTER_WATCH_SEC=30", "GENERATION=bad")
+		shop.write("EXIT_LATER=2s", "SYSTEMD_CLUSTER_WATCH_SEC=30", "GENERATION=bad")
 		why := regexp.MustCompile(`shop@\d+\.service exited with status 1 while it was watched`)
 		if r := shop.run(); r.Code != 1 || !why.MatchString(r.Err) {
 			t.Errorf("dies while watched: status %d: %s%s", r.Code, r.Out, r.Err)

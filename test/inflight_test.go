@@ -118,7 +118,7 @@ func TestBadGenerationsUnderLoad(t *testing.T) {
 		env  []string
 	}{
 		{"exits on the first real request", []string{"EXIT_ON=1"}},
-		{"is ready, then restarts", []string{"EXIT_AFTER=5s", "SYSTEMD_RESTART_SEC=100ms", "SYSTEMD_CLUSTER_WATCH_SEC=30"}},
+		{"is ready, then restarts", []string{"EXIT_LATER=2s", "SYSTEMD_RESTART_SEC=100ms", "SYSTEMD_CLUSTER_WATCH_SEC=30"}},
 	} {
 		client = shop.busy()
 		shop.fails(c.name, "while it was watched", append(c.env, "GENERATION=bad")...)

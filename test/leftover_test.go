@@ -26,7 +26,7 @@ func TestNothingLeftBehind(t *testing.T) {
 	}{
 		{"a rollout", func() { l.deploy(quick, "GENERATION=g2") }},
 		{"a failed rollout", func() { l.fails("exits", "exited with status 1", quick, "EXIT_AT_START=1") }},
-		{"a rollout that fails after its shift", func() { l.fails("exits later", "exited with status 1", quick, "EXIT_AFTER=1s") }},
+		{"a rollout that fails after its shift", l.failsAfterShift},
 		{"a rollout whose helper was killed", l.killedAfterShift},
 		{"a rollout whose helper was killed before the shift", l.killedBeforeShift},
 		{"the run after one that was killed, and nothing put right then", l.notPutRight},
@@ -60,6 +60,12 @@ func (l *leftover) kill(doing string, lines ...string) {
 		return l.Property(l.service(), "ActiveState") == "failed" && l.Sh("systemctl list-jobs --no-legend") == ""
 	})
 	nothingLost(l.t, client.Stop())
+}
+
+func (l *leftover) failsAfterShift() {
+	client := l.busy() // its first request begins the time until the exit
+	l.fails("exits later", "while it was watched", quick, "EXIT_LATER=100ms", "SYSTEMD_CLUSTER_WATCH_SEC=30")
+	client.Stop()
 }
 
 func (l *leftover) killedAfterShift() {

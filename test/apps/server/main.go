@@ -14,6 +14,7 @@
 //	EXIT_ON=N       exit 1 on the N-th request, without an answer
 //	EXIT_AT_START=N exit with status N before listening
 //	EXIT_AFTER      exit 1 so long after the start, a duration
+//	EXIT_LATER      exit 1 so long after the first request, a duration
 //	START_DELAY     before listening, a duration
 //	NO_LISTEN=1     listen on nothing, but run
 //	NOTIFY=1        send READY=1 once listening (without, never)
@@ -58,11 +59,7 @@ func main() {
 		os.Exit(code)
 	}
 	if after := duration("EXIT_AFTER"); after > 0 {
-		go func() {
-			time.Sleep(after - time.Since(start))
-			fmt.Fprintln(os.Stderr, "exiting after a while, as asked")
-			os.Exit(1)
-		}()
+		exitIn(after - time.Since(start))
 	}
 	hog := use(number("MEMORY", 0))
 	time.Sleep(duration("START_DELAY"))
@@ -121,6 +118,7 @@ func handler() http.Handler {
 		status   = number("STATUS", http.StatusOK)
 		health   = number("HEALTH", status)
 		delay    = duration("DELAY")
+		later    = duration("EXIT_LATER")
 		hang     = os.Getenv("HANG") == "1"
 		answer   = fmt.Sprintf("%s %s %d\n", or(os.Getenv("GENERATION"), "-"), or(os.Getenv("SYSTEMD_INSTANCE"), "-"), os.Getpid())
 	)
@@ -157,6 +155,8 @@ func handler() http.Handler {
 		if n := requests.Add(1); exitOn > 0 && n >= exitOn {
 			fmt.Fprintln(os.Stderr, "exiting on a request, as asked")
 			os.Exit(1)
+		} else if n == 1 && later > 0 {
+			exitIn(later)
 		}
 		if hang {
 			select {}
@@ -178,6 +178,14 @@ func handler() http.Handler {
 		}
 	})
 	return mux
+}
+
+// exitIn exits 1 so much later.
+func exitIn(d time.Duration) {
+	time.AfterFunc(d, func() {
+		fmt.Fprintln(os.Stderr, "exiting after a while, as asked")
+		os.Exit(1)
+	})
 }
 
 // addresses are what LISTEN asks for.
