@@ -17,7 +17,7 @@ func TestSeveralApps(t *testing.T) {
 	for name, lines := range map[string][]string{
 		"alpha": {"PORT=8081"},
 		"bad":   {"PORT=8082", "EXIT_AT_START=4"},
-		"slow":  {"PORT=8083", "START_DELAY=30s"},
+		"slow":  {"PORT=8083", "SYSTEMD_CLUSTER_READY_SEC=600", slow},
 		"zeta":  {"PORT=8084", "SYSTEMD_CLUSTER_MODE=0"},
 	} {
 		shop.other(t, name).write(lines...)
@@ -26,12 +26,13 @@ func TestSeveralApps(t *testing.T) {
 	shop.Write("/etc/app-rollout/broken.env", "SYSTEMD_EXEC_START=run me\n", 0o644)
 	shop.Write("/etc/app-rollout/old.env.off", env(), 0o644)
 	shop.Must("systemctl", "start", "--no-block", "app-rollout.service")
-	shop.Wait("alpha and zeta", 20*time.Second, func() bool {
+	shop.Wait("alpha and zeta", 2*time.Minute, func() bool {
 		return shop.Exists("/var/lib/app-rollout/alpha/current") && shop.Exists("/var/lib/app-rollout/zeta/current")
 	})
 	if got := shop.Property("app-rollout.service", "ActiveState"); got != "activating" {
 		t.Fatalf("the run is %s while the slow app starts", got)
 	}
+	shop.Must("touch", "/srv/go")
 	shop.Wait("the run to end", 90*time.Second, func() bool { return shop.Property("app-rollout.service", "ActiveState") == "failed" })
 	if got := shop.Property("app-rollout.service", "ExecMainStatus"); got != "1" {
 		t.Errorf("status %s", got)

@@ -26,7 +26,7 @@ type person struct {
 // types runs a shell command line, as root, and returns what it shows.
 func (p *person) types(line string, status int) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	r := p.Run(ctx, "sh", "-c", line)
 	out := r.Out + "\n" + r.Err

@@ -31,7 +31,7 @@ var loadings = []struct {
 }
 
 const (
-	notAccepted   = "was not ready after 10 s: it listens on 127.0.0.1:%d, but has not accepted the connection that was made to it"
+	notAccepted   = "was not ready after 30 s: it listens on 127.0.0.1:%d, but has not accepted the connection that was made to it"
 	gunicornLoads = "/usr/bin/gunicorn --chdir /opt/apps -b 127.0.0.1:${PORT} -w 2 loads:app"
 )
 
@@ -62,7 +62,7 @@ func TestDiesWhileLoading(t *testing.T) {
 	}
 	apps, names := make([]*app, len(loadings)), make([]string, len(loadings))
 	lines := func(i int, more ...string) []string {
-		return append([]string{fmt.Sprintf("PORT=%d", 8080+i), "SYSTEMD_CLUSTER_READY_SEC=10"}, more...)
+		return append([]string{fmt.Sprintf("PORT=%d", 8080+i), "SYSTEMD_CLUSTER_READY_SEC=30"}, more...)
 	}
 	for i, c := range loadings {
 		apps[i], names[i] = shop.other(t, c.app), c.app

@@ -12,15 +12,16 @@ import (
 	"app-rollout/test/machine"
 )
 
-// finisher is a server that needs half a second to finish when it is told to stop, and
-// writes down that it has finished.
+// finisher is a server that needs three seconds to finish when it is told to stop, and
+// writes down that it has finished. systemd, which ends it at once if it goes on alone, has
+// so much time for that.
 const finisher = `const http = require('node:http'), fs = require('node:fs')
 http.createServer((request, response) => response.end('ok\n')).listen(process.env.PORT, '127.0.0.1')
 let told = false
 process.on('SIGTERM', () => {
   if (told) return
   told = true
-  setTimeout(() => { fs.writeFileSync('data/finished', ''); process.exit(0) }, 500)
+  setTimeout(() => { fs.writeFileSync('data/finished', ''); process.exit(0) }, 3000)
 })
 `
 
