@@ -227,7 +227,7 @@ func TestHistoryOfConnections(t *testing.T) {
 	text := regexp.MustCompile(`[0-9-]{10} [0-9:]{5}`).ReplaceAllString(regexp.MustCompile(`\x1b\[\d*m`).ReplaceAllString(out.String(), ""), "YYYY-MM-DD hh:mm")
 	for _, want := range []string{
 		"GEN  WHEN              NODES  RESULT  TOOK      TOLD  LEFT  REST  CUT\n9    YYYY-MM-DD hh:mm  1      ready   3610.5 s  117   3     41    3\n",
-		"\n  changed: -; traffic steered, 120 connections drained (117 told to close), 2\n    answers could not tell, 41 closed at rest, 3 cut (streams: 2), 5 migrated\n    (of the whole machine)\n",
+		"\n  changed: -; traffic steered, 120 connections drained, 117 told to close, 2\n    answers could not tell, 41 closed at rest, 3 cut (streams: 2), 5 migrated\n    (of the whole machine)\n",
 		"\n10   YYYY-MM-DD hh:mm  1      failed  3.2 s     2     0     0     0\n",
 	} {
 		if !strings.Contains(text, want) {

@@ -19,7 +19,7 @@ func TestTells(t *testing.T) {
 		tells                      string // whose clients; "" for nobody's
 		says                       string
 	}{
-		{name: "a rollout", tells: "tell shop@1 shop@2", says: "0 connections drained (3 told to close), 1 answers could not tell, 0 cut"},
+		{name: "a rollout", tells: "tell shop@1 shop@2", says: "0 connections drained, 3 told to close, 1 answers could not tell, 0 cut"},
 		{name: "fewer instances", before: "SYSTEMD_CLUSTER_NODES=3", asks: "SYSTEMD_CLUSTER_NODES=2", tells: "tell shop@3"},
 		{name: "a change of mode", asks: "SYSTEMD_CLUSTER_MODE=0", tells: "tell shop@1 shop@2"},
 		{name: "the way back", asks: "BEHAVE=dies", tells: "tell shop@3 shop@4"},

@@ -67,12 +67,13 @@ func (r *Receipt) Told() string {
 	return ", traffic " + r.TrafficText() + ", " + r.Connections()
 }
 
-// Connections says what became of the connections. Of the kernel's counters, which
-// are of the whole machine, it names only those that grew.
+// Connections says what became of the connections. One that was told to close is counted
+// once more as what became of it. Of the kernel's counters, which are of the whole machine,
+// it names only those that grew.
 func (c *Counts) Connections() string {
 	text, whose := fmt.Sprintf("%d connections drained", c.Drained), ""
 	if c.ToldToClose > 0 {
-		text += fmt.Sprintf(" (%d told to close)", c.ToldToClose)
+		text += fmt.Sprintf(", %d told to close", c.ToldToClose)
 	}
 	if c.Untold > 0 {
 		text += fmt.Sprintf(", %d answers could not tell", c.Untold)
