@@ -26,6 +26,9 @@ func (d *drain) part(ctx context.Context, each map[string]sockets.Work) {
 				d.parts++
 			}
 		}
+		// However many there are, all of them can begin within the span.
+		slots := int(time.Duration(d.parts)*stopSlot/span) + 1
+		d.stops().pace = newPace(max(half(), slots), stopSlot)
 	}
 	due := int(time.Duration(d.parts) * (span - left) / span)
 	for _, name := range d.names {

@@ -28,6 +28,11 @@ func (w *world) Stop(ctx context.Context, name string) (string, error) {
 	if u.pending.After(time.Now()) {
 		w.t.Errorf("%s was stopped with a connection in hand", name)
 	}
+	if w.stopTakes > 0 {
+		w.mu.Unlock()
+		time.Sleep(w.stopTakes)
+		w.mu.Lock()
+	}
 	u.Active, u.Sub, u.ControlGroup, u.MainPID = "inactive", "dead", "", 0
 	if u.behave == "exits" || u.behave == "dies" {
 		u.Active = "failed"

@@ -48,6 +48,7 @@ type world struct {
 	settles   *sockets.Work      // what the kernel tells of the connections at their end
 	followed  []string           // the units whose connections are followed to their end
 	stops     map[string]stopped // when each unit was told to stop, and how long it got for it; nil: nobody asks
+	stopTakes time.Duration      // how long each stop takes
 	events    []Event
 	calls     []string
 	onCall    func(n int, call string) error               // what a call is answered with instead
