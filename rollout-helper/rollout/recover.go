@@ -55,7 +55,7 @@ func (m *Machine) recover(ctx context.Context, app string) error {
 	disk := store.Of(m.Layout, app)
 	r := &rollout{
 		Machine: m, app: app, store: disk, old: s.current,
-		new:     &store.Generation{App: app, Plan: longest(disk)},
+		new:     &store.Generation{App: app, Plan: longest(disk, s.given)},
 		receipt: store.NewReceipt(Steered), began: time.Now(), stalls: make(stalls),
 		// The one service of mode 0 runs on another unit than its generation's.
 		exchanged: s.current != nil && s.current.Mode == 0 && slices.Contains(s.foreign, units.Service(app)),
@@ -138,14 +138,19 @@ func (m *Machine) foreign(app string, current *store.Generation, files, mine []s
 }
 
 // longest has the longest times of all generations that are kept. Nobody recorded which
-// generation the strays belong to.
-func longest(disk store.Store) (p units.Plan) {
+// generation the strays belong to. What else their drain depends on, only those say that
+// have instances or, if none is recorded, all.
+func longest(disk store.Store, given store.Instances) (p units.Plan) {
 	numbers, _ := disk.Generations()
 	for _, n := range numbers {
-		if g, err := disk.Generation(n); err == nil {
-			p.ReadySec = max(p.ReadySec, g.ReadySec)
-			p.DrainSec = max(p.DrainSec, g.DrainSec)
-			p.TimeoutStopSec = max(p.TimeoutStopSec, g.TimeoutStopSec)
+		g, err := disk.Generation(n)
+		if err != nil {
+			continue
+		}
+		p.ReadySec = max(p.ReadySec, g.ReadySec)
+		p.DrainSec = max(p.DrainSec, g.DrainSec)
+		p.TimeoutStopSec = max(p.TimeoutStopSec, g.TimeoutStopSec)
+		if _, has := given.Generations[n]; has || len(given.Generations) == 0 {
 			p.LeaveKeepalive = p.LeaveKeepalive || g.LeaveKeepalive
 			p.DrainClosed = p.DrainClosed || g.DrainClosed
 		}

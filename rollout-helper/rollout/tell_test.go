@@ -89,6 +89,39 @@ func TestTellsSome(t *testing.T) {
 	})
 }
 
+// TestRecoverAsRun: what a killed run has left is drained as the generations ask that had
+// instances, and not as one that is only kept.
+func TestRecoverAsRun(t *testing.T) {
+	const closed, leave = "SYSTEMD_CLUSTER_DRAIN_UNTIL=closed", "SYSTEMD_CLUSTER_DRAIN_KEEPALIVE=leave"
+	for _, kept := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t, watchSec, closed, leave)
+			if kept {
+				w.env(watchSec)
+				deployed(t, w)
+			}
+			w.env(watchSec, "NEW=1")
+			var left *world
+			w.onCall = func(_ int, call string) error {
+				if left == nil && strings.HasPrefix(call, "stop ") {
+					left = w.copy(t)
+				}
+				return nil
+			}
+			deployed(t, w)
+			left.has = sockets.Work{Idle: 1}
+			began := time.Now()
+			if err := left.machine().Recover(t.Context(), "shop"); err != nil {
+				t.Error(err)
+			}
+			told, waited := strings.Contains(strings.Join(left.calls, "\n"), "tell shop@"), time.Since(began) > 20*time.Second
+			if told != kept || waited == kept {
+				t.Errorf("only kept: %v, told to close: %v, waited until all is closed: %v", kept, told, waited)
+			}
+		})
+	}
+}
+
 // TestRecoverTells: the clients of what a killed run has left are told while that drains.
 func TestRecoverTells(t *testing.T) {
 	for _, keepalive := range []string{"close", "leave"} {
