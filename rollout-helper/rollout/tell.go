@@ -17,9 +17,9 @@ func (r *rollout) tells() bool {
 }
 
 // prepareTelling begins what telling needs, in the background, if there will be units
-// to drain.
+// to drain. The way back, which may have some without that, begins it by itself.
 func (r *rollout) prepareTelling() {
-	if r.tells() && len(r.groups) > 0 {
+	if r.tells() && len(r.groups) > 0 && len(r.surplus()) > 0 {
 		r.Traffic.PrepareTell(r.app)
 	}
 }

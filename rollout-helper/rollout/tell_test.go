@@ -46,6 +46,26 @@ func TestTells(t *testing.T) {
 	}
 }
 
+// TestPrepares: what telling needs is begun before the drain, if there will be one.
+func TestPrepares(t *testing.T) {
+	for asks, want := range map[string]int{
+		"NEW=1":                                 1,
+		"SYSTEMD_CLUSTER_NODES=1":               1,
+		"SYSTEMD_CLUSTER_NODES=3":               0,
+		"SYSTEMD_CLUSTER_DRAIN_KEEPALIVE=leave": 0,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := up(t, watchSec)
+			w.prepared = 0
+			w.env(watchSec, asks)
+			deployed(t, w)
+			if w.prepared != want {
+				t.Errorf("%s: begun %d times, want %d", asks, w.prepared, want)
+			}
+		})
+	}
+}
+
 // TestTellsLate: clients are told as soon as the kernel has taken the programs, though that
 // takes longer than usual, and until then they are waited for. A line says so once.
 func TestTellsLate(t *testing.T) {

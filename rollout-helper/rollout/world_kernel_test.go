@@ -264,7 +264,11 @@ func (w *world) Used(systemd.Unit) time.Duration {
 	return w.used()
 }
 
-func (w *world) PrepareTell(string) {}
+func (w *world) PrepareTell(string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.prepared++
+}
 
 func (w *world) Tell(_ string, us []systemd.Unit) error {
 	w.mu.Lock()
@@ -288,7 +292,12 @@ func (w *world) Tell(_ string, us []systemd.Unit) error {
 	return nil
 }
 
-func (w *world) EndTell(string) error { return nil }
+func (w *world) EndTell(string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended++
+	return nil
+}
 
 func (w *world) Told(string) (told, untold int) { return w.told[0], w.told[1] }
 

@@ -43,6 +43,8 @@ type world struct {
 	partly    string             // why some cannot
 	untaken   time.Time          // until then the kernel has not taken the programs that tell
 	told      [2]int             // how many were, and how many answers could not tell
+	prepared  int                // how often what telling needs was begun before the drain
+	ended     int                // how often it was ended, but by Release
 	strange   bool               // a stranger listens on the app's port
 	has       sockets.Work       // the connections that each unit has all the time
 	settles   *sockets.Work      // what the kernel tells of the connections at their end
