@@ -79,7 +79,7 @@ func (s *stubborn) Stop(ctx context.Context, name string) (string, error) {
 }
 
 // TestNotStopped: an old instance that goes on after its stop is told, and can be stopped
-// as that says.
+// as that says. Its clients are told to close no more.
 func TestNotStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := up(t)
@@ -91,6 +91,9 @@ func TestNotStopped(t *testing.T) {
 		said := fmt.Sprint(w.said(), err)
 		if s.canceled == "" || !strings.Contains(said, s.canceled+" was to be stopped (canceled) but is active; stop it: systemctl stop "+s.canceled) || current(t, w) != 2 {
 			t.Errorf("generation %d, %s", current(t, w), said)
+		}
+		if w.ended != 1 {
+			t.Errorf("what tells clients to close was ended %d times, want 1", w.ended)
 		}
 		if _, err := s.Stop(t.Context(), s.canceled); err != nil {
 			t.Fatal(err)
