@@ -162,6 +162,22 @@ func TestTakenOff(t *testing.T) {
 	})
 }
 
+// TestUnknownPins: what lies beside the pins, under a name that says nothing, is removed
+// with them, and keeps no run from its beginning.
+func TestUnknownPins(t *testing.T) {
+	if !socktest.Isolated(t) {
+		return
+	}
+	dir := filepath.Join(socktest.BPFFS(), "shop")
+	for _, odd := range []string{"else", "else-1", "filter-one", "clsact-", "link-one"} {
+		if err := os.MkdirAll(filepath.Join(dir, odd), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed(t, opened(t, "shop", (*Closing).attach))
+	nothing(t)
+}
+
 // TestRights: CAP_BPF and CAP_NET_ADMIN are enough, and both are needed.
 func TestRights(t *testing.T) {
 	for name, c := range map[string]struct {

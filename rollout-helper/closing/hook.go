@@ -134,29 +134,32 @@ func Sweep(dir string) error {
 	}
 	var wrong []error
 	for _, pin := range pins {
-		if kind, index, _ := strings.Cut(pin.Name(), "-"); kind+"-" != linkPrefix {
-			err := sweepFilter(dir, index)
-			if err != nil {
+		if index, is := marked(pin.Name()); is {
+			if err := sweepFilter(dir, index); err != nil {
 				wrong = append(wrong, err)
 				continue // the mark says that there is something to remove
 			}
 		}
-		// With its pin goes a link.
+		// With its pin goes a link. What has another name would be in the way of each later run.
 		wrong = append(wrong, os.Remove(filepath.Join(dir, pin.Name())))
 	}
 	return errors.Join(append(wrong, os.Remove(dir))...)
 }
 
+// marked returns the index of the interface that has a filter, by the name of a pin; false
+// if that is not the mark of one.
+func marked(pin string) (index int, is bool) {
+	kind, number, _ := strings.Cut(pin, "-")
+	index, err := strconv.Atoi(number)
+	return index, err == nil && (kind+"-" == filterPrefix || kind+"-" == clsactPrefix)
+}
+
 // sweepFilter removes the filter that a mark tells of.
-func sweepFilter(dir, index string) error {
-	number, err := strconv.Atoi(index)
-	if err != nil {
-		return err
-	}
+func sweepFilter(dir string, index int) error {
 	done, err := alone(dir)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return removeFilters(dir, number)
+	return removeFilters(dir, index)
 }
