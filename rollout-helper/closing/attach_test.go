@@ -293,6 +293,17 @@ func TestNewInterfaces(t *testing.T) {
 	})
 }
 
+// TestPartial: of hundreds of interfaces three are named.
+func TestPartial(t *testing.T) {
+	var wrong []error
+	for _, want := range []string{"a", "a; b", "a; b; c", "a; b; c; and 1 more", "a; b; c; and 2 more"} {
+		wrong = append(wrong, errors.New(string(rune('a'+len(wrong)))))
+		if got := (&Partial{wrong}).Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // TestForeignFilter: where somebody else's filter of another kind stands in the way, clients
 // are told behind all other interfaces. It is said once, in one line.
 func TestForeignFilter(t *testing.T) {

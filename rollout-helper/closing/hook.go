@@ -26,12 +26,20 @@ var ErrLate = errors.New("the kernel is still loading the BPF programs")
 // all others they are.
 type Partial struct{ Wrong []error }
 
+// named is how many interfaces a Partial names.
+const named = 3
+
+// Error is one line, however many interfaces there are.
 func (p *Partial) Error() string {
-	var all []string
-	for _, err := range p.Wrong {
-		all = append(all, err.Error())
+	var some []string
+	for _, err := range p.Wrong[:min(named, len(p.Wrong))] {
+		some = append(some, err.Error())
 	}
-	return strings.Join(all, "; ")
+	text := strings.Join(some, "; ")
+	if more := len(p.Wrong) - named; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
 }
 
 // A hook is where ar_tell sees the packets that leave by one interface.
