@@ -30,7 +30,8 @@ var keepers = []string{
 }
 
 // proxies keep their connections to the app, by the command that runs each before it, on
-// a port of its own. None asks a second time.
+// a port of its own. nginx and haproxy are not to ask a second time. Caddy does: a GET whose
+// connection has died is repeated by Go's own client.
 var proxies = []struct{ name, port, file, text, exec string }{
 	{"nginx", "8081", "/run/front/nginx.conf", `pid /run/front/nginx.pid; error_log stderr; daemon off;
 events {}
@@ -67,7 +68,7 @@ http://127.0.0.1:8083 {
 
 // TestKeptClients: real clients, and real proxies before the app, keep their connections
 // while an app that dies of its stop signal is rolled out. They are told to close, and
-// believe it: none loses a request, and none repeats one.
+// believe it: none loses a request, and no client repeats one.
 func TestKeptClients(t *testing.T) {
 	t.Parallel()
 	shop := serversMachine(t, machine.GoClient(t))

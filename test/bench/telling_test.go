@@ -43,12 +43,12 @@ func (p *page) telling(b *bed) {
 		}
 		return ratio(Median(a)), ratio(Median(c))
 	}
-	p.printf("\n### What telling costs\n\n%d clients without a pause ask while one request holds up the drain: first the old instances, on connections that they keep although they are told to close, then the new ones. The figures are ratios to the same with `SYSTEMD_CLUSTER_DRAIN_KEEPALIVE=leave`, measured in turn; medians of %d. CPU is that of apps and helper.\n\n", tellingClients, pairs)
+	p.printf("\n### What telling costs\n\n%d clients without a pause ask while one request holds up the drain: first the old instances, on connections that they keep although they are told to close, then the new ones. A connection is told once: what is measured of the old ones is that each further packet is looked at. The figures are ratios to the same with `SYSTEMD_CLUSTER_DRAIN_KEEPALIVE=leave`, measured in turn; medians of %d. CPU is that of apps and helper.\n\n", tellingClients, pairs)
 	table := NewTable("answers of", "requests/s × leave", "CPU per request × leave")
 	a, c := middle(told)
-	table.Row("old instances: each is changed", a, c)
+	table.Row("old instances: each client is told once", a, c)
 	a, c = middle(others)
-	table.Row("new instances: none is changed", a, c)
+	table.Row("new instances: nobody is told", a, c)
 	p.printf("%s", table)
 }
 
