@@ -13,7 +13,7 @@ import (
 type RunError struct {
 	problem.Problem
 	Unit   string // the instance that is to blame; "" if none is
-	holder bool   // the PORT is another app's
+	holder string // the other app that has the PORT; "" if none has
 	cause  error
 }
 

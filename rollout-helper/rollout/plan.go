@@ -257,15 +257,15 @@ func (m *Machine) Plan(ctx context.Context, app string) (*Plan, error) {
 
 // refusal says why what is asked for cannot share the port, or the unit's name, with
 // what runs, or that the port is another app's; nil if it can have them. again is the
-// command that asked for it.
+// command that asked for it. Whose the port is comes first: who stops the app, so that it
+// can be started on another port, is not to hear only then that it cannot have that.
 func (s situation) refusal(to units.Plan, again string) *RunError {
-	if refusal := s.unlike(to, again); refusal != nil || !s.newPort(to) {
-		return refusal
+	if s.newPort(to) {
+		if other := s.holder(to.Port); other != "" {
+			return notItsPort(s.app, other, fmt.Sprintf("port %d belongs to %s", to.Port, other), again)
+		}
 	}
-	if other := s.holder(to.Port); other != "" {
-		return notItsPort(s.app, fmt.Sprintf("port %d belongs to %s", to.Port, other), again)
-	}
-	return nil
+	return s.unlike(to, again)
 }
 
 // unlike says why what is asked for cannot run beside what runs of the app.

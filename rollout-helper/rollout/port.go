@@ -92,17 +92,17 @@ func (s situation) newPort(to units.Plan) bool {
 	return to.Port != 0 && !hasPort(s.current, to.Port)
 }
 
-// notItsPort is the refusal of a PORT, since it is another app's.
-func notItsPort(app, whose, again string) *RunError {
-	refusal := told(whose, fmt.Sprintf("give %s another PORT, then: %s", app, again))
-	refusal.holder = true
+// notItsPort is the refusal of a PORT, since it is another app's: the holder's.
+func notItsPort(app, holder, text, again string) *RunError {
+	refusal := told(text, fmt.Sprintf("give %s another PORT, then: %s", app, again))
+	refusal.holder = holder
 	return refusal
 }
 
 // NotItsPort reports whether an error is the refusal of a PORT, since it is another app's.
 func NotItsPort(err error) bool {
 	var refusal *RunError
-	return errors.As(err, &refusal) && refusal.holder
+	return errors.As(err, &refusal) && refusal.holder != ""
 }
 
 // claim keeps a port for an app while the app is rolled out on it for the first time. So
@@ -146,7 +146,7 @@ func (m *Machine) admit(s situation, to units.Plan, again string) (release func(
 	}
 	release, taker := m.claim(s.app, to.Port)
 	if taker != "" {
-		return nil, notItsPort(s.app, fmt.Sprintf("port %d is being taken by %s", to.Port, taker), again)
+		return nil, notItsPort(s.app, taker, fmt.Sprintf("port %d is being taken by %s", to.Port, taker), again)
 	}
 	if refusal := s.refusal(to, again); refusal != nil {
 		release()
@@ -219,7 +219,7 @@ func (m *Machine) yields(app string) error {
 		if mine.failed && !first.failed {
 			why = "has not failed before"
 		}
-		refusal := notItsPort(app, fmt.Sprintf("port %d goes to %s, which is new too and %s", first.port, first.app, why), m.again(app))
+		refusal := notItsPort(app, first.app, fmt.Sprintf("port %d goes to %s, which is new too and %s", first.port, first.app, why), m.again(app))
 		refusal.Path = mine.path
 		m.noteFailed(app, mine.digest)
 		return refusal

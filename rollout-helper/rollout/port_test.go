@@ -151,6 +151,26 @@ func TestOwnPort(t *testing.T) {
 	})
 }
 
+// TestPortOfAnotherFirst: an app that serves, and whose new PORT is another app's, is not
+// told to be stopped: it could not be started afterwards.
+func TestPortOfAnotherFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		w.neighbour(nil, "PORT=4000")
+		w.env("PORT=4000", "BEHAVE=elsewhere")
+		err := w.machine().Swap(t.Context(), "shop")
+		const want = "port 4000 belongs to blog; give shop another PORT, then: app-rollout run shop"
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("Swap = %v, want %q", err, want)
+		}
+		// Of a port that is nobody's it is told.
+		w.env("PORT=4001", "BEHAVE=elsewhere")
+		if err := w.machine().Swap(t.Context(), "shop"); err == nil || !strings.Contains(err.Error(), "is to listen on port 4001, but listens on 3000") {
+			t.Errorf("Swap = %v", err)
+		}
+	})
+}
+
 // TestBindsAnothers: a new instance that listens on another app's port, whatever its PORT
 // says, fails as soon as that is seen, unless their addresses do not overlap.
 func TestBindsAnothers(t *testing.T) {

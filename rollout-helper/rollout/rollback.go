@@ -48,6 +48,9 @@ func (m *Machine) goBack(ctx context.Context, app string) error {
 	release, refusal := m.admit(s, earlier.Plan, r.again())
 	if refusal != nil {
 		refusal.Text = fmt.Sprintf("generation %d: %s", earlier.Number, refusal.Text)
+		if refusal.holder != "" { // what is frozen keeps its PORT
+			refusal.Remedy = fmt.Sprintf("give %s another PORT, roll it out, then: %s", refusal.holder, r.again())
+		}
 		return refusal
 	}
 	defer release()

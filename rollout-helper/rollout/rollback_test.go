@@ -219,3 +219,32 @@ func TestRollbackHalfDone(t *testing.T) {
 		w.clean(t)
 	})
 }
+
+// TestRollbackToAnothers: a rollback to a PORT that is another app's by now says that this
+// one is to have another, for what is frozen keeps its own. When that is done it succeeds.
+func TestRollbackToAnothers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t, "PORT=3000")
+		stop := func() {
+			t.Helper()
+			for name := range w.units {
+				if _, err := w.Stop(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		stop()
+		w.deploys(t, "PORT=4000", "BEHAVE=elsewhere")
+		stop()
+		w.neighbour(nil, "PORT=3000")
+		err := w.machine().Rollback(t.Context(), "shop")
+		const want = "generation 1: port 3000 belongs to blog; give blog another PORT, roll it out, then: app-rollout rollback shop"
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("Rollback = %v, want %q", err, want)
+		}
+		w.neighbour(nil, "PORT=5000")
+		if err := w.machine().Rollback(t.Context(), "shop"); err != nil {
+			t.Errorf("as advised: %v", err)
+		}
+	})
+}

@@ -72,6 +72,7 @@ var Elsewhere = map[string]string{
 	"stop it: systemctl stop …":                                        "TestNotStopped",
 	"stop … (systemctl stop …), then: …":                               "TestServiceBeside",
 	"let it listen on another one, then: …":                            "TestBindsAnothers",
+	"give … another PORT, roll it out, then: …":                        "TestRollbackToAnothers",
 	"when it is at rest: app-rollout run …":                            "TestLookAgain",
 	"app-rollout history … says why, app-rollout run … tries it again": "TestBootTries",
 	"generation … is up; what the .env asks for failed before (generation …) and is not tried again by itself: app-rollout run … tries it": "TestBootTries",
