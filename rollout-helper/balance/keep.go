@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -249,7 +248,7 @@ func (r *registry) enter(number uint32, s *sockets.Socket) error {
 		err = r.ArPlaces.Put(fd, own) // it is from a time before
 	}
 	if err == nil {
-		err = untilFree(func() error { return r.ArRegistry.Put(slot, uint64(fd)) })
+		err = sockets.UntilFree(func() error { return r.ArRegistry.Put(slot, uint64(fd)) })
 	}
 	if err != nil {
 		r.release(slot)
@@ -259,18 +258,4 @@ func (r *registry) enter(number uint32, s *sockets.Socket) error {
 	atomic.OrUint64(&r.used[number], 2<<bits.Len32(slot%r.room())-1)
 	r.become(slot, serving)
 	return nil
-}
-
-// untilFree tries for up to two seconds while the kernel says EBUSY: version 0.1.0 put
-// listeners into a map of another kind, which the kernel clears some time after that
-// was taken off, and a listener cannot be in both.
-func untilFree(try func() error) error {
-	deadline := time.Now().Add(2 * time.Second)
-	for {
-		err := try()
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
 }

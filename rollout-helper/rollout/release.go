@@ -12,7 +12,6 @@ import (
 	"app-rollout/units"
 	"app-rollout/units/problem"
 	"app-rollout/units/step"
-	"app-rollout/units/store"
 )
 
 // The release command of a generation runs once in its rollout, before anything of it is
@@ -31,14 +30,18 @@ func (r *rollout) release(ctx context.Context) error {
 	r.began = time.Now()
 	unit := units.ReleaseService(r.app)
 	r.batch.pass(r.app) // others need not wait for it
+	defer func() { r.before = append(r.before, taken(step.Release, r.began)) }()
+	// Who gives up the waiting leaves alone what is waited for.
+	if err := r.awaitRelease(ctx, unit); err != nil {
+		return err
+	}
 	defer func() {
-		r.before = append(r.before, store.Step{Name: step.Release, Milliseconds: float64(time.Since(r.began).Microseconds()) / 1000})
 		if err := r.clearRelease(ctx, unit); err != nil {
 			r.warn(step.Release, err)
 		}
 	}()
-	if err := r.awaitRelease(ctx, unit); err != nil || r.new.ReleaseSec == 0 {
-		return err
+	if r.new.ReleaseSec == 0 {
+		return nil
 	}
 	text, err := r.store.ReleaseUnit(r.new.Number)
 	if err != nil {

@@ -193,6 +193,26 @@ func TestReleaseOfKilledRun(t *testing.T) {
 	})
 }
 
+// TestReleaseWaitInterrupted: who gives up the waiting does not stop what is waited for.
+func TestReleaseWaitInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := up(t)
+		if err := os.WriteFile(w.layout.UnitFile(releaseUnit), []byte(units.Header), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		w.units[releaseUnit] = &fakeUnit{Unit: systemd.Unit{Name: releaseUnit, Load: "loaded", Active: "activating", Sub: "start", Source: "/old"}}
+		w.env(releases)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := w.machine().Swap(ctx, "shop"); err == nil {
+			t.Error("it did not wait")
+		}
+		if u := w.units[releaseUnit]; u == nil || u.Active != "activating" {
+			t.Errorf("what an earlier run has begun is now %+v", u)
+		}
+	})
+}
+
 // TestReleaseInterrupted: who ends the run ends its release command.
 func TestReleaseInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -197,11 +197,13 @@ func (r *rollout) forward(ctx context.Context, last []act) error {
 func (r *rollout) take(ctx context.Context, a act) error {
 	began := time.Now()
 	err := a.do(ctx)
-	r.receipt.Steps = append(r.receipt.Steps, store.Step{
-		Name:         a.name,
-		Milliseconds: float64(time.Since(began).Microseconds()) / 1000,
-	})
+	r.receipt.Steps = append(r.receipt.Steps, taken(a.name, began))
 	return err
+}
+
+// taken is the record of a step that has just ended.
+func taken(name string, began time.Time) store.Step {
+	return store.Step{Name: name, Milliseconds: float64(time.Since(began).Microseconds()) / 1000}
 }
 
 func (r *rollout) say(level Level, at, format string, args ...any) {

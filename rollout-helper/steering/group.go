@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"app-rollout/rollout-helper/sockets"
 
@@ -126,7 +125,7 @@ func (g *group) join(joining []*sockets.Socket) error {
 }
 
 func (g *group) insert(index uint32, socket *sockets.Socket) error {
-	err := untilFree(func() error { return g.ArListeners.Put(index, uint64(socket.FD())) })
+	err := sockets.UntilFree(func() error { return g.ArListeners.Put(index, uint64(socket.FD())) })
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("a listener on %s listens no more: %w", g.id, errMoved)
@@ -136,20 +135,6 @@ func (g *group) insert(index uint32, socket *sockets.Socket) error {
 		return unavailable("adding a socket to a BPF map", err)
 	}
 	return nil
-}
-
-// untilFree tries for up to two seconds while the kernel says EBUSY. Version 0.1.0
-// of this package put sockets into a map of another kind, and a socket cannot be
-// in both. When that program is taken off, the kernel clears its map away later.
-func untilFree(try func() error) error {
-	deadline := time.Now().Add(2 * time.Second)
-	for {
-		err := try()
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
 }
 
 // list writes the sockets with these cookies to the list that is not in force.

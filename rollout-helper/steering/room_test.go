@@ -249,7 +249,7 @@ func TestUntilFree(t *testing.T) {
 		{[]error{unix.EBUSY, unix.EINVAL}, unix.EINVAL},
 	} {
 		tries := 0
-		err := untilFree(func() error { tries++; return test.errs[tries-1] })
+		err := sockets.UntilFree(func() error { tries++; return test.errs[tries-1] })
 		if err != test.want || tries != len(test.errs) {
 			t.Errorf("%v: %v after %d tries, want %v", test.errs, err, tries, test.want)
 		}

@@ -15,8 +15,9 @@ type Receipt struct {
 	Result  string    `json:"result"`           // "ready" or "failed"
 	Reason  string    `json:"reason,omitempty"` // what went wrong
 	Remedy  string    `json:"remedy,omitempty"` // what to do about it; version 0.1.0 wrote it into Reason
-	// Traffic is "steered", "migrated" or "plain"; "" if the app has no TCP listener, so
-	// that there was no traffic to direct. Then there are no Counts either.
+	// Traffic is "steered", "migrated" or "plain"; "" if there was no traffic to
+	// direct: the app has no TCP listener, or its release command has failed. Then there
+	// are no Counts either.
 	Traffic       string `json:"traffic,omitempty"`
 	TrafficReason string `json:"traffic_reason,omitempty"`
 	*Counts
